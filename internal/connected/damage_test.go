@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -353,4 +354,116 @@ func TestWrongContentIsVerifiedAtTheParent(t *testing.T) {
 				ship.whole("app/a", layer))
 		}
 	})
+}
+
+// lose deletes the file of a blob, and has a pull find that out.
+func (s *instance) lose(repository string, d digest.Digest) {
+	s.T.Helper()
+	if err := os.Remove(s.file(repository, d)); err != nil {
+		s.T.Fatal(err)
+	}
+	if s.whole(repository, d) {
+		s.T.Fatalf("%s serves a blob that it lost", s.name)
+	}
+}
+
+// newChain returns a root with the image app/a:v1, the site ship1 below it, and cabin1 below that,
+// all in sync.
+func newChain(t *testing.T) (root, ship, cabin *instance, image digest.Digest) {
+	t.Helper()
+	root, ship, image = newPair(t, large)
+	cabin = ship.connect("cabin1", api.RegistryPut{})
+	cabin.awaitTag("app/a", "v1", image)
+	time.Sleep(10*time.Minute + 5*time.Second) // the parents hold polls
+	return root, ship, cabin, image
+}
+
+func TestHealedParentWakesTheChildThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, ship, cabin, _ := newChain(t)
+		layer := ship.layerOf("1", large)
+		if err := os.Remove(ship.file("app/a", layer)); err != nil { // which the cabin's request finds
+			t.Fatal(err)
+		}
+		cabin.lose("app/a", layer)
+		from := time.Now()
+		await(t, "the cabin has the blob", func() bool { return cabin.whole("app/a", layer) })
+		if took := time.Since(from); took > 3*time.Second {
+			t.Errorf("the cabin has the blob after %v", took)
+		}
+	})
+}
+
+func TestRepairedContentHealsEveryLevelAtOnce(t *testing.T) {
+	layer := digest.FromBytes([]byte(strings.Repeat("1 0;", large)[:large]))
+	whole := func(s *instance, image digest.Digest) bool {
+		_, err := s.Storage.Manifest(s.T.Context(), "app/a", string(image))
+		return err == nil && s.whole("app/a", layer)
+	}
+	for name, test := range map[string]struct {
+		damage func(s *instance, image digest.Digest)
+		repair func(root *instance)
+	}{
+		"a pushed blob": {
+			func(s *instance, _ digest.Digest) { s.lose("app/a", layer) },
+			func(root *instance) { root.push("app/a", "1", "v1", large) },
+		},
+		"a pushed manifest": {
+			func(s *instance, image digest.Digest) {
+				s.corruptManifest("app/a", image)
+				if _, reason, err := s.VerifyManifest(s.T.Context(), "app/a", image); reason == "" || err != nil {
+					s.T.Fatalf("VerifyManifest = %q, %v", reason, err)
+				}
+			},
+			func(root *instance) { root.push("app/a", "1", "v1", large) },
+		},
+		"a file that is back": {
+			func(s *instance, _ digest.Digest) {
+				path := s.file("app/a", layer)
+				if err := os.Rename(path, path+".away"); err != nil {
+					s.T.Fatal(err)
+				}
+				if s.whole("app/a", layer) {
+					s.T.Fatal("a lost blob is served")
+				}
+			},
+			func(root *instance) {
+				root.T.Helper()
+				away, err := filepath.Glob(filepath.Join(filepath.Dir(root.file("app/b", root.layerOf("2", 10))), "*.away"))
+				if err != nil || len(away) != 1 {
+					root.T.Fatalf("files that are away: %v, %v", away, err)
+				}
+				if err := os.Rename(away[0], strings.TrimSuffix(away[0], ".away")); err != nil {
+					root.T.Fatal(err)
+				}
+				if has, err := root.HasBlob(root.T.Context(), layer); !has || err != nil {
+					root.T.Fatalf("HasBlob = %v, %v", has, err)
+				}
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				root, ship, cabin, image := newChain(t)
+				root.push("app/b", "2", "v1", 10)
+				for _, s := range []*instance{root, ship, cabin} {
+					test.damage(s, image)
+				}
+				time.Sleep(20 * time.Minute) // the pauses between retries are long
+				polls := len(ship.polls.all()) + len(cabin.polls.all())
+				test.repair(root)
+				from := time.Now()
+				await(t, "every level is whole", func() bool {
+					return whole(root, image) && whole(ship, image) && whole(cabin, image)
+				})
+				if took := time.Since(from); took > 5*time.Second {
+					t.Errorf("every level is whole after %v", took)
+				}
+				time.Sleep(30 * time.Second)
+				if n := len(ship.polls.all()) + len(cabin.polls.all()) - polls; n > 20 {
+					t.Errorf("the repair caused %d polls", n)
+				}
+			})
+		})
+	}
 }

@@ -328,7 +328,7 @@ func (p *poller) repository(e storage.FeedEntry) (more bool, err error) {
 		// The pass removes repositories that it does not list. Only in a later answer an empty
 		// listing matters, because an earlier answer may have listed the repository.
 		return false, nil
-	case !p.pass && l.changed <= cursor:
+	case !p.pass && l.changed <= cursor && e.HealedSeq <= cursor:
 		return false, nil
 	case p.pass || !p.filter.Tags.All() || cursor < e.RelistSeq:
 		cursor = complete

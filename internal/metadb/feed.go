@@ -8,6 +8,7 @@ type FeedEntry struct {
 	Seq        int64 // of the last change
 	RelistSeq  int64 // of the last change that needs a complete listing
 	PrevSeq    int64 // of the change before the last
+	HealedSeq  int64 // of the last time that damaged content was back in service
 }
 
 // The counters of the feed: the sequence number of the last change, and the highest number of a
@@ -18,7 +19,7 @@ const (
 )
 
 func (e *FeedEntry) fields() []any {
-	return []any{&e.Repository, &e.Seq, &e.RelistSeq, &e.PrevSeq}
+	return []any{&e.Repository, &e.Seq, &e.RelistSeq, &e.PrevSeq, &e.HealedSeq}
 }
 
 // AdvanceFeed takes the next sequence number for a change of repository.
@@ -43,6 +44,12 @@ func (tx *Tx) Relist(repository string, seq int64) error {
 	return tx.do("write feed of "+repository, `UPDATE feed SET relist_seq = $2 WHERE repository = $1`, repository, seq)
 }
 
+// MarkHealed records that damaged content of repository is back in service, in the change with
+// the sequence number seq. No item changed.
+func (tx *Tx) MarkHealed(repository string, seq int64) error {
+	return tx.do("write feed of "+repository, `UPDATE feed SET healed_seq = $2 WHERE repository = $1`, repository, seq)
+}
+
 // FeedHead returns the sequence number of the last change, 0 before the first, and the number
 // after which the feed is complete. A reader whose cursor is below that number has to start
 // again.
@@ -56,7 +63,7 @@ func (tx *Tx) FeedHead() (head, trimmed int64, err error) {
 // number of their last change.
 func (tx *Tx) Feed(after int64, limit int) ([]FeedEntry, error) {
 	return list[FeedEntry](tx, "read feed",
-		`SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
+		`SELECT repository, seq, relist_seq, prev_seq, healed_seq FROM feed WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
 }
 
 // DeletedSince returns the repositories that were deleted after the sequence number after, by
@@ -70,7 +77,7 @@ func (tx *Tx) DeletedSince(after int64) ([]string, error) {
 // deleted long ago.
 func (tx *Tx) FeedEntry(repository string) (FeedEntry, error) {
 	e, err := get[FeedEntry](tx, "read feed of "+repository,
-		`SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE repository = $1`, repository)
+		`SELECT repository, seq, relist_seq, prev_seq, healed_seq FROM feed WHERE repository = $1`, repository)
 	if errors.Is(err, ErrNotFound) {
 		return FeedEntry{Repository: repository}, nil
 	}

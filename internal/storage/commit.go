@@ -135,14 +135,7 @@ func (s *Storage) commitPartials(ctx context.Context, partials []verified, also 
 		return err
 	})
 	if err == nil {
-		err = s.write(ctx, func(tx *metadb.Tx) error {
-			for _, p := range partials {
-				if err := s.record(tx, p); err != nil {
-					return err
-				}
-			}
-			return also(tx)
-		})
+		err = s.recordAll(ctx, partials, also)
 	}
 	if err == nil {
 		return each(partials, func(i int, p verified) error {
@@ -176,10 +169,28 @@ func (s *Storage) haveFiles(ctx context.Context, partials []verified) ([]bool, e
 	return here, nil
 }
 
-// record writes the rows of a blob whose file is in its place.
-func (s *Storage) record(tx *metadb.Tx, v verified) error {
-	row := metadb.Blob{Digest: string(v.digest), Size: v.size, CreatedAt: s.now(), StoredAt: s.Uptime()}
-	if err := tx.PutBlob(row); err != nil {
+// recordAll writes the rows of blobs in one transaction, in which it runs also.
+func (s *Storage) recordAll(ctx context.Context, partials []verified, also func(*metadb.Tx) error) error {
+	healed := map[string]bool{}
+	err := s.write(ctx, func(tx *metadb.Tx) error {
+		clear(healed)
+		for _, p := range partials {
+			if err := s.record(tx, p, healed); err != nil {
+				return err
+			}
+		}
+		return also(tx)
+	})
+	if err == nil {
+		s.notifyWatchers(healed)
+	}
+	return err
+}
+
+// record writes the rows of a blob whose file is in its place. It adds the repositories that the
+// blob heals to healed.
+func (s *Storage) record(tx *metadb.Tx, v verified, healed map[string]bool) error {
+	if err := s.putBlob(tx, v.digest, v.size, healed); err != nil {
 		return err
 	}
 	for _, repository := range v.repositories {

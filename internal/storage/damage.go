@@ -263,3 +263,29 @@ func damageText(kind string, d Damage) string {
 		"it is served again once it was pushed or synced again",
 		kind, d.FoundAt.UTC().Format(time.RFC3339), d.Reason)
 }
+
+// putBlob writes the row of a blob. If the blob was damaged, it adds the repositories that need
+// the blob to healed, and takes a sequence number for each: their readers may have failed to
+// fetch an image, and try again.
+func (s *Storage) putBlob(tx *metadb.Tx, d digest.Digest, size int64, healed map[string]bool) error {
+	damage, err := tx.DamageOf("", string(d))
+	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
+		return err
+	}
+	if err == nil {
+		needing, err := tx.ManifestsNeeding(damage)
+		if err != nil {
+			return err
+		}
+		for _, m := range needing {
+			if healed[m.Repository] {
+				continue
+			}
+			healed[m.Repository] = true
+			if err := (&change{Storage: s, tx: tx, repository: m.Repository}).healed(); err != nil {
+				return err
+			}
+		}
+	}
+	return tx.PutBlob(metadb.Blob{Digest: string(d), Size: size, CreatedAt: s.now(), StoredAt: s.Uptime()})
+}

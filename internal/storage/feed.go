@@ -85,6 +85,24 @@ func (c *change) referenced(digests ...string) error {
 	return err
 }
 
+// healed records that damaged content of the repository is back in service.
+func (c *change) healed() error {
+	seq, err := c.number()
+	if err != nil {
+		return err
+	}
+	return c.tx.MarkHealed(c.repository, seq)
+}
+
+// notifyWatchers wakes the readers that wait for a change of one of the repositories.
+func (s *Storage) notifyWatchers(changed map[string]bool) {
+	for repository, is := range changed {
+		if is {
+			s.watchers.notify(repository)
+		}
+	}
+}
+
 // Watch returns a channel that is closed by the next change, by this process, of a repository
 // for which concerns returns true. Call it before you read the feed, or you miss a change in
 // between. Callers with the same key must have the same concerns, which is called once for all

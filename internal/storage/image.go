@@ -64,11 +64,7 @@ func (s *Storage) PutImages(ctx context.Context, images []Image, also func(*meta
 	if err != nil {
 		return err
 	}
-	for repository, is := range changed {
-		if is {
-			s.watchers.notify(repository)
-		}
-	}
+	s.notifyWatchers(changed)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/opencontainers/go-digest"
 
@@ -134,6 +135,13 @@ func (c *change) addManifest(row Manifest, children []metadb.Child) (_ Manifest,
 		return row, err
 	}
 	c.added = row.Digest
+	_, err = c.tx.DamageOf(row.Repository, string(row.Digest))
+	if err == nil {
+		err = c.healed()
+	}
+	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
+		return row, err
+	}
 	if _, err := c.tx.PutManifest(row, children); err != nil {
 		return row, err
 	}

@@ -197,10 +197,13 @@ func (s *Storage) ReviveBlob(ctx context.Context, d digest.Digest, pace Pace) (b
 	if reason, err := s.checkContent(ctx, d, damage.Size, Unpaced); err != nil || reason != "" {
 		return false, err
 	}
+	healed := map[string]bool{}
 	err = s.write(ctx, func(tx *metadb.Tx) error {
-		return tx.PutBlob(metadb.Blob{Digest: string(d), Size: damage.Size, CreatedAt: s.now(), StoredAt: s.Uptime()})
+		clear(healed)
+		return s.putBlob(tx, d, damage.Size, healed)
 	})
 	if err == nil {
+		s.notifyWatchers(healed)
 		s.log.Info("blob is whole again, and in service", "digest", d)
 	}
 	return err == nil, err

@@ -132,6 +132,7 @@ CREATE TABLE feed (
   seq        BIGINT NOT NULL,
   relist_seq BIGINT NOT NULL, -- of its last change that needs a complete listing
   prev_seq   BIGINT NOT NULL, -- of the change before the last
+  healed_seq BIGINT NOT NULL DEFAULT 0, -- of the last time that damaged content was back in service
   changed_at BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX feed_seq ON feed (seq);
