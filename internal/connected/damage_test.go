@@ -429,7 +429,8 @@ func TestRepairedContentHealsEveryLevelAtOnce(t *testing.T) {
 			},
 			func(root *instance) {
 				root.T.Helper()
-				away, err := filepath.Glob(filepath.Join(filepath.Dir(root.file("app/b", root.layerOf("2", 10))), "*.away"))
+				directory := filepath.Dir(root.file("app/b", root.layerOf("2", 10)))
+				away, err := filepath.Glob(filepath.Join(directory, "*.away"))
 				if err != nil || len(away) != 1 {
 					root.T.Fatalf("files that are away: %v, %v", away, err)
 				}

@@ -62,8 +62,8 @@ func (tx *Tx) FeedHead() (head, trimmed int64, err error) {
 // Feed returns up to limit repositories that changed after the sequence number after, by the
 // number of their last change.
 func (tx *Tx) Feed(after int64, limit int) ([]FeedEntry, error) {
-	return list[FeedEntry](tx, "read feed",
-		`SELECT repository, seq, relist_seq, prev_seq, healed_seq FROM feed WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
+	return list[FeedEntry](tx, "read feed", `SELECT repository, seq, relist_seq, prev_seq, healed_seq
+		FROM feed WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
 }
 
 // DeletedSince returns the repositories that were deleted after the sequence number after, by
