@@ -30,7 +30,8 @@ const (
 	growth     = 2   // memory of a list while it grows, as a multiple of its length
 )
 
-// A FieldError says that an object has a field of its type twice, or in another case.
+// A FieldError says that an object has a field of its type twice, or in other upper
+// or lower case.
 type FieldError string
 
 // Error implements error.
@@ -55,9 +56,9 @@ func NewScaled[T any](memory func(text int) int) *Decoder[T] {
 }
 
 // Strict returns a decoder that refuses an object with a [FieldError] if it has a field of its
-// type twice, or in another case. Package json accepts both, and readers differ in which of the
-// two they use, so that two readers could find different values in the same text. The types
-// have at most 64 fields each.
+// type twice, or in other upper or lower case. Package json accepts both, and readers differ in
+// which of the two they use, so that two readers could find different values in the same text.
+// The types have at most 64 fields each.
 func (d *Decoder[T]) Strict() *Decoder[T] { return &Decoder[T]{d.schema, d.limit, true} }
 
 // Unmarshal decodes text into v, and returns the estimated memory of the value in bytes. The

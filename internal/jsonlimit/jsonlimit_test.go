@@ -120,9 +120,9 @@ func TestStrictDecoderRefusesAmbiguousFields(t *testing.T) {
 	}
 }
 
-// FuzzUnmarshal holds the scanner to package json: where that accepts a text, a
-// decoder with much room makes the same of it, and the estimate is no less than the
-// strings and elements that came out of it.
+// FuzzUnmarshal compares the decoder with package json: a decoder with a high limit accepts
+// the same texts and makes the same values, and its estimate is no less than the memory of
+// their strings and elements.
 func FuzzUnmarshal(f *testing.F) {
 	for _, text := range []string{
 		`{}`, `[]`, `{"base":{"listed":[{},{}]}}`, `{"any":{"a":[1,2,"x"]}}`, `{"names":["a","b"]`, `{"names":[,]}`,
@@ -143,7 +143,13 @@ func FuzzUnmarshal(f *testing.F) {
 		if (err == nil) != (wantErr == nil) {
 			t.Fatalf("%v, want %v", err, wantErr)
 		}
-		if err == nil && n < least(&got) {
+		if err != nil {
+			return
+		}
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(outer{})); diff != "" {
+			t.Error(diff)
+		}
+		if n < least(&got) {
 			t.Errorf("%d bytes are estimated, and there are at least %d", n, least(&got))
 		}
 	})

@@ -127,7 +127,7 @@ func (l *Layout) PutJSON(mediaType string, v any) (oci.Descriptor, error) {
 	return l.Put(mediaType, func(w io.Writer) error { return json.NewEncoder(w).Encode(v) })
 }
 
-// Tag makes tag name d only.
+// Tag makes d the only manifest that tag names.
 func (l *Layout) Tag(d oci.Descriptor, tag string) error {
 	all, err := l.index()
 	if err == nil {

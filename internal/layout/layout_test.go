@@ -76,7 +76,7 @@ func TestErrorDescribesTheFaultOfALayout(t *testing.T) {
 		{"another version", map[string]string{version: `{"imageLayoutVersion":"9"}`}, "v1", `its version is "9"`},
 		{"no JSON", map[string]string{version: `{`}, "v1", "oci-layout is not what it should be"},
 		{"no index", map[string]string{version: mark}, "v1", "index.json"},
-		{"an index without an end", map[string]string{version: mark,
+		{"an index that is too large", map[string]string{version: mark,
 			"index.json": strings.Repeat(" ", oci.MaxManifestSize+1)}, "v1", "index.json is larger than"},
 		{"no image", map[string]string{version: mark, "index.json": `{}`}, "v1", "has no image"},
 		{"no such tag", map[string]string{version: mark,

@@ -93,8 +93,8 @@ func (s *linkScanner) take(set string) string {
 	return text
 }
 
-// next reports whether the first character is c, and drops it then.
-func (s *linkScanner) next(c byte) bool {
+// accept drops the first character if it is c, and reports whether it was.
+func (s *linkScanner) accept(c byte) bool {
 	found := *s != "" && (*s)[0] == c
 	if found {
 		*s = (*s)[1:]
@@ -105,11 +105,11 @@ func (s *linkScanner) next(c byte) bool {
 // link parses one link, and returns its target and its relations. If there are
 // several rel parameters, the first one counts (RFC 8288, section 3.3).
 func (s *linkScanner) link() (target, rel string, err error) {
-	if !s.next('<') {
+	if !s.accept('<') {
 		return "", "", errors.New("a link does not begin with '<'")
 	}
 	target = s.take(">")
-	if !s.next('>') {
+	if !s.accept('>') {
 		return "", "", errors.New("a link's '>' is missing")
 	}
 	for found := false; ; {
@@ -117,7 +117,7 @@ func (s *linkScanner) link() (target, rel string, err error) {
 		if *s == "" || (*s)[0] == ',' {
 			return target, rel, nil
 		}
-		if !s.next(';') {
+		if !s.accept(';') {
 			return "", "", errors.New("a link's parameters do not begin with ';'")
 		}
 		name, value, err := s.parameter()
@@ -137,20 +137,20 @@ func (s *linkScanner) parameter() (name, value string, err error) {
 	s.skip(" \t")
 	name = s.take(" \t=;,<>\"")
 	s.skip(" \t")
-	if !s.next('=') {
+	if !s.accept('=') {
 		return name, "", nil
 	}
 	s.skip(" \t")
-	if !s.next('"') {
+	if !s.accept('"') {
 		return name, s.take(" \t;,<>\""), nil
 	}
 	var text strings.Builder
 	for {
 		text.WriteString(s.take(`"\`))
 		switch {
-		case s.next('"'):
+		case s.accept('"'):
 			return name, text.String(), nil
-		case s.next('\\') && *s != "":
+		case s.accept('\\') && *s != "":
 			text.WriteByte((*s)[0])
 			*s = (*s)[1:]
 		default:

@@ -44,7 +44,7 @@ func TestTagsFollowTheSpecification(t *testing.T) {
 	}
 }
 
-func TestDigestsMustBeKnownAndLowerCase(t *testing.T) {
+func TestDigestsHaveAKnownAlgorithmAndLowerCase(t *testing.T) {
 	for _, d := range []string{sha256, sha512} {
 		if got, err := ParseDigest(d); err != nil || string(got) != d {
 			t.Errorf("%s: %s, %v", d, got, err)

@@ -32,15 +32,15 @@ func (e *RefusedError) Permanent() bool { return true }
 
 func refused(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
 
-// NewClient returns a client of the registry at home that applies [CheckRedirect]. It
+// NewClient returns a client of the registry at registryURL that applies [CheckRedirect]. It
 // checks the addresses of redirects, too, if transport, or the transport that it wraps,
 // dials with [Dial].
-func NewClient(home *url.URL, transport http.RoundTripper) *http.Client {
+func NewClient(registryURL *url.URL, transport http.RoundTripper) *http.Client {
 	if transport == nil {
 		transport = http.DefaultTransport
 	}
 	g := &guard{
-		RoundTripper: transport, home: hostPort(home),
+		RoundTripper: transport, registry: hostPort(registryURL),
 		proxies: map[string]bool{}, networks: map[netip.Prefix]bool{},
 	}
 	return &http.Client{Transport: g, CheckRedirect: CheckRedirect}
@@ -85,11 +85,11 @@ func hostPort(u *url.URL) string {
 // request is for the registry itself or follows a redirect of it.
 type guard struct {
 	http.RoundTripper
-	home string // host and port
+	registry string // host and port
 
 	mu       sync.Mutex
-	proxies  map[string]bool       // addresses that were dialled instead of home
-	networks map[netip.Prefix]bool // private networks that home is in
+	proxies  map[string]bool       // addresses that were dialled instead of registry
+	networks map[netip.Prefix]bool // private networks that registry is in
 }
 
 // A requestInfo tells [Dial] for which request it dials.
@@ -102,8 +102,8 @@ type requestInfoKey struct{}
 
 // RoundTrip implements [http.RoundTripper].
 func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
-	here := hostPort(r.URL) == g.home
-	if redirected := r.Response != nil && !here; here || redirected {
+	toRegistry := hostPort(r.URL) == g.registry
+	if redirected := r.Response != nil && !toRegistry; toRegistry || redirected {
 		r = r.WithContext(context.WithValue(r.Context(), requestInfoKey{}, requestInfo{g, redirected}))
 	}
 	return g.RoundTripper.RoundTrip(r)
@@ -124,8 +124,8 @@ func Dial(d net.Dialer) func(ctx context.Context, network, address string) (net.
 	}
 }
 
-// check returns an error if address must not be dialled. It resolves to the IP address
-// and port resolved.
+// check returns an error if address must not be dialled. resolved is the IP address and
+// port that address resolves to.
 func (m requestInfo) check(address, resolved string) error {
 	at, err := netip.ParseAddrPort(resolved)
 	if err != nil {
@@ -135,14 +135,14 @@ func (m requestInfo) check(address, resolved string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch address = strings.ToLower(address); {
-	case !m.redirected && address != m.home:
+	case !m.redirected && address != m.registry:
 		m.proxies[address] = true // a proxy decides itself which addresses it dials
 	case !m.redirected:
 		m.networks[network] = true
 	case network.IsValid() && !m.networks[network] && !m.proxies[address]:
 		return refused("%s redirects to %s, a private address in %s, a network that the registry itself is not in: "+
 			"this is not followed; its content must be in its own network, or at a public address",
-			m.home, address, network)
+			m.registry, address, network)
 	}
 	return nil
 }

@@ -108,8 +108,9 @@ func TestProxyMayDialAnyAddress(t *testing.T) {
 	if len(asked) != 2 || asked[1] != "blobs.example" {
 		t.Errorf("it was asked for %v", asked)
 	}
-	// If a proxy is on this machine, the registry behind it still is not.
-	m := requestInfo{&guard{home: "parent.example:80", proxies: map[string]bool{}, networks: map[netip.Prefix]bool{}},
+	// A proxy on this machine does not make this machine's other ports allowed.
+	m := requestInfo{&guard{registry: "parent.example:80", proxies: map[string]bool{},
+		networks: map[netip.Prefix]bool{}},
 		false}
 	if err := m.check("127.0.0.1:3128", "127.0.0.1:3128"); err != nil {
 		t.Error(err)

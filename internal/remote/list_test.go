@@ -37,24 +37,25 @@ func paged(t *testing.T, link func(query string) string, pages ...string) *remot
 func nextLink(query string) string { return "</v2/a/tags/list?" + query + `>; rel="next"` }
 
 func TestTagsOfEveryPageAreListed(t *testing.T) {
-	five := []string{`{"name":"a","tags":["v1","v2"]}`, `{"tags":["v3","v4","v2"]}`, `{"tags":["v5"],"name":"a"}`}
+	fiveTags := []string{`{"name":"a","tags":["v1","v2"]}`, `{"tags":["v3","v4","v2"]}`, `{"tags":["v5"],"name":"a"}`}
 	for name, test := range map[string]struct {
 		link  func(query string) string
 		pages []string
 	}{
-		"as usual": {nextLink, five},
+		"as usual": {nextLink, fiveTags},
 		"another host": {func(q string) string { return "<https://elsewhere.example/x?" + q + ">; rel=next" },
-			five},
+			fiveTags},
 		"another parameter": {func(q string) string { return "<x?" + q + `>; type="application/json"; rel="next"` },
-			five},
+			fiveTags},
 		"several links": {func(q string) string {
 			return `<x?page=0>; rel="first", <x?` + q + `>; rel="next last"`
-		}, five},
-		"an empty page":      {nextLink, []string{five[0], `{"tags":[]}`, `{"tags":null}`, five[1], five[2]}},
-		"an empty last page": {nextLink, append(five[:3:3], `{"name":"a","tags":null}`)},
+		}, fiveTags},
+		"an empty page": {nextLink,
+			[]string{fiveTags[0], `{"tags":[]}`, `{"tags":null}`, fiveTags[1], fiveTags[2]}},
+		"an empty last page": {nextLink, append(fiveTags[:3:3], `{"name":"a","tags":null}`)},
 		"other members": {nextLink, []string{
-			`{"child":[],"manifest":{"sha256:1":{"tag":["x"],"n":[{"tags":["y"]}]}},"tags":["v1","v2"]}`, five[1],
-			five[2]}},
+			`{"child":[],"manifest":{"sha256:1":{"tag":["x"],"n":[{"tags":["y"]}]}},"tags":["v1","v2"]}`, fiveTags[1],
+			fiveTags[2]}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tags, err := paged(t, test.link, test.pages...).Tags(t.Context(), "a")
@@ -73,13 +74,14 @@ func TestIncompleteTagListIsAnError(t *testing.T) {
 	bare := func(q string) string { return "/v2/a/tags/list?" + q + `; rel="next"` }
 	for name, r := range map[string]*remote.Registry{
 		"a link without brackets": paged(t, bare, page, page),
-		"a link without a query":  paged(t, func(string) string { return `</v2/a/tags/2>; rel="next"` }, page, page),
-		"a page that is cut":      paged(t, nextLink, page, page[:20]),
-		"a page that has no tags": paged(t, nextLink, page, `{"errors":[{"code":"UNKNOWN"}]}`),
-		"HTML":                    paged(t, nextLink, page, `<!DOCTYPE html>`),
-		"another list":            paged(t, nextLink, page, `["v3"]`),
-		"another kind of tags":    paged(t, nextLink, page, `{"tags":{"v3":1}}`),
-		"another kind of tag":     paged(t, nextLink, page, `{"tags":[{"name":"v3"}]}`),
+		"a link without a query": paged(t, func(string) string { return `</v2/a/tags/2>; rel="next"` }, page,
+			page),
+		"a page that is cut":          paged(t, nextLink, page, page[:20]),
+		"a page that has no tags":     paged(t, nextLink, page, `{"errors":[{"code":"UNKNOWN"}]}`),
+		"HTML":                        paged(t, nextLink, page, `<!DOCTYPE html>`),
+		"a list instead of an object": paged(t, nextLink, page, `["v3"]`),
+		"another kind of tags":        paged(t, nextLink, page, `{"tags":{"v3":1}}`),
+		"another kind of tag":         paged(t, nextLink, page, `{"tags":[{"name":"v3"}]}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tags, err := r.Tags(t.Context(), "a"); err == nil || len(tags.Tags) > 0 {

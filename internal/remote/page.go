@@ -30,8 +30,8 @@ type pagedList[T any] struct {
 	add         func(T) (isNew bool)
 }
 
-// readPages passes every element of all pages, beginning with the one that q asks for,
-// to l.add. A loop of pages is an error.
+// readPages passes to l.add every element of the page that q asks for, and of all pages
+// after it. A loop of pages is an error.
 func readPages[T any](ctx context.Context, r *Registry, q request, l pagedList[T]) error {
 	left, useless := l.max, 0
 	seen := map[[sha256.Size]byte]bool{}
@@ -144,13 +144,13 @@ func readElements[T any](body *boundedBody, dec *json.Decoder, l pagedList[T], l
 }
 
 // A boundedBody is the body of a response that a [json.Decoder] reads piece by piece, a
-// token or an element at a time. The decoder holds a piece in memory, so it bounds the
-// size of each piece.
+// token or an element at a time. The decoder holds a piece in memory, so boundedBody
+// bounds the size of each piece.
 type boundedBody struct {
 	r     io.Reader
 	left  int64 // bytes until the body must end
 	piece int64 // bytes until the piece must end
-	err   error // of the link
+	err   error // of reading the body
 }
 
 // maxToken is how many bytes the decoder may read for one token, including what it

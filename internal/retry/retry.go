@@ -73,12 +73,12 @@ func Permanent(err error) bool {
 // A Backoff returns growing pauses between tries.
 type Backoff = backoff.ExponentialBackOff
 
-// NewBackoff returns pauses from first to most, each factor times as long as the one before.
+// NewBackoff returns pauses from first to longest, each factor times as long as the one before.
 // Each varies by up to 30 % at random, so that clients that fail together do not retry
 // together.
-func NewBackoff(first, most time.Duration, factor float64) *Backoff {
+func NewBackoff(first, longest time.Duration, factor float64) *Backoff {
 	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval, b.Multiplier, b.RandomizationFactor = first, most, factor, 0.3
+	b.InitialInterval, b.MaxInterval, b.Multiplier, b.RandomizationFactor = first, longest, factor, 0.3
 	b.Reset()
 	return b
 }

@@ -35,23 +35,23 @@ func (r retryAfterError) Unwrap() error             { return r.error }
 func (r retryAfterError) RetryAfter() time.Duration { return r.pause }
 
 func TestErrorsDecideWhetherAndWhenToRetry(t *testing.T) {
-	cut := errors.New("connection reset by peer")
+	broken := errors.New("connection reset by peer")
 	for name, test := range map[string]struct {
 		err       error
 		permanent bool
 		answered  bool
 		after     time.Duration
 	}{
-		"none":                    {nil, false, false, 0},
-		"a cut":                   {cut, false, false, 0},
-		"not found":               {statusError(404), true, true, 0},
-		"wrong credentials":       {statusError(401), true, true, 0},
-		"time-out":                {statusError(408), false, true, 0},
-		"too many requests":       {retryAfterError{statusError(429), time.Minute}, false, true, time.Minute},
-		"a server error":          {statusError(500), false, true, 0},
-		"a pause of a day":        {retryAfterError{cut, 24 * time.Hour}, false, false, time.Hour},
-		"a cut that is permanent": {permanenceError{cut, true}, true, false, 0},
-		"not found, for now":      {permanenceError{statusError(404), false}, false, true, 0},
+		"none":                          {nil, false, false, 0},
+		"a broken connection":           {broken, false, false, 0},
+		"not found":                     {statusError(404), true, true, 0},
+		"wrong credentials":             {statusError(401), true, true, 0},
+		"time-out":                      {statusError(408), false, true, 0},
+		"too many requests":             {retryAfterError{statusError(429), time.Minute}, false, true, time.Minute},
+		"a server error":                {statusError(500), false, true, 0},
+		"a pause of a day":              {retryAfterError{broken, 24 * time.Hour}, false, false, time.Hour},
+		"a permanent broken connection": {permanenceError{broken, true}, true, false, 0},
+		"not found, for now":            {permanenceError{statusError(404), false}, false, true, 0},
 		"a permanent 503": {
 			permanenceError{retryAfterError{statusError(503), time.Second}, true}, true, true, time.Second,
 		},

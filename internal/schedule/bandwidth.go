@@ -24,10 +24,10 @@ type span struct {
 	rate     int64 // bytes per second; 0 is unlimited
 }
 
-// ParseBandwidth reads a list of RATE and HH:MM-HH:MM=RATE. The first one that covers the time
-// counts; without one, there is no limit. A RATE is a number of bytes per second followed by
-// KiB, MiB or GiB; a number of bits followed by kbit, Mbit or Gbit, which are powers of ten; or
-// "unlimited". The lowest rate is 1 KiB.
+// ParseBandwidth reads a list of RATE and HH:MM-HH:MM=RATE. At any time, the first entry that
+// covers it applies; without one, there is no limit. A RATE is a number of bytes per second
+// followed by KiB, MiB or GiB; a number of bits followed by kbit, Mbit or Gbit, which are
+// powers of ten; or "unlimited". The lowest rate is 1 KiB.
 func ParseBandwidth(texts []string) (Bandwidth, error) {
 	var b Bandwidth
 	if len(texts) > maxSpans {

@@ -23,7 +23,7 @@ func TestWindowOpensAtTickAndClosesAfterItsLength(t *testing.T) {
 		open                    bool
 		until, next             string
 	}{
-		{"before the tick", "30 * * * *", "PT1H", "2026-01-01 00:00:00", true, "2026-01-01 00:30:00",
+		{"in the window of the previous tick", "30 * * * *", "PT1H", "2026-01-01 00:00:00", true, "2026-01-01 00:30:00",
 			"2026-01-01 00:30:00"},
 		{"at the tick", "30 9 * * *", "PT1H", "2026-01-01 09:30:00", true, "2026-01-01 10:30:00",
 			"2026-01-02 09:30:00"},

@@ -26,18 +26,20 @@ func Printable(text string) string {
 	return strings.Join(strings.FieldsFunc(text, IsControl), " ")
 }
 
-// Clip returns the first most bytes of text, without bytes that are not valid UTF-8, such as
-// half a character at the end.
-func Clip(text string, most int) string { return strings.ToValidUTF8(text[:min(len(text), most)], "") }
+// Clip returns at most limit bytes from the start of text, without bytes that are not valid
+// UTF-8, such as half a character at the end.
+func Clip(text string, limit int) string {
+	return strings.ToValidUTF8(text[:min(len(text), limit)], "")
+}
 
-// Excerpt returns the first most bytes of text, without half a character at the end, and
-// "..." if there are more. It is for messages that quote input.
-func Excerpt(text string, most int) string {
-	if len(text) <= most {
+// Excerpt returns at most limit bytes from the start of text, without half a character at the
+// end, and "..." if there are more. It is for messages that quote input.
+func Excerpt(text string, limit int) string {
+	if len(text) <= limit {
 		return text
 	}
-	end := most
-	for end > max(most-utf8.UTFMax, 0) && !utf8.RuneStart(text[end]) {
+	end := limit
+	for end > max(limit-utf8.UTFMax, 0) && !utf8.RuneStart(text[end]) {
 		end--
 	}
 	return text[:end] + "..."
