@@ -180,3 +180,44 @@ func TestFailingReferrerBlobDoesNotDelayAnImport(t *testing.T) {
 		})
 	}
 }
+
+// The referrer has the same config and layer as the image.
+func TestBlobSharedWithAReferrerIsNotOptional(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newInstance(t)
+		u := h.upstream
+		d := u.image("app", "one", 10, "1")
+		referrer := u.referrer("app", "one", d)
+		u.respond(http.StatusInternalServerError, "/blobs/"+string(digest.FromString("config one")),
+			time.Now().Add(45*time.Second))
+		i := h.runImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
+		if i.State != mirror.ImportSucceeded || len(i.Warnings) > 0 || h.tags("app")["1"] != d ||
+			!h.has("app", referrer) {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+func TestHangingReferrersDelayALargeIndexForMinutesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newInstance(t)
+		u := h.upstream
+		var children []digest.Digest
+		for i := range 20 {
+			children = append(children, u.image("app", fmt.Sprint("platform ", i), 10))
+		}
+		d := u.index("app", children, "1")
+		u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+			hangs := strings.Contains(r.URL.Path, "/referrers/")
+			if hangs {
+				noAnswers["hangs"](w, r)
+			}
+			return hangs
+		})
+		i := h.runImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
+		if took := i.EndedAt.Sub(i.StartedAt); i.State != mirror.ImportSucceeded || h.tags("app")["1"] != d ||
+			took > 4*time.Minute || u.requestCount("GET referrers") > 6 {
+			t.Errorf("after %s: %+v", took, i)
+		}
+	})
+}
