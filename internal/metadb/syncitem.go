@@ -73,6 +73,13 @@ func (tx *Tx) SyncItems(source string, kind SyncItemKind, repository, item strin
 		ORDER BY repository, item LIMIT $4`, source, repository, item, limit)
 }
 
+// HasSyncItems reports whether repository has items of source and of kind. It reads only rows of
+// that repository.
+func (tx *Tx) HasSyncItems(source string, kind SyncItemKind, repository string) (bool, error) {
+	return get[bool](tx, "read sync items of "+repository, `SELECT EXISTS (SELECT 1 FROM sync_items
+		WHERE source = $1 AND repository = $2 AND `+string(kind)+`)`, source, repository)
+}
+
 // CountSyncItems returns the number of items of source by state, without those that were
 // deleted.
 func (tx *Tx) CountSyncItems(source string) (map[string]int, error) {

@@ -115,7 +115,8 @@ func (e *Engine) applyPage(tx *metadb.Tx, p *Position, l Listing) (changed bool,
 	}
 	changed, matches, err := e.applyListing(tx, l, p.AsOf)
 	if err == nil && !changed {
-		changed, err = e.lacksItems(tx, l.Repository)
+		// If the source lists the repository, content that it lacked may be in service again.
+		changed, err = tx.HasSyncItems(e.name, metadb.PendingSyncItem, l.Repository)
 	}
 	if err != nil {
 		return false, err
@@ -132,13 +133,6 @@ func (e *Engine) applyPage(tx *metadb.Tx, p *Position, l Listing) (changed bool,
 		p.Relist = append(p.Relist, l.Repository)
 	}
 	return changed, nil
-}
-
-// lacksItems reports whether an item of a repository is not in sync. If the source lists that
-// repository, content that it lacked may be in service again.
-func (e *Engine) lacksItems(tx *metadb.Tx, repository string) (bool, error) {
-	next, err := tx.SyncItems(e.name, metadb.PendingSyncItem, repository, "", 1)
-	return len(next) > 0 && next[0].Repository == repository, err
 }
 
 // endPass marks the items of repositories that the pass did not list for removal, and
