@@ -47,6 +47,9 @@ type Fleet interface {
 	Apply(ctx context.Context, d *wire.Desired) error
 	// Descendants returns the last known status of each descendant.
 	Descendants(ctx context.Context) ([]wire.Status, error)
+	// ReportsChanged returns a channel that is closed when the state or the watermarks of a
+	// descendant next change.
+	ReportsChanged() <-chan struct{}
 }
 
 // A Content finds damage to the stored content.
@@ -93,6 +96,7 @@ type Agent struct {
 	stopSync    context.CancelCauseFunc // stops the running sync; nil while none runs
 	urgentOnly  bool                    // the running sync fetches only urgent repositories
 	wakeup      chan struct{}           // closed when an operator asks for something
+	moved       chan struct{}           // closed when the watermarks change
 	answerSaved time.Time               // when the time of the parent's last answer was last saved
 	unsaved     int64                   // bytes of the byte budget that were spent since the last save
 }
@@ -112,6 +116,7 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 	a := &Agent{
 		options: o, parent: o.Parent, engine: o.Engine, log: o.Log, now: o.Now,
 		link: &link{log: o.Log, now: o.Now}, clock: &clock{log: o.Log}, wakeup: make(chan struct{}),
+		moved: make(chan struct{}),
 	}
 	a.bandwidth = newBandwidthCap(func() []string { return a.current().Self.Bandwidth }, a.now)
 	if err := a.load(ctx); err != nil {

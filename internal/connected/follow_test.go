@@ -190,3 +190,41 @@ func TestContentSyncsThroughANestedConnectedRegistry(t *testing.T) {
 		}
 	})
 }
+
+func TestRootSoonHearsOfSyncedGrandchild(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, ship, image := newPair(t, 1000)
+		cabin := ship.connect("cabin1", api.RegistryPut{})
+		cabin.awaitTag("app/a", "v1", image)
+		inSync := func() bool {
+			r, err := root.fleet.Get(t.Context(), by, "cabin1")
+			return err == nil && r.Sync.InSync
+		}
+		for _, seed := range []string{"2", "3"} {
+			await(t, "the root has heard of the grandchild", inSync)
+			time.Sleep(5 * time.Minute)
+			d := root.push("app/a", seed, "v1", 1000)
+			cabin.awaitTag("app/a", "v1", d)
+			synced := time.Now()
+			await(t, "the root has heard that the image is there", inSync)
+			if after := time.Since(synced); after > 15*time.Second {
+				t.Errorf("the root heard it %v later", after)
+			}
+		}
+	})
+}
+
+func TestIdleChainPollsOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, ship, image := newPair(t, 1000)
+		cabin := ship.connect("cabin1", api.RegistryPut{})
+		cabin.awaitTag("app/a", "v1", image)
+		time.Sleep(5 * time.Minute)
+		atRoot, atShip := root.requests.Load(), ship.requests.Load()
+		time.Sleep(time.Hour)
+		atRoot, atShip = root.requests.Load()-atRoot, ship.requests.Load()-atShip
+		if atRoot > 60 || atShip > 60 {
+			t.Errorf("in an idle hour the root got %d polls, and the child %d", atRoot, atShip)
+		}
+	})
+}

@@ -104,6 +104,12 @@ func newInstance(t testing.TB, name string, db *metadb.DB) *instance {
 			}
 			return nil, nil
 		},
+		WatermarksChanged: func() <-chan struct{} {
+			if a := s.follows.Load(); a != nil {
+				return a.WatermarksChanged()
+			}
+			return nil
+		},
 		Ready:   s.fleet.Ready,
 		Spread:  func() time.Duration { return time.Duration(s.spread.Load()) },
 		Suspect: s.scrub.Suspect,

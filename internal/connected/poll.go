@@ -23,6 +23,8 @@ var errNoProgress = errors.New("the parent promises more, and sends nothing new"
 var (
 	errSyncOver    = errors.New("the sync has ended") // the next poll reports it
 	errDamageFound = errors.New("content was found damaged")
+	// The next poll reports it.
+	errReportsChanged = errors.New("a descendant has reported a change")
 )
 
 // poll sends the report, asks the parent for changes, and records them. It returns true if the next
@@ -33,6 +35,7 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	below := s.options.Fleet.ReportsChanged() // before the report, so that no change is missed
 	report, err := s.report(ctx)
 	if err != nil {
 		return false, err
@@ -50,7 +53,8 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 	for _, suspect := range suspects {
 		q.Suspects = append(q.Suspects, wire.Want(suspect))
 	}
-	a, err := s.ask(ctx, q)
+	wait := min(changePause+time.Duration(len(report.Descendants))*descendantTime, holdFor)
+	a, err := s.ask(ctx, q, descendantChanges{below, wait})
 	if err != nil {
 		return false, parentError{err}
 	}
@@ -78,9 +82,16 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 	return err == nil, err
 }
 
-// ask sends a poll. If the parent holds it, it ends with [errSyncOver] when the running sync ends.
-// If no sync runs, it ends with [errDamageFound] when content is found damaged.
-func (s *session) ask(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error) {
+// descendantChanges tells that a descendant has reported a change, and how long that may wait.
+type descendantChanges struct {
+	reported <-chan struct{}
+	wait     time.Duration
+}
+
+// ask sends a poll. If the parent holds it, it ends with [errSyncOver] when the running sync ends,
+// and with [errReportsChanged] a while after a descendant has reported a change. If no sync runs, it
+// ends with [errDamageFound] when content is found damaged.
+func (s *session) ask(ctx context.Context, q wire.PollRequest, below descendantChanges) (*wire.PollResponse, error) {
 	if q.WaitSeconds == 0 {
 		return s.parent.Poll(ctx, q)
 	}
@@ -92,18 +103,26 @@ func (s *session) ask(ctx context.Context, q wire.PollRequest) (*wire.PollRespon
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		select {
-		case <-over:
-			cancel(errSyncOver)
-		case <-damaged:
-			cancel(errDamageFound)
-		case <-held.Done():
+		var due <-chan time.Time
+		for held.Err() == nil {
+			select {
+			case <-over:
+				cancel(errSyncOver)
+			case <-damaged:
+				cancel(errDamageFound)
+			case <-below.reported:
+				below.reported, due = nil, time.After(below.wait)
+			case <-due:
+				cancel(errReportsChanged)
+			case <-held.Done():
+			}
 		}
 	}()
 	a, err := s.parent.Poll(held, q)
 	cancel(nil)
 	<-watched
-	if cause := context.Cause(held); err != nil && (cause == errSyncOver || cause == errDamageFound) {
+	cause := context.Cause(held)
+	if err != nil && (cause == errSyncOver || cause == errDamageFound || cause == errReportsChanged) {
 		return nil, cause
 	}
 	return a, err

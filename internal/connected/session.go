@@ -18,6 +18,10 @@ const (
 	holdFor = time.Minute
 	// leastPause is the pause between two polls that bring nothing, even if the parent holds none.
 	leastPause = time.Second
+	// The report of a change at a descendant waits for other changes. It has all descendants, so
+	// that the time grows with their number.
+	changePause    = 3 * time.Second
+	descendantTime = 50 * time.Millisecond
 )
 
 // A pass over every repository sends one poll after the other. No parent with 5,000 items in an
@@ -94,7 +98,7 @@ func (s *session) run(ctx context.Context) error {
 		case errors.Is(err, errSyncOver): // the next poll reports it
 			s.finishSync(<-s.sync)
 			continue
-		case errors.Is(err, errDamageFound): // the next poll is not held
+		case errors.Is(err, errDamageFound), errors.Is(err, errReportsChanged): // the next poll is due
 			pause = s.polls.Reserve().Delay()
 		case errors.Is(err, gateway.ErrNotActivated):
 			return err

@@ -161,6 +161,23 @@ func (a *Agent) Watermarks() (map[string]int64, []wire.OutOfSyncItem) {
 	return st.Watermarks, st.Lacking
 }
 
+// WatermarksChanged returns a channel that is closed when the results of
+// [Agent.Watermarks] next change.
+func (a *Agent) WatermarksChanged() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.moved
+}
+
+// setWatermarks saves the results of [Agent.Watermarks].
+func (a *Agent) setWatermarks(ctx context.Context, watermarks map[string]int64, lacking []wire.OutOfSyncItem) {
+	a.update(ctx, func(st *state) {
+		st.Watermarks, st.Lacking = watermarks, lacking
+		close(a.moved)
+		a.moved = make(chan struct{})
+	})
+}
+
 // report returns the report for the parent.
 func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
 	self, position, err := a.status(ctx)

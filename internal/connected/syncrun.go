@@ -74,7 +74,7 @@ func (s *session) advanceWatermarks(ctx context.Context) error {
 	lacking, all, err := s.lacking(ctx, position)
 	if st := s.current(); err == nil && all &&
 		!(maps.Equal(known, st.Watermarks) && slices.Equal(lacking, st.Lacking)) {
-		s.update(ctx, func(st *state) { st.Watermarks, st.Lacking = known, lacking })
+		s.setWatermarks(ctx, known, lacking)
 	}
 	return err
 }
@@ -178,6 +178,11 @@ func (s *session) finishSync(o outcome) {
 	})
 	if result != statePending {
 		s.recordFailures(ctx, o)
+	}
+	if result == stateSucceeded { // now, because the parent holds the next poll
+		if err := s.advanceWatermarks(ctx); err != nil {
+			s.log.Warn("watermarks are not advanced", "err", err)
+		}
 	}
 	attrs := []any{"items", o.Synced, "removed", o.Removed, "failed", o.Failed, "bytes", o.Received,
 		"took", now.Sub(s.current().SyncStart).Round(time.Millisecond)}

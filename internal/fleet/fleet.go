@@ -66,7 +66,8 @@ var _ gateway.ControlPlane = (*Service)(nil)
 func New(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
 		db: o.DB, control: o.Control, content: o.Content, address: o.Address, status: o.Status, now: o.Now,
-		reports: reports{unsaved: map[string]bool{}}, desired: map[string]cachedDesired{},
+		reports: reports{unsaved: map[string]bool{}, changed: make(chan struct{})},
+		desired: map[string]cachedDesired{},
 	}
 	if s.status == nil {
 		s.status = func() (*wire.Status, time.Time) { return nil, time.Time{} }

@@ -34,6 +34,7 @@ type reports struct {
 	mu      sync.Mutex
 	last    map[string]lastReport
 	unsaved map[string]bool // names whose report in memory is newer than in the database
+	changed chan struct{}   // closed when a registry reports a change
 }
 
 // readReports reads the last reports from the database.
@@ -62,8 +63,27 @@ func (r *reports) of(name string) lastReport {
 func (r *reports) set(name string, v lastReport) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.last[strings.ToLower(name)] = v
-	delete(r.unsaved, strings.ToLower(name))
+	name = strings.ToLower(name)
+	if !reflect.DeepEqual(steady(r.last[name].Status), steady(v.Status)) {
+		close(r.changed)
+		r.changed = make(chan struct{})
+	}
+	r.last[name] = v
+	delete(r.unsaved, name)
+}
+
+// steady returns a status without the fields that change all the time.
+func steady(st wire.Status) wire.Status {
+	st.At, st.BytesTotal, st.BytesDone, st.BytesPerSecond, st.OutOfSync = time.Time{}, 0, 0, 0, nil
+	return st
+}
+
+// ReportsChanged returns a channel that is closed when the state or the watermarks of a descendant
+// next change.
+func (s *Service) ReportsChanged() <-chan struct{} {
+	s.reports.mu.Lock()
+	defer s.reports.mu.Unlock()
+	return s.reports.changed
 }
 
 // markSeen records that a registry polled without a report.

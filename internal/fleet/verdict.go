@@ -34,7 +34,7 @@ const (
 	notInSyncFailed   = "items failed"
 	notInSyncPending  = "items are still to be fetched or removed"
 	notInSyncNoSync   = "no sync has finished yet"
-	notInSyncOutdated = "it has not received what changed here since it was last heard"
+	notInSyncOutdated = "it has not reported yet that it received what changed here"
 )
 
 // evidence is the basis of the verdict on one connected registry.

@@ -49,8 +49,9 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 	wait := min(time.Duration(max(q.WaitSeconds, 0))*time.Second, maxWait)
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
+	h := &hold{deadline: deadline.C}
 	for {
-		a, err := s.pollHeld(ctx, c, &q, deadline.C)
+		a, err := s.pollHeld(ctx, c, &q, h)
 		if a != nil || err != nil {
 			return a, err
 		}
@@ -106,8 +107,9 @@ func checkPoll(q wire.PollRequest) error {
 // pollHeld answers a poll. If nothing changed, it waits for a change, and then
 // returns no answer: the caller must call it again.
 func (s *server) pollHeld(
-	ctx context.Context, c caller, q *wire.PollRequest, deadline <-chan time.Time,
+	ctx context.Context, c caller, q *wire.PollRequest, h *hold,
 ) (*pollAnswer, error) {
+	moved := s.WatermarksChanged()
 	decided, version := s.ControlPlane.Changed(c.name), s.ControlPlane.Version()
 	d, in, err := s.filterOf(ctx, c)
 	if err != nil {
@@ -134,13 +136,20 @@ func (s *server) pollHeld(
 		a.SpreadSeconds = int(s.Spread() / time.Second)
 	}
 	if q.WaitSeconds <= 0 || q.Pass > 0 || a.Restart || a.More || len(a.Listings) > 0 || a.Desired != nil {
+		s.watermarks.set(c.name, a)
 		return a, nil
+	}
+	if h.news == nil && !s.watermarks.has(c.name, a) {
+		h.news = time.After(watermarkPause)
 	}
 	q.Cursor, q.Since = a.Cursor, nil // it moved past changes that the caller may not see
 	select {
 	case <-changed:
 	case <-decided:
-	case <-deadline: // the watermarks may have moved
+	case <-moved:
+	case <-h.news:
+		q.WaitSeconds = 0
+	case <-h.deadline:
 		q.WaitSeconds = 0
 	case <-ctx.Done():
 		return a, nil

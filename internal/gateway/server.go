@@ -37,6 +37,9 @@ type ServerOptions struct {
 	// Watermarks returns, for each ancestor's feed, the sequence number up to which this registry
 	// has everything, and the items that it lacks all the same. nil is a root, without ancestors.
 	Watermarks func() (map[string]int64, []wire.OutOfSyncItem)
+	// WatermarksChanged returns a channel that is closed when the results of Watermarks next
+	// change; nil is a root.
+	WatermarksChanged func() <-chan struct{}
 	// Ready reports whether this registry knows its connected registries. A registry with a parent
 	// does after the parent's first answer. nil is a root, which always does.
 	Ready func() bool
@@ -56,6 +59,7 @@ type server struct {
 	ServerOptions
 	listings   listingCache
 	filters    filterCache
+	watermarks sentWatermarks
 	codec      *codec
 	admission  *admission
 	memory     *requestMemory
@@ -76,6 +80,9 @@ func NewServer(o ServerOptions) http.Handler {
 	s.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if s.Watermarks == nil {
 		s.Watermarks = func() (map[string]int64, []wire.OutOfSyncItem) { return nil, nil }
+	}
+	if s.WatermarksChanged == nil {
+		s.WatermarksChanged = func() <-chan struct{} { return nil }
 	}
 	if s.Suspect == nil {
 		s.Suspect = func(digest.Digest) {}

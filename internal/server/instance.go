@@ -311,6 +311,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	if in.agent != nil {
 		health.agent = in.fleet
 		parent.Watermarks, parent.Ready = in.agent.Watermarks, in.fleet.Ready
+		parent.WatermarksChanged = in.agent.WatermarksChanged
 	}
 	if in.mirrors != nil {
 		health.rules = in.mirrors
