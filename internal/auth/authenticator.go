@@ -170,10 +170,16 @@ const (
 
 // login returns the principal with a name and password, and reports refused logins.
 func (a *Authenticator) login(ctx context.Context, source, name, password string) (*Principal, error) {
-	if name == "" || password == "" || len(name) > maxName || len(password) > maxPassword {
+	if name == "" || password == "" {
 		return nil, ErrUnauthenticated // clients without a password send an empty one, which is not a guess
 	}
-	p, err := a.check(ctx, source, name, password)
+	var p *Principal
+	var err error
+	if len(name) > maxName || len(password) > maxPassword {
+		err = a.refuse(source, name[:min(len(name), maxName)])
+	} else {
+		p, err = a.check(ctx, source, name, password)
+	}
 	if errors.Is(err, ErrUnauthenticated) || errors.As(err, new(*ChallengeError)) {
 		a.failed(ctx, source, name)
 	}
@@ -215,11 +221,25 @@ func (a *Authenticator) check(ctx context.Context, source, name, password string
 	}
 }
 
+// refuse counts a failure, without a check. It returns the error for the login.
+func (a *Authenticator) refuse(source, name string) error {
+	end, wait := a.limiter.Begin(source, name)
+	if wait > 0 {
+		return tooManyFailures(wait)
+	}
+	end(false)
+	return ErrUnauthenticated
+}
+
+func tooManyFailures(wait time.Duration) error {
+	return &ChallengeError{Err: oci.ErrTooManyRequests.With("too many failed logins"), RetryAfter: wait}
+}
+
 // checkOnce checks a name and a password, unless there were too many failures.
 func (a *Authenticator) checkOnce(ctx context.Context, source, name, password string) (*Principal, error) {
 	end, wait := a.limiter.Begin(source, name)
 	if wait > 0 {
-		return nil, &ChallengeError{Err: oci.ErrTooManyRequests.With("too many failed logins"), RetryAfter: wait}
+		return nil, tooManyFailures(wait)
 	}
 	p, err := a.directory.Authenticate(ctx, name, password)
 	end(!errors.Is(err, ErrUnauthenticated))

@@ -158,6 +158,30 @@ func TestPasswordGuessesAreLimited(t *testing.T) {
 	}
 }
 
+func TestFailedLoginsOfAnyLengthCount(t *testing.T) {
+	d := newFixture(t)
+	var failed []string
+	d.Authenticator = auth.NewAuthenticator(auth.AuthenticatorOptions{
+		Directory: d.directory, Now: func() time.Time { return d.now },
+		Failed: func(_ context.Context, _, name string) { failed = append(failed, name[:4]) },
+	})
+	for i, test := range []struct{ name, password string }{
+		{strings.Repeat("n", 300), "guess"}, {strings.Repeat("n", 3000), "guess"}, {"puller", strings.Repeat("p", 3000)},
+	} {
+		failed = nil
+		address, tries := fmt.Sprintf("10.0.0.%d:1", i), 0
+		for ; tries < 100 && isUnauthenticated(d.from(address, test.name, test.password)); tries++ {
+		}
+		if tries != 10 || len(failed) != tries+1 || failed[0] != test.name[:4] {
+			t.Errorf("%d and %d bytes: %d guesses were allowed, %d logins are reported", len(test.name),
+				len(test.password), tries, len(failed))
+		}
+	}
+	if d.directory.asked > 0 {
+		t.Errorf("%d passwords were checked", d.directory.asked)
+	}
+}
+
 func TestConcurrentPasswordGuessesAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFixtureWithoutServer(t)
