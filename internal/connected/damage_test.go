@@ -468,3 +468,32 @@ func TestRepairedContentHealsEveryLevelAtOnce(t *testing.T) {
 		})
 	}
 }
+
+func TestManyRepairsAreFollowedByFewPolls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, ship, _ := newPair(t, large)
+		var layers []digest.Digest
+		for i := range 100 {
+			seed := fmt.Sprint("more", i)
+			root.push("app/b", seed, seed, 20)
+			layers = append(layers, root.layerOf(seed, 20))
+		}
+		await(t, "the ship is in sync", func() bool {
+			return ship.whole("app/b", layers[99]) && ship.agent.Status().ItemsPending == 0
+		})
+		time.Sleep(10 * time.Minute)
+		for _, layer := range layers {
+			root.lose("app/b", layer)
+		}
+		before := len(ship.polls.all())
+		for i := range layers {
+			seed := fmt.Sprint("more", i)
+			root.push("app/b", seed, seed, 20)
+			time.Sleep(50 * time.Millisecond)
+		}
+		time.Sleep(10 * time.Second)
+		if n := len(ship.polls.all()) - before; n > 10 {
+			t.Errorf("100 repairs in 5 seconds caused %d polls", n)
+		}
+	})
+}
