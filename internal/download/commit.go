@@ -52,20 +52,20 @@ func (w *worker) commitBlob(ctx context.Context, b *Blob) error {
 
 // recordWrongContent records that a blob does not match its digest, and returns whether to
 // fetch it again.
-func (d *Downloader) recordWrongContent(b *Blob) verdict {
+func (d *Downloader) recordWrongContent(b *Blob) consequence {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.countDone(b, -b.Size)
 	b.corruptions++
-	v := decide(wrongContent, b.corruptions, 0)
-	if v == retryBlob {
+	c := decide(wrongContent, b.corruptions, 0)
+	if c == retryBlob {
 		b.state = fetching
 		d.requeue(b, time.Now())
 	} else {
 		repository := b.Repositories[min(b.askedIn, len(b.Repositories)-1)]
 		d.quarantine.add(contentKey{b.Digest, b.Size}, repository, time.Now())
 	}
-	return v
+	return c
 }
 
 // recordCommit removes a blob from the queue. If it was committed, it leaves the

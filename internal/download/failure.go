@@ -11,8 +11,8 @@ import (
 )
 
 // ErrGarbled says that the source sent something invalid, or content that does not match
-// its digest. Either the link damaged it, or the source has it so.
-var ErrGarbled = errors.New("the source sent something else")
+// its digest. Either the link damaged it, or the source's copy is wrong.
+var ErrGarbled = errors.New("the source sent something other than the requested content")
 
 // A LocalError is a failure of this registry's database or of its whole disk. No source can
 // help, and no blob can be stored.
@@ -86,40 +86,40 @@ func classify(err error) failureKind {
 	return linkFailed
 }
 
-// A verdict is the consequence of a failure.
-type verdict int
+// A consequence is how the downloader continues after a failure.
+type consequence int
 
 const (
-	retryBlob  verdict = iota
-	deferBlob          // fetch all other blobs first; see [deferral]
-	failBlob           // give the blob up
-	endSession         // nothing can be fetched
+	retryBlob  consequence = iota
+	deferBlob              // fetch all other blobs first; see [deferral]
+	failBlob               // give the blob up
+	endSession             // nothing can be fetched
 )
 
-// policy says when the verdict on a kind of failure applies: after this number of tries in
+// policy says when the consequence of a kind of failure applies: after this number of tries in
 // a row, and at least this time after the first of them. Until then, the blob is retried.
 // Tries are counted for the blob or, if it is unauthorized, for the link.
 var policy = map[failureKind]struct {
-	tries   int
-	time    time.Duration
-	verdict verdict
+	tries       int
+	time        time.Duration
+	consequence consequence
 }{
-	localFailure: {verdict: endSession},
-	fileFailure:  {verdict: failBlob},
-	notStorable:  {verdict: failBlob},
-	refused:      {verdict: failBlob}, // after the source was asked for it in every repository
-	unauthorized: {time: 5 * time.Second, verdict: failBlob},
-	wrongContent: {tries: 2, verdict: failBlob},
-	transferBusy: {tries: 3, time: time.Minute, verdict: deferBlob},
-	badAnswer:    {tries: 3, time: time.Minute, verdict: deferBlob},
-	linkFailed:   {tries: 3, time: time.Minute, verdict: deferBlob},
+	localFailure: {consequence: endSession},
+	fileFailure:  {consequence: failBlob},
+	notStorable:  {consequence: failBlob},
+	refused:      {consequence: failBlob}, // after the source was asked for it in every repository
+	unauthorized: {time: 5 * time.Second, consequence: failBlob},
+	wrongContent: {tries: 2, consequence: failBlob},
+	transferBusy: {tries: 3, time: time.Minute, consequence: deferBlob},
+	badAnswer:    {tries: 3, time: time.Minute, consequence: deferBlob},
+	linkFailed:   {tries: 3, time: time.Minute, consequence: deferBlob},
 }
 
-// decide returns the verdict after a number of tries in a row, the first of them so long
-// ago.
-func decide(kind failureKind, tries int, since time.Duration) verdict {
+// decide returns the consequence of a number of failed tries in a row. since is the time
+// since the first of them.
+func decide(kind failureKind, tries int, since time.Duration) consequence {
 	if p := policy[kind]; tries >= p.tries && since >= p.time {
-		return p.verdict
+		return p.consequence
 	}
 	return retryBlob
 }
@@ -128,7 +128,7 @@ func decide(kind failureKind, tries int, since time.Duration) verdict {
 type failures struct {
 	first     time.Time
 	count     int
-	successes int64     // of the link, at the last failure
+	successes int64     // successful requests over the link, when the last failure was counted
 	notBefore time.Time // the time of the next try
 	backoff   *retry.Backoff
 }
@@ -151,40 +151,40 @@ func (f *failures) add(now time.Time, linkIsUp bool, successes int64, retryAfter
 // while other requests succeed, the fault is not the link's, and the blob fails.
 type deferral struct {
 	active    bool
-	successes int64 // of the link, when the deferral began
+	successes int64 // successful requests over the link, when the deferral began
 }
 
-// finishSegment takes a segment back from a worker and applies the verdict to its blob.
+// finishSegment takes a segment back from a worker and applies the consequence of an error to its blob.
 // newBytes of it were received that were not on disk before; err is why the request ended
 // early. The returned error ends the session.
 func (d *Downloader) finishSegment(ctx context.Context, s *segment, newBytes int64, err error) error {
 	d.mu.Lock()
 	now := time.Now()
 	s.remove()
-	v := retryBlob
+	c := retryBlob
 	if newBytes > 0 {
 		s.failures, s.deferral = failures{}, deferral{}
 	}
 	if err != nil && !s.dropped && !s.isOnDisk() { // other workers may have fetched the rest
-		v = d.recordFailure(s.Blob, s.askedIn, newBytes > 0, err, now)
+		c = d.recordFailure(s.Blob, s.askedIn, newBytes > 0, err, now)
 	}
-	if v == failBlob {
+	if c == failBlob {
 		s.dropped = true
 	}
 	d.requeue(s.Blob, now)
 	d.mu.Unlock()
-	switch v {
+	switch c {
 	case endSession:
 		return err
 	case failBlob, deferBlob:
-		d.sendResult(ctx, Result{s.Blob, err, v == deferBlob})
+		d.sendResult(ctx, Result{s.Blob, err, c == deferBlob})
 	}
 	return nil
 }
 
 // recordFailure records a failed try to fetch a blob from the repository askedIn, and
-// returns the verdict. A try that made progress never counts against the blob.
-func (d *Downloader) recordFailure(b *Blob, askedIn int, progress bool, err error, now time.Time) verdict {
+// returns the consequence. A try that made progress never counts against the blob.
+func (d *Downloader) recordFailure(b *Blob, askedIn int, progress bool, err error, now time.Time) consequence {
 	kind := classify(err)
 	switch kind {
 	case localFailure, fileFailure, notStorable:

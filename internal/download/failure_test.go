@@ -17,7 +17,7 @@ func TestPolicyMapsFailuresToVerdicts(t *testing.T) {
 		kind  failureKind
 		tries int
 		time  time.Duration
-		want  verdict
+		want  consequence
 	}{
 		"a broken database":                    {Local(errors.New("disk I/O error")), localFailure, 1, 0, endSession},
 		"a file that cannot be written":        {fileError{errors.New("I/O error")}, fileFailure, 1, 0, failBlob},
@@ -38,7 +38,7 @@ func TestPolicyMapsFailuresToVerdicts(t *testing.T) {
 			t.Errorf("%s: kind = %d, want %d", name, got, test.kind)
 		}
 		if got := decide(test.kind, test.tries, test.time); got != test.want {
-			t.Errorf("%s: verdict = %d, want %d", name, got, test.want)
+			t.Errorf("%s: consequence = %d, want %d", name, got, test.want)
 		}
 	}
 }

@@ -186,9 +186,9 @@ func (d *Downloader) pickJob(now time.Time) (_ *job, at time.Time) {
 // large enough for several workers. It is better to wait for that blob, which takes a
 // moment, than to start a request for b, which takes long.
 func (d *Downloader) isMoreUrgentOpening(b *Blob) bool {
-	_, most := d.queue.rangeSizer.bounds()
+	_, largest := d.queue.rangeSizer.bounds()
 	for o := range d.queue.opening {
-		if o.Size > most && o.compare(b) < 0 {
+		if o.Size > largest && o.compare(b) < 0 {
 			return true
 		}
 	}
@@ -211,8 +211,8 @@ func (d *Downloader) pickBatch(b *Blob) []*Blob {
 			}
 		}
 		slices.SortFunc(others, (*Blob).compare)
-		_, most := q.rangeSizer.bounds()
-		left := min(total/int64(d.connections), most) - b.Size
+		_, largest := q.rangeSizer.bounds()
+		left := min(total/int64(d.connections), largest) - b.Size
 		for _, o := range others {
 			if left -= o.Size; left < 0 || len(blobs) == MaxBatch {
 				break

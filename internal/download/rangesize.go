@@ -43,14 +43,14 @@ func (s *rangeSizer) observe(bytes int64, wait, took time.Duration) {
 }
 
 // bounds returns the smallest request at the end of a session, and the largest request.
-func (s rangeSizer) bounds() (least, most int64) {
+func (s rangeSizer) bounds() (smallest, largest int64) {
 	if s.rate == 0 {
 		return minSegment, firstSegment
 	}
 	within := func(d time.Duration) int64 { return int64(s.rate * d.Seconds()) }
-	least = max(within(tailWaitFactor*s.wait), minTail)
-	most = max(within(min(max(waitFactor*s.wait, minRequestTime), maxRequestTime)), minSegment)
-	return least, most
+	smallest = max(within(tailWaitFactor*s.wait), minTail)
+	largest = max(within(min(max(waitFactor*s.wait, minRequestTime), maxRequestTime)), minSegment)
+	return smallest, largest
 }
 
 // rangeInputs are the inputs of [rangeSize].
@@ -68,13 +68,13 @@ type rangeInputs struct {
 // takes most of a fair share of the rest, so that all workers finish at about the same
 // time. A remainder that is too small for a request of its own is included.
 func rangeSize(in rangeInputs) int64 {
-	leastAtEnd, most := in.bounds()
-	least, minRemainder, share := in.chunk, min(in.chunk, minSegment), in.blobLeft/int64(2*in.connections)
+	smallestAtEnd, largest := in.bounds()
+	smallest, minRemainder, share := in.chunk, min(in.chunk, minSegment), in.blobLeft/int64(2*in.connections)
 	if in.sessionLeft > 0 {
-		least = min(in.chunk, leastAtEnd)
-		minRemainder, share = least/2, in.sessionLeft*4/int64(5*in.connections)
+		smallest = min(in.chunk, smallestAtEnd)
+		minRemainder, share = smallest/2, in.sessionLeft*4/int64(5*in.connections)
 	}
-	length := min(max(share, least), maxChunks*in.chunk, most)
+	length := min(max(share, smallest), maxChunks*in.chunk, largest)
 	if in.gap < length+minRemainder {
 		return in.gap
 	}

@@ -7,10 +7,10 @@ import (
 
 func TestRequestSizeFollowsRateAndWait(t *testing.T) {
 	var s rangeSizer
-	check := func(when string, least, most int64) {
+	check := func(when string, smallest, largest int64) {
 		t.Helper()
-		if l, m := s.bounds(); l != least || m != most {
-			t.Errorf("%s: bounds are %d and %d bytes, want %d and %d", when, l, m, least, most)
+		if l, m := s.bounds(); l != smallest || m != largest {
+			t.Errorf("%s: bounds are %d and %d bytes, want %d and %d", when, l, m, smallest, largest)
 		}
 	}
 	check("at first", minSegment, firstSegment)

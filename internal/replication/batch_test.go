@@ -102,8 +102,8 @@ func TestMissingBatchEntriesAreFetchedSeparately(t *testing.T) {
 		t.Fatalf("Sync = %+v, %v", result, err)
 	}
 	assertInSync(t, p, r.Storage)
-	if most := int64(images*20_000 + images*500); result.Received > most {
-		t.Errorf("%d bytes were received, want at most %d", result.Received, most)
+	if limit := int64(images*20_000 + images*500); result.Received > limit {
+		t.Errorf("%d bytes were received, want at most %d", result.Received, limit)
 	}
 	if src.single.Load() == 0 {
 		t.Error("no blob was fetched separately; want some")

@@ -44,7 +44,7 @@ func TestChaosEndsInSync(t *testing.T) {
 func chaos(t *testing.T, seed uint64) {
 	w := &randomParent{parent: newSeededParent(t, seed), rng: rand.New(rand.NewPCG(seed, 7)), maxLayer: 200 << 10}
 	refusals, wrong := &randomRefusals{rng: rand.New(rand.NewPCG(seed, 8))}, newWrongAnswers(seed, allWrongAnswers()...)
-	w.refuse, w.intercept = refusals.refuse, wrong.answer
+	w.respond, w.intercept = refusals.refuse, wrong.answer
 	w.hasPlatforms, w.hasFilters = seed%4 == 3, seed%3 == 2
 	if seed%5 == 4 {
 		w.redirect()

@@ -100,8 +100,8 @@ func TestKillLosesAtMostOneMebibyte(t *testing.T) {
 	const inFlight = 1 << 20
 	sent := p.blobs.Load()
 	t.Logf("%d kills, %d bytes sent for %d", kills, sent, size)
-	if most := int64(size + kills*(storage.MaxLoss+inFlight)); sent > most {
-		t.Errorf("%d bytes were sent, want at most %d", sent, most)
+	if limit := int64(size + kills*(storage.MaxLoss+inFlight)); sent > limit {
+		t.Errorf("%d bytes were sent, want at most %d", sent, limit)
 	}
 	s, db, err := storagetest.Open(t.Context(), dir, storage.Options{})
 	if err != nil {

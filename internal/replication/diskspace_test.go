@@ -314,8 +314,8 @@ func TestFullDiskFailsTheItemAndKeepsItsBytes(t *testing.T) {
 	}
 	disk.setFree(1 << 30)
 	again := r.sync()
-	if most := int64(size + 200<<10 + 64<<10*4); result.Received+again.Received > most {
-		t.Errorf("%d and %d bytes were received, want at most %d in all", result.Received, again.Received, most)
+	if limit := int64(size + 200<<10 + 64<<10*4); result.Received+again.Received > limit {
+		t.Errorf("%d and %d bytes were received, want at most %d in all", result.Received, again.Received, limit)
 	}
 	assertInSync(t, p, r.Storage)
 }
@@ -325,7 +325,7 @@ func TestLayersSurviveALostDatabase(t *testing.T) {
 	p := newParent(t)
 	p.image("app", [][]byte{randomBytes(1, 4<<20), randomBytes(2, 100<<10)}, "v1")
 	files := storagetest.Files(t, t.TempDir())
-	for sync, most := range []int64{5 << 20, 64 << 10} { // the second fetches manifests and configs
+	for sync, limit := range []int64{5 << 20, 64 << 10} { // the second fetches manifests and configs
 		s, db, err := storagetest.Open(t.Context(), t.TempDir(), storage.Options{Blobs: files})
 		if err != nil {
 			t.Fatal(err)
@@ -334,8 +334,8 @@ func TestLayersSurviveALostDatabase(t *testing.T) {
 		r := &replica{Storage: s, Engine: replication.New(replication.Options{Storage: s, DB: db}), db: db,
 			source: p.client(), t: t}
 		r.follow()
-		if result := r.sync(); result.Received > most {
-			t.Errorf("sync %d received %d bytes, want at most %d", sync, result.Received, most)
+		if result := r.sync(); result.Received > limit {
+			t.Errorf("sync %d received %d bytes, want at most %d", sync, result.Received, limit)
 		}
 		assertInSync(t, p, r.Storage)
 	}

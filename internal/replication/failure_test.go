@@ -51,9 +51,9 @@ func TestLinkIsUsedSoonAfterItComesBack(t *testing.T) {
 					p.network.SetDown(false)
 				}()
 				r.sync()
-				late := time.Since(start) - down - 3*time.Second
-				if most := min(down/7, 20*time.Second) + 500*time.Millisecond; late > most {
-					t.Errorf("Sync ended %v late after the link came back, want at most %v", late, most)
+				delay := time.Since(start) - down - 3*time.Second
+				if limit := min(down/7, 20*time.Second) + 500*time.Millisecond; delay > limit {
+					t.Errorf("Sync ended %v after the link came back, want at most %v", delay, limit)
 				}
 				assertInSync(t, p, r.Storage)
 			})
@@ -69,7 +69,7 @@ func TestNoRequestIsMadeBeforeRetryAfter(t *testing.T) {
 		r.follow()
 		var until time.Time
 		early := 0
-		p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+		p.respond = func(w http.ResponseWriter, r *http.Request) bool {
 			if !strings.Contains(r.URL.Path, "/blobs") {
 				return false
 			}
@@ -125,7 +125,7 @@ func TestBadLayerFailsOnlyItsImage(t *testing.T) {
 				p.image("z", [][]byte{randomBytes(4, 200<<10)}, "good")
 				r := newReplica(t, p, replication.Options{})
 				r.follow()
-				p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+				p.respond = func(w http.ResponseWriter, r *http.Request) bool {
 					if strings.HasSuffix(r.URL.Path, badDigest) {
 						test.answer(w, r)
 						return true
@@ -140,7 +140,7 @@ func TestBadLayerFailsOnlyItsImage(t *testing.T) {
 				if took := time.Since(start); took > test.within {
 					t.Errorf("Sync took %v, want at most %v", took, test.within)
 				}
-				p.refuse = nil
+				p.respond = nil
 				if result := r.sync(); result.Synced != 1 {
 					t.Errorf("the next Sync = %+v", result)
 				}
@@ -157,7 +157,7 @@ func TestLayerMissingInOneRepositoryComesFromAnother(t *testing.T) {
 	p.image("b", [][]byte{shared}, "v1")
 	r := newReplica(t, p, replication.Options{ChunkSize: 64 << 10})
 	r.follow()
-	p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+	p.respond = func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.HasPrefix(r.URL.Path, "/v2/a/") {
 			w.WriteHeader(http.StatusNotFound)
 			return true
@@ -181,7 +181,7 @@ func TestLayerWithEndlessRetryAfterFailsAlone(t *testing.T) {
 				p.image("z", [][]byte{randomBytes(4, 10<<20)}, "good")
 				r := newReplica(t, p, replication.Options{})
 				r.follow()
-				p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+				p.respond = func(w http.ResponseWriter, r *http.Request) bool {
 					if !strings.HasSuffix(r.URL.Path, digest) {
 						return false
 					}
@@ -199,8 +199,8 @@ func TestLayerWithEndlessRetryAfterFailsAlone(t *testing.T) {
 	}
 }
 
-// A source without ranges always breaks off at the same byte. The bytes before it were
-// received already, so that the layer fails.
+// A source without ranges always breaks off at the same byte, and sends again only bytes that
+// are on disk, which is no progress. So the layer fails.
 func TestRepeatedBytesAreNotProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
@@ -210,7 +210,7 @@ func TestRepeatedBytesAreNotProgress(t *testing.T) {
 		p.image("z", [][]byte{randomBytes(4, 300<<10)}, "good")
 		r := newReplica(t, p, replication.Options{})
 		r.follow()
-		p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+		p.respond = func(w http.ResponseWriter, r *http.Request) bool {
 			if !strings.HasSuffix(r.URL.Path, digest) {
 				return false
 			}
@@ -231,28 +231,28 @@ func TestRepeatedBytesAreNotProgress(t *testing.T) {
 func TestOneLayerWithoutRangesDoesNotSlowOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
-		odd, last := randomBytes(1, 1<<20), randomBytes(3, 32<<20)
-		oddDigest, lastDigest := string(p.PushBlob("a", odd).Digest), string(p.PushBlob("a", last).Digest)
-		p.image("a", [][]byte{odd}, "odd")
-		p.image("a", [][]byte{last}, "last")
+		whole, other := randomBytes(1, 1<<20), randomBytes(3, 32<<20)
+		wholeDigest, otherDigest := string(p.PushBlob("a", whole).Digest), string(p.PushBlob("a", other).Digest)
+		p.image("a", [][]byte{whole}, "whole")
+		p.image("a", [][]byte{other}, "other")
 		r := newReplica(t, p, replication.Options{})
 		r.follow()
-		var now, most atomic.Int64
-		p.refuse = func(w http.ResponseWriter, rq *http.Request) bool {
+		var now, highest atomic.Int64
+		p.respond = func(w http.ResponseWriter, rq *http.Request) bool {
 			switch {
-			case strings.HasSuffix(rq.URL.Path, oddDigest):
-				w.Write(odd)
+			case strings.HasSuffix(rq.URL.Path, wholeDigest):
+				w.Write(whole)
 				return true
-			case strings.HasSuffix(rq.URL.Path, lastDigest):
+			case strings.HasSuffix(rq.URL.Path, otherDigest):
 				n := now.Add(1)
-				most.Store(max(most.Load(), n))
+				highest.Store(max(highest.Load(), n))
 				time.Sleep(time.Second)
 				now.Add(-1)
 			}
 			return false
 		}
 		r.sync()
-		if n := most.Load(); n < 8 {
+		if n := highest.Load(); n < 8 {
 			t.Errorf("the other layer had at most %d concurrent requests, want 8", n)
 		}
 	})

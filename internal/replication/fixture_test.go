@@ -46,7 +46,7 @@ type parent struct {
 	dial    func(context.Context, string, string) (net.Conn, error) // nil is the network's
 	plans   atomic.Int64                                            // number of plan requests
 	ranges  func() bool                                             // whether ranges are supported; nil is yes
-	refuse  func(http.ResponseWriter, *http.Request) bool           // returns true if it answered
+	respond func(http.ResponseWriter, *http.Request) bool           // returns true if it answered
 	// intercept answers a request instead of its handler; nil calls the handler.
 	intercept  func(http.ResponseWriter, *http.Request, http.Handler)
 	redirectTo string // URL to which requests for blobs are redirected; "" is none
@@ -92,7 +92,7 @@ func startParent(t testing.TB, l net.Listener, seed uint64) *parent {
 		if r.URL.Path == wire.PathPlan {
 			p.plans.Add(1)
 		}
-		if p.refuse != nil && p.refuse(w, r) {
+		if p.respond != nil && p.respond(w, r) {
 			return
 		}
 		if r.URL.Path == wire.PathBlobs {
@@ -175,7 +175,7 @@ func (p *parent) restart(d time.Duration) {
 }
 
 func (p *parent) serveBlob(w http.ResponseWriter, r *http.Request) {
-	if p.refuse != nil && p.refuse(w, r) {
+	if p.respond != nil && p.respond(w, r) {
 		return
 	}
 	repository, d, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/blobs/")

@@ -50,7 +50,7 @@ func TestUnavailableForeignLayerIsLeftOut(t *testing.T) {
 	m := p.Image("app", "config", randomBytes(2, 300<<10))
 	m.Layers = append(m.Layers, foreign(layer))
 	root := p.Push("app", m, "v1")
-	p.refuse = func(w http.ResponseWriter, req *http.Request) bool {
+	p.respond = func(w http.ResponseWriter, req *http.Request) bool {
 		refused := strings.HasSuffix(req.URL.Path, digest.FromBytes(layer).String())
 		if refused {
 			oci.WriteError(w, oci.ErrBlobUnknown)

@@ -21,7 +21,7 @@ type image struct {
 	root       digest.Digest          // the wanted manifest
 	tags       []string               // of its items
 	manifests  []PlanManifest         // to store, in this order: children first, the root last
-	collected  map[digest.Digest]bool // digests of manifests
+	compared   map[digest.Digest]bool // digests of manifests
 	needed     []neededBlob           // blobs that its repository lacks
 	referrers  []*image
 	subject    *image // the image that this referrer follows; nil if it is no referrer
@@ -54,7 +54,7 @@ type neededBlob struct {
 func newImage(repository string, root digest.Digest) *image {
 	return &image{
 		repository: repository, root: root,
-		collected: map[digest.Digest]bool{}, waitsFor: map[*layer]bool{}, tagErrors: map[string]error{},
+		compared: map[digest.Digest]bool{}, waitsFor: map[*layer]bool{}, tagErrors: map[string]error{},
 	}
 }
 

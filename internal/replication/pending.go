@@ -25,7 +25,7 @@ const (
 type pendingItems struct {
 	run              *run
 	order            Order
-	priorities       []int  // not read yet, or not to the end; best first
+	priorities       []int  // priorities with unread items, most urgent first
 	listed           bool   // priorities is filled in
 	repository, item string // the last item that was read of the first priority
 	size             int    // of the next page

@@ -100,7 +100,7 @@ func (r *run) plan(ctx context.Context, images []*image) (*plan, error) {
 		return p, nil
 	}
 	p.splitComplete(images)
-	if err := r.assemble(ctx, p); err != nil {
+	if err := r.findMissing(ctx, p); err != nil {
 		return nil, err
 	}
 	return p, r.reserveSpace(ctx, p)
@@ -112,7 +112,7 @@ func (r *run) plan(ctx context.Context, images []*image) (*plan, error) {
 // If the source repeatedly breaks off within the plan of some images, it halves the number
 // of images per request. An image at which the source breaks off by itself fails.
 func (r *run) requestPlan(ctx context.Context, p *plan, images []*image) error {
-	have, err := r.have(ctx, images)
+	have, err := r.heldManifests(ctx, images)
 	if err != nil {
 		return err
 	}
@@ -200,9 +200,9 @@ func (r *run) probeLink(ctx context.Context, im *image) {
 	}
 }
 
-// have returns manifests that the source need not send, because they are stored: those below
+// heldManifests returns manifests that the source need not send, because they are stored: those below
 // the images that the wanted tags name now, and below the wanted images.
-func (r *run) have(ctx context.Context, images []*image) ([]Ref, error) {
+func (r *run) heldManifests(ctx context.Context, images []*image) ([]Ref, error) {
 	all := map[Ref]bool{}
 	for _, im := range images {
 		for _, tag := range im.tags {
@@ -211,22 +211,22 @@ func (r *run) have(ctx context.Context, images []*image) ([]Ref, error) {
 				continue // the tag is new, or locked against reading
 			}
 			if err == nil {
-				err = r.haveChildren(ctx, im.repository, m.Digest, all)
+				err = r.addHeldChildren(ctx, im.repository, m.Digest, all)
 			}
 			if err != nil {
 				return nil, err
 			}
 		}
-		if err := r.haveChildren(ctx, im.repository, im.root, all); err != nil {
+		if err := r.addHeldChildren(ctx, im.repository, im.root, all); err != nil {
 			return nil, err
 		}
 	}
 	return slices.Collect(maps.Keys(all)), nil
 }
 
-// haveChildren adds to all the image manifests that an index holds. It leaves out indexes
+// addHeldChildren adds to all the image manifests that an index holds. It leaves out indexes
 // within the index, because they may hold other children than at the source.
-func (r *run) haveChildren(ctx context.Context, repository string, d digest.Digest, all map[Ref]bool) error {
+func (r *run) addHeldChildren(ctx context.Context, repository string, d digest.Digest, all map[Ref]bool) error {
 	if len(all) >= maxHave {
 		return nil
 	}

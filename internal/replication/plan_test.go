@@ -170,7 +170,7 @@ func TestNewLayerFlowsAfterOnePlan(t *testing.T) {
 		flowed := make(chan struct{})
 		flow := sync.OnceFunc(func() { close(flowed) })
 		p.onSent.Store(func(int64) { flow() })
-		p.refuse = func(_ http.ResponseWriter, rq *http.Request) bool {
+		p.respond = func(_ http.ResponseWriter, rq *http.Request) bool {
 			if rq.URL.Path != wire.PathPlan || p.plans.Load() == 1 {
 				return false
 			}

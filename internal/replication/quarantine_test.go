@@ -23,7 +23,7 @@ func TestWrongContentIsQuarantinedAfterThreeSyncs(t *testing.T) {
 		r := newReplica(t, p, replication.Options{})
 		r.follow()
 		var repaired atomic.Bool
-		p.refuse = func(w http.ResponseWriter, rq *http.Request) bool {
+		p.respond = func(w http.ResponseWriter, rq *http.Request) bool {
 			if !strings.HasSuffix(rq.URL.Path, digest) || repaired.Load() {
 				return false
 			}

@@ -8,7 +8,7 @@
 //
 //   - pending.go reads the items that are not in sync;
 //   - plan.go and planstream.go request a plan from the source: everything that their
-//     images need; assemble.go finds out which of it is missing;
+//     images need; missing.go finds out which of it is missing;
 //   - diskspace.go fails the images for which the disk has no space;
 //   - layer.go passes missing layers to package download, and handles its results;
 //   - commit.go makes complete images visible, and their tags last;

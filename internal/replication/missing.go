@@ -12,8 +12,8 @@ import (
 	"ferry/internal/oci"
 )
 
-// An assembly compares the images of a plan with this registry's content.
-type assembly struct {
+// A comparison compares the images of a plan with this registry's content.
+type comparison struct {
 	*run
 	plan         *plan
 	batches      bool                   // the source can send blobs in batches
@@ -21,20 +21,20 @@ type assembly struct {
 	stored       map[digest.Digest]bool // caches isStored
 }
 
-// assemble fills in the manifests, the missing blobs and the referrers of the plan's
+// findMissing fills in the manifests, the missing blobs and the referrers of the plan's
 // images. It sorts the images by the bytes that they lack, so that the first one is soon
 // complete.
-func (r *run) assemble(ctx context.Context, p *plan) error {
+func (r *run) findMissing(ctx context.Context, p *plan) error {
 	if err := r.leaseBlobs(ctx, p); err != nil {
 		return err
 	}
-	a := &assembly{run: r, plan: p, inRepository: map[Ref]bool{}, stored: map[digest.Digest]bool{}}
-	_, a.batches = r.src.(download.Batcher)
+	c := &comparison{run: r, plan: p, inRepository: map[Ref]bool{}, stored: map[digest.Digest]bool{}}
+	_, c.batches = r.src.(download.Batcher)
 	for _, im := range p.complete {
-		if err := a.collectManifest(ctx, im, im.root); err != nil {
+		if err := c.addMissingManifest(ctx, im, im.root); err != nil {
 			return err
 		}
-		if err := a.collectReferrers(ctx, im); err != nil {
+		if err := c.addReferrers(ctx, im); err != nil {
 			return err
 		}
 	}
@@ -55,36 +55,36 @@ func (r *run) leaseBlobs(ctx context.Context, p *plan) error {
 	return r.storage.Lease(ctx, r.sourceKey(leaseHolder), leaseTime, slices.Compact(all)...)
 }
 
-// collectManifest adds the manifest d and everything below it to im. If the manifest cannot
+// addMissingManifest adds the manifest d and everything below it to im. If the manifest cannot
 // be had, im fails. The returned error is a failure of this registry.
-func (a *assembly) collectManifest(ctx context.Context, im *image, d digest.Digest) error {
+func (c *comparison) addMissingManifest(ctx context.Context, im *image, d digest.Digest) error {
 	ref := Ref{Repository: im.repository, Digest: d}
-	m := a.plan.manifests[ref]
+	m := c.plan.manifests[ref]
 	if m == nil {
-		has, err := a.storage.HasManifest(ctx, im.repository, d)
+		has, err := c.storage.HasManifest(ctx, im.repository, d)
 		if err == nil && !has {
-			im.err = cmp.Or(im.err, a.plan.reasonMissing("manifest", ref))
+			im.err = cmp.Or(im.err, c.plan.reasonMissing("manifest", ref))
 		}
 		return err
 	}
-	if im.collected[d] {
+	if im.compared[d] {
 		return nil
 	}
-	im.collected[d] = true
+	im.compared[d] = true
 	included := func(child oci.Descriptor) bool { return !m.omitted[child.Digest] }
 	if len(m.omitted) > 0 && !slices.ContainsFunc(m.parsed.Manifests, included) {
-		a.log.Warn("index has nothing for this registry's platforms", "repo", im.repository, "digest", d)
+		c.log.Warn("index has nothing for this registry's platforms", "repo", im.repository, "digest", d)
 	}
 	for _, child := range m.parsed.Manifests {
 		if !included(child) {
 			continue
 		}
-		if err := a.collectManifest(ctx, im, child.Digest); err != nil {
+		if err := c.addMissingManifest(ctx, im, child.Digest); err != nil {
 			return err
 		}
 	}
 	for _, b := range m.parsed.Blobs() {
-		if err := a.collectBlob(ctx, im, b); err != nil {
+		if err := c.addMissingBlob(ctx, im, b); err != nil {
 			return err
 		}
 	}
@@ -92,28 +92,28 @@ func (a *assembly) collectManifest(ctx context.Context, im *image, d digest.Dige
 	return nil
 }
 
-// collectBlob adds a blob to im.needed, unless the repository holds it, or it is optional
+// addMissingBlob adds a blob to im.needed, unless the repository holds it, or it is optional
 // and the source does not have it. If the manifest and the source state different sizes,
 // the manifest is wrong: im fails, and other images with the blob do not.
-func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor) error {
+func (c *comparison) addMissingBlob(ctx context.Context, im *image, b oci.Descriptor) error {
 	ref := Ref{Repository: im.repository, Digest: b.Digest}
 	optional := oci.MayBeAbsent(b)
-	if optional && !a.plan.available[ref] {
+	if optional && !c.plan.available[ref] {
 		return nil
 	}
-	present, err := a.isInRepository(ctx, ref)
+	present, err := c.isInRepository(ctx, ref)
 	elsewhere := false
 	if err == nil && !present {
-		elsewhere, err = a.isStored(ctx, b.Digest)
+		elsewhere, err = c.isStored(ctx, b.Digest)
 	}
-	if err != nil && a.storage.IsFileFailure(ctx, err) {
+	if err != nil && c.storage.IsFileFailure(ctx, err) {
 		im.err = cmp.Or(im.err, err)
 		return nil
 	}
 	if err != nil || present {
 		return err
 	}
-	planned, known := a.plan.blobs[b.Digest]
+	planned, known := c.plan.blobs[b.Digest]
 	if known && !elsewhere && planned.Size != b.Size {
 		if optional {
 			return nil
@@ -121,58 +121,58 @@ func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor)
 		im.err = cmp.Or(im.err, wrongSizeError(b, planned.Size))
 		return nil
 	}
-	n := neededBlob{Descriptor: b, elsewhere: elsewhere, optional: optional, batch: a.batches && planned.Batch}
-	if a.plan.missing[ref] != nil {
-		n.missing = a.plan.reasonMissing("blob", ref)
+	n := neededBlob{Descriptor: b, elsewhere: elsewhere, optional: optional, batch: c.batches && planned.Batch}
+	if c.plan.missing[ref] != nil {
+		n.missing = c.plan.reasonMissing("blob", ref)
 	}
 	im.needed = append(im.needed, n)
 	return nil
 }
 
 // isInRepository reports whether a repository holds a blob.
-func (a *assembly) isInRepository(ctx context.Context, ref Ref) (bool, error) {
-	if present, known := a.inRepository[ref]; known {
+func (c *comparison) isInRepository(ctx context.Context, ref Ref) (bool, error) {
+	if present, known := c.inRepository[ref]; known {
 		return present, nil
 	}
-	_, err := a.storage.StatBlob(ctx, ref.Repository, ref.Digest)
+	_, err := c.storage.StatBlob(ctx, ref.Repository, ref.Digest)
 	present := err == nil
 	if errors.Is(err, oci.ErrBlobUnknown) {
 		err = nil
 	}
 	if err == nil {
-		a.inRepository[ref] = present
+		c.inRepository[ref] = present
 	}
 	return present, err
 }
 
 // isStored reports whether any repository holds a blob.
-func (a *assembly) isStored(ctx context.Context, d digest.Digest) (bool, error) {
-	if has, known := a.stored[d]; known {
+func (c *comparison) isStored(ctx context.Context, d digest.Digest) (bool, error) {
+	if has, known := c.stored[d]; known {
 		return has, nil
 	}
-	has, err := a.storage.HasBlob(ctx, d)
+	has, err := c.storage.HasBlob(ctx, d)
 	if err == nil {
-		a.stored[d] = has
+		c.stored[d] = has
 	}
 	return has, err
 }
 
-// collectReferrers adds the referrers of im's manifests, and the referrers of those, as
+// addReferrers adds the referrers of im's manifests, and the referrers of those, as
 // images that follow im. It leaves out referrers that are wanted items themselves.
-func (a *assembly) collectReferrers(ctx context.Context, im *image) error {
+func (c *comparison) addReferrers(ctx context.Context, im *image) error {
 	queue := slices.Clone(im.manifests)
 	seen := map[digest.Digest]bool{}
 	for len(queue) > 0 {
 		subject := queue[0].Ref
 		queue = queue[1:]
-		for _, m := range a.plan.referrers[subject] {
-			if seen[m.Digest] || a.plan.wanted[m.Ref] {
+		for _, m := range c.plan.referrers[subject] {
+			if seen[m.Digest] || c.plan.wanted[m.Ref] {
 				continue
 			}
 			seen[m.Digest] = true
 			referrer := newImage(im.repository, m.Digest)
 			referrer.subject = im
-			if err := a.collectManifest(ctx, referrer, m.Digest); err != nil {
+			if err := c.addMissingManifest(ctx, referrer, m.Digest); err != nil {
 				return err
 			}
 			im.referrers = append(im.referrers, referrer)
