@@ -250,7 +250,7 @@ func (g *Registry) manifestAttributesList(w http.ResponseWriter, q *request) err
 		return err
 	}
 	if len(all) > p.n && p.n > 0 {
-		p.next(w, q, string(all[p.n-1].Digest))
+		p.setNextLink(w, q, string(all[p.n-1].Digest))
 	}
 	all = all[:min(len(all), p.n)]
 	views := make([]manifestView, len(all))

@@ -50,8 +50,8 @@ func (q *request) page(defaultN int) (page, error) {
 	return p, nil
 }
 
-// next sets the Link header (RFC 8288) to the page after last.
-func (p page) next(w http.ResponseWriter, q *request, last string) {
+// setNextLink sets the Link header (RFC 8288) to the page after last.
+func (p page) setNextLink(w http.ResponseWriter, q *request, last string) {
 	query := q.URL.Query()
 	query.Set("n", strconv.Itoa(p.n))
 	query.Set("last", last)
@@ -70,7 +70,7 @@ func (g *Registry) listTags(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	if len(names) > p.n && p.n > 0 {
-		p.next(w, q, names[p.n-1])
+		p.setNextLink(w, q, names[p.n-1])
 	}
 	names = append([]string{}, names[:min(len(names), p.n)]...) // an empty list, not null
 	return writeJSON(w, map[string]any{"name": q.repository, "tags": names})
@@ -84,7 +84,7 @@ func (g *Registry) tags(w http.ResponseWriter, q *request, p page, o storage.Tag
 		return nil, errAttributes.With("the tag in last is not in this list any more: start again without last")
 	}
 	if len(tags) > p.n && p.n > 0 {
-		p.next(w, q, tags[p.n-1].Name)
+		p.setNextLink(w, q, tags[p.n-1].Name)
 	}
 	return tags[:min(len(tags), p.n)], err
 }
@@ -115,7 +115,7 @@ func (g *Registry) catalog(w http.ResponseWriter, q *request) error {
 		}
 	}
 	if more {
-		p.next(w, q, after)
+		p.setNextLink(w, q, after)
 	}
 	return writeJSON(w, map[string]any{"repositories": names})
 }
@@ -133,7 +133,7 @@ func (g *Registry) listReferrers(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	if more && len(manifests) > 0 {
-		p.next(w, q, string(last))
+		p.setNextLink(w, q, string(last))
 	}
 	if artifactType != "" {
 		w.Header().Set("OCI-Filters-Applied", "artifactType")

@@ -124,7 +124,7 @@ func finish(w http.ResponseWriter, q *request, u *storage.Upload, d digest.Diges
 // length that its headers declare. If the body is shorter, the received part is kept,
 // and the headers of the error response have the new size of the upload.
 func appendChunk(w http.ResponseWriter, q *request, u *storage.Upload) error {
-	want, err := declaredLength(q, u)
+	want, err := checkContentRange(q, u)
 	if err == nil && want != 0 {
 		err = appendBody(w, q, u, want)
 	}
@@ -134,9 +134,10 @@ func appendChunk(w http.ResponseWriter, q *request, u *storage.Upload) error {
 	return err
 }
 
-// declaredLength returns the length of the body according to its headers, in bytes; -1
-// if they do not have it.
-func declaredLength(q *request, u *storage.Upload) (int64, error) {
+// checkContentRange returns an error unless the chunk's Content-Range, if it has one, begins at the
+// end of u. It returns the length of the body according to its headers, in bytes; -1 if they do not
+// have it.
+func checkContentRange(q *request, u *storage.Upload) (int64, error) {
 	header := q.Header.Get("Content-Range")
 	if header == "" {
 		return q.ContentLength, nil

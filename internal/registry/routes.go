@@ -10,8 +10,8 @@ import (
 // whether the reference is a tag, a digest, either of them, or an upload.
 type endpoint struct{ method, path string }
 
-// A rule says which access a request needs, and which method handles it.
-type rule struct {
+// A route says which access a request needs, and which method handles it.
+type route struct {
 	access
 	handle func(*Registry, http.ResponseWriter, *request) error
 }
@@ -31,9 +31,9 @@ var (
 	change = access{need: []auth.Action{auth.MetadataWrite}, write: true}
 )
 
-// rules has the rule of each endpoint; HEAD follows the rule of GET. The comments name
+// routes has the route of each endpoint; HEAD has the route of GET. The comments name
 // the endpoints in the distribution specification, section "API". It is never modified.
-var rules = map[endpoint]*rule{
+var routes = map[endpoint]*route{
 	{"GET", "/v2/"}:                                 {anyone, (*Registry).ping},           // end-1
 	{"GET", "/v2/<name>/blobs/<digest>"}:            {pull, (*Registry).getBlob},          // end-2
 	{"GET", "/v2/<name>/manifests/<reference>"}:     {pull, (*Registry).getManifest},      // end-3

@@ -146,7 +146,7 @@ func TestEveryWriteNeedsAnAction(t *testing.T) {
 	// A read-only registry must refuse every request that changes something, and each
 	// such request needs an action.
 	open := []string{"/v2/", "/v2/_catalog"}
-	for at, r := range rules {
+	for at, r := range routes {
 		changes := slices.ContainsFunc(r.need, func(a auth.Action) bool {
 			return a == auth.ContentWrite || a == auth.ContentDelete || a == auth.MetadataWrite
 		})
@@ -180,7 +180,7 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("%q: access to %q", path, a.Repository)
 			}
 		}
-		if diff := cmp.Diff(q.rule.need, need); diff != "" {
+		if diff := cmp.Diff(q.route.need, need); diff != "" {
 			t.Fatalf("%q: %s", path, diff)
 		}
 		if !strings.Contains(path, q.repository) {

@@ -13,7 +13,7 @@ import (
 type request struct {
 	*http.Request
 	endpoint   endpoint
-	rule       *rule
+	route      *route
 	repository string
 	reference  string // a tag, a digest or the id of an upload; "" if the endpoint has none
 	need       []auth.Access
@@ -45,11 +45,11 @@ func parse(r *http.Request) (*request, error) {
 	if r.Method == http.MethodHead {
 		q.endpoint.method = http.MethodGet
 	}
-	if q.rule = rules[q.endpoint]; q.rule == nil {
+	if q.route = routes[q.endpoint]; q.route == nil {
 		return nil, &methodError{oci.ErrUnsupported.With("method %.16q is not supported here", r.Method),
 			allow(q.endpoint.path)}
 	}
-	if actions := q.rule.need; len(actions) > 0 { // then the path has a repository
+	if actions := q.route.need; len(actions) > 0 { // then the path has a repository
 		if err := oci.CheckRepository(q.repository); err != nil {
 			return nil, err
 		}
@@ -64,7 +64,7 @@ func parse(r *http.Request) (*request, error) {
 // allow returns the methods of a path for the Allow header.
 func allow(path string) string {
 	var methods []string
-	for e := range rules {
+	for e := range routes {
 		if e.path == path {
 			methods = append(methods, e.method)
 		}
@@ -77,7 +77,7 @@ func allow(path string) string {
 }
 
 // parsePath sets the repository and the reference, and returns the form of path in
-// [rules]; "" if there is none.
+// [routes]; "" if there is none.
 func (q *request) parsePath(path string) string {
 	switch path {
 	case "/v2", "/v2/":
