@@ -28,7 +28,7 @@ type Grant struct {
 	principal *Principal
 	scopes    []Scope // of a signed token
 	limited   bool    // whether the scopes limit the rights
-	source    string  // the address that the request came from
+	sender    string  // the address that the request came from
 }
 
 // AllowsRepository reports whether the request may do action on repository.
@@ -47,8 +47,8 @@ func (g Grant) Name() string {
 	return g.principal.Name
 }
 
-// Source returns the address from which the request came.
-func (g Grant) Source() string { return g.source }
+// Sender returns the address from which the request came.
+func (g Grant) Sender() string { return g.sender }
 
 // MayList reports whether the catalog shows the repository to the principal.
 func (g Grant) MayList(repository string) bool {
@@ -78,7 +78,7 @@ type AuthenticatorOptions struct {
 	Address func(*http.Request) string
 	// Failed is called with every refused login, unless it is nil. It must be cheap, because
 	// strangers decide how often it is called.
-	Failed func(ctx context.Context, source, name string)
+	Failed func(ctx context.Context, sender, name string)
 	Now    func() time.Time // nil is time.Now
 }
 
@@ -87,7 +87,7 @@ type Authenticator struct {
 	directory Directory
 	signer    *Signer
 	address   func(*http.Request) string
-	failed    func(ctx context.Context, source, name string)
+	failed    func(ctx context.Context, sender, name string)
 	limiter   *Limiter
 	passwords *passwordCache
 	flights   singleflight.Group
@@ -137,7 +137,7 @@ func (a *Authenticator) Basic(r *http.Request) (*Principal, error) {
 	if !ok {
 		return nil, ErrUnauthenticated
 	}
-	return a.login(r.Context(), source(r), name, password)
+	return a.login(r.Context(), sender(r), name, password)
 }
 
 // errInsufficientScope is the error for a signed token whose scopes do not cover the request.
@@ -146,15 +146,15 @@ var errInsufficientScope = errors.New("insufficient_scope")
 func (a *Authenticator) grant(r *http.Request) (Grant, error) {
 	if isBearer(r) {
 		_, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		c, err := a.signer.read(strings.TrimSpace(value))
+		c, err := a.signer.verify(strings.TrimSpace(value))
 		if err != nil {
 			return Grant{}, err
 		}
 		p, err := a.directory.Lookup(r.Context(), c.Kind, c.Subject, c.Generation)
-		return Grant{principal: p, scopes: c.Access, limited: true, source: source(r)}, err
+		return Grant{principal: p, scopes: c.Access, limited: true, sender: sender(r)}, err
 	}
 	p, err := a.Basic(r)
-	return Grant{principal: p, source: source(r)}, err
+	return Grant{principal: p, sender: sender(r)}, err
 }
 
 func isBearer(r *http.Request) bool {
@@ -169,28 +169,28 @@ const (
 )
 
 // login returns the principal with a name and password, and reports refused logins.
-func (a *Authenticator) login(ctx context.Context, source, name, password string) (*Principal, error) {
+func (a *Authenticator) login(ctx context.Context, sender, name, password string) (*Principal, error) {
 	if name == "" || password == "" {
 		return nil, ErrUnauthenticated // clients without a password send an empty one, which is not a guess
 	}
 	var p *Principal
 	var err error
 	if len(name) > maxName || len(password) > maxPassword {
-		err = a.refuse(source, name[:min(len(name), maxName)])
+		err = a.refuse(sender, name[:min(len(name), maxName)])
 	} else {
-		p, err = a.check(ctx, source, name, password)
+		p, err = a.check(ctx, sender, name, password)
 	}
 	if errors.Is(err, ErrUnauthenticated) || errors.As(err, new(*ChallengeError)) {
-		a.failed(ctx, source, name)
+		a.failed(ctx, sender, name)
 	}
 	return p, err
 }
 
 // check checks a name and a password. A valid machine password is never limited, because it cannot
-// have been guessed. Any other login is limited by the failures of its source, unless the password
+// have been guessed. Any other login is limited by the failures of its sender, unless the password
 // was verified before: otherwise the failures of others behind the same address could lock its
 // owner out.
-func (a *Authenticator) check(ctx context.Context, source, name, password string) (*Principal, error) {
+func (a *Authenticator) check(ctx context.Context, sender, name, password string) (*Principal, error) {
 	if isMachinePassword(password) {
 		p, known, err := a.directory.AuthenticateToken(name, password)
 		if known || err == nil {
@@ -201,7 +201,7 @@ func (a *Authenticator) check(ctx context.Context, source, name, password string
 		p, err := a.directory.Authenticate(ctx, name, password)
 		if errors.Is(err, ErrUnauthenticated) {
 			a.passwords.set(name, password, false)
-			if end, wait := a.limiter.Begin(source, name); wait == 0 {
+			if end, wait := a.limiter.Begin(sender, name); wait == 0 {
 				end(false)
 			}
 		}
@@ -209,8 +209,8 @@ func (a *Authenticator) check(ctx context.Context, source, name, password string
 	}
 	// Concurrent equal guesses count as one. The check does not end with the request that started
 	// it, because others wait for the same result.
-	flight := a.flights.DoChan(source+" "+a.passwords.text(name, password), func() (any, error) {
-		return a.checkOnce(context.WithoutCancel(ctx), source, name, password)
+	flight := a.flights.DoChan(sender+" "+a.passwords.text(name, password), func() (any, error) {
+		return a.checkOnce(context.WithoutCancel(ctx), sender, name, password)
 	})
 	select {
 	case result := <-flight:
@@ -222,8 +222,8 @@ func (a *Authenticator) check(ctx context.Context, source, name, password string
 }
 
 // refuse counts a failure, without a check. It returns the error for the login.
-func (a *Authenticator) refuse(source, name string) error {
-	end, wait := a.limiter.Begin(source, name)
+func (a *Authenticator) refuse(sender, name string) error {
+	end, wait := a.limiter.Begin(sender, name)
 	if wait > 0 {
 		return tooManyFailures(wait)
 	}
@@ -236,8 +236,8 @@ func tooManyFailures(wait time.Duration) error {
 }
 
 // checkOnce checks a name and a password, unless there were too many failures.
-func (a *Authenticator) checkOnce(ctx context.Context, source, name, password string) (*Principal, error) {
-	end, wait := a.limiter.Begin(source, name)
+func (a *Authenticator) checkOnce(ctx context.Context, sender, name, password string) (*Principal, error) {
+	end, wait := a.limiter.Begin(sender, name)
 	if wait > 0 {
 		return nil, tooManyFailures(wait)
 	}
@@ -278,8 +278,8 @@ func Address(r *http.Request) string {
 	return "http://" + r.Host
 }
 
-// source returns the address from which a request came, without its port.
-func source(r *http.Request) string {
+// sender returns the address from which a request came, without its port.
+func sender(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr

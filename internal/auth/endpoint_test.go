@@ -73,7 +73,7 @@ func TestMalformedScopeIsRefusedWithAnExample(t *testing.T) {
 	}
 }
 
-func TestOAuth2FormGetsTheSameToken(t *testing.T) {
+func TestOAuth2FormIsAnsweredLikeBasic(t *testing.T) {
 	d := newFixture(t)
 	for _, test := range []struct {
 		name   string

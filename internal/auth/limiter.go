@@ -9,16 +9,16 @@ import (
 // Limits on failed logins. A person who mistypes a few times and a cluster with an old password are
 // still served, and guessing is not worthwhile.
 const (
-	failuresAllowed = 10              // at once, of one name from one source
-	sourceAllowed   = 100             // at once, of one source with any names
-	sourceAtOnce    = 10              // pending logins of one source
+	failuresAllowed = 10              // at once, of one name from one sender
+	senderAllowed   = 100             // at once, of one sender with any names
+	senderAtOnce    = 10              // pending logins of one sender
 	failureDecay    = 6 * time.Second // the time in which one failure is forgotten
-	maxLimited      = 16 << 10        // names and sources with failures
+	maxLimited      = 16 << 10        // names and senders with failures
 )
 
 // A Limiter limits the guessing of passwords. A login counts as a failure from its start until its
-// password is verified, so that concurrent guesses count, too. Failures count by source, and by
-// source and name together, but never by name alone: otherwise a stranger could lock out a name.
+// password is verified, so that concurrent guesses count, too. Failures count by sender, and by
+// sender and name together, but never by name alone: otherwise a stranger could lock out a name.
 type Limiter struct {
 	now func() time.Time
 
@@ -26,9 +26,9 @@ type Limiter struct {
 	failed map[limitKey]*failures
 }
 
-type limitKey struct{ source, name string }
+type limitKey struct{ sender, name string }
 
-// failures are the remaining failures of a source, or of a name from it.
+// failures are the remaining failures of a sender, or of a name from it.
 type failures struct {
 	count   float64 // including the pending logins
 	at      time.Time
@@ -40,29 +40,29 @@ func NewLimiter(now func() time.Time) *Limiter {
 	return &Limiter{now: now, failed: map[limitKey]*failures{}}
 }
 
-// Begin counts a login of name from source. If wait is 0, the login may be checked now, and the
+// Begin counts a login of name from sender. If wait is 0, the login may be checked now, and the
 // caller must call end once: right reports that the login did not fail. Otherwise the login is not
 // counted, and may be tried again after wait.
-func (l *Limiter) Begin(source, name string) (end func(right bool), wait time.Duration) {
+func (l *Limiter) Begin(sender, name string) (end func(right bool), wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	source = network(source)
-	bySource, byName := l.at(limitKey{source, ""}), l.at(limitKey{source, name})
-	wait = max(bySource.wait(sourceAllowed), byName.wait(failuresAllowed))
-	if wait == 0 && bySource.pending >= sourceAtOnce {
+	sender = network(sender)
+	bySender, byName := l.at(limitKey{sender, ""}), l.at(limitKey{sender, name})
+	wait = max(bySender.wait(senderAllowed), byName.wait(failuresAllowed))
+	if wait == 0 && bySender.pending >= senderAtOnce {
 		wait = time.Second
 	}
 	if wait > 0 {
 		return nil, wait
 	}
-	for _, f := range []*failures{bySource, byName} {
+	for _, f := range []*failures{bySender, byName} {
 		f.count++
 		f.pending++
 	}
 	return func(right bool) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		for _, f := range []*failures{bySource, byName} {
+		for _, f := range []*failures{bySender, byName} {
 			f.pending--
 			if right {
 				f.count = max(0, f.count-1)
@@ -112,10 +112,10 @@ func (l *Limiter) evict() {
 }
 
 // network is like [SenderOf] for the text of an address. Any other text is returned unchanged.
-func network(source string) string {
-	a, err := netip.ParseAddr(source)
+func network(sender string) string {
+	a, err := netip.ParseAddr(sender)
 	if err != nil {
-		return source
+		return sender
 	}
 	return SenderOf(a).String()
 }

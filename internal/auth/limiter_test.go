@@ -7,9 +7,9 @@ import (
 )
 
 // fail makes n failed logins, or as many as the limiter allows, and returns their number.
-func (l *Limiter) fail(source, name string, n int) (failed int) {
+func (l *Limiter) fail(sender, name string, n int) (failed int) {
 	for range n {
-		end, wait := l.Begin(source, name)
+		end, wait := l.Begin(sender, name)
 		if wait > 0 {
 			break
 		}
@@ -20,8 +20,8 @@ func (l *Limiter) fail(source, name string, n int) (failed int) {
 }
 
 // wait returns how long a login must wait.
-func (l *Limiter) wait(source, name string) time.Duration {
-	end, wait := l.Begin(source, name)
+func (l *Limiter) wait(sender, name string) time.Duration {
+	end, wait := l.Begin(sender, name)
 	if wait == 0 {
 		end(true)
 	}
@@ -31,29 +31,29 @@ func (l *Limiter) wait(source, name string) time.Duration {
 func TestLimiterForgetsFailuresWithTime(t *testing.T) {
 	now := time.Unix(0, 0)
 	l := NewLimiter(func() time.Time { return now })
-	l.fail("source", "name", failuresAllowed)
-	if wait := l.wait("source", "name"); wait != failureDecay {
+	l.fail("sender", "name", failuresAllowed)
+	if wait := l.wait("sender", "name"); wait != failureDecay {
 		t.Errorf("wait %v", wait)
 	}
-	if wait := l.wait("source", "other") + l.wait("elsewhere", "name"); wait != 0 {
+	if wait := l.wait("sender", "other") + l.wait("elsewhere", "name"); wait != 0 {
 		t.Errorf("others wait %v", wait)
 	}
 	now = now.Add(failureDecay)
-	if wait := l.wait("source", "name"); wait != 0 {
+	if wait := l.wait("sender", "name"); wait != 0 {
 		t.Errorf("after the wait: %v", wait)
 	}
 	now = now.Add(-time.Hour)
-	if wait := l.wait("source", "name"); wait != 0 {
+	if wait := l.wait("sender", "name"); wait != 0 {
 		t.Errorf("with a clock that was set back: %v", wait)
 	}
 	now = now.Add(2 * time.Hour)
-	l.fail("source", "name", failuresAllowed)
+	l.fail("sender", "name", failuresAllowed)
 	now = now.Add(-time.Hour)
-	if wait := l.wait("source", "name"); wait != failureDecay {
+	if wait := l.wait("sender", "name"); wait != failureDecay {
 		t.Errorf("after failures and with a clock that was set back: %v", wait)
 	}
 	now = now.Add(failureDecay)
-	if wait := l.wait("source", "name"); wait != 0 {
+	if wait := l.wait("sender", "name"); wait != 0 {
 		t.Errorf("after that wait: %v", wait)
 	}
 }
@@ -62,7 +62,7 @@ func TestPendingLoginsCountAsFailures(t *testing.T) {
 	l := NewLimiter(func() time.Time { return time.Unix(0, 0) })
 	var ends []func(bool)
 	for range 1000 {
-		if end, wait := l.Begin("source", "name"); wait == 0 {
+		if end, wait := l.Begin("sender", "name"); wait == 0 {
 			ends = append(ends, end)
 		}
 	}
@@ -72,7 +72,7 @@ func TestPendingLoginsCountAsFailures(t *testing.T) {
 	for _, end := range ends {
 		end(true)
 	}
-	if failed := l.fail("source", "name", 1000); failed != failuresAllowed {
+	if failed := l.fail("sender", "name", 1000); failed != failuresAllowed {
 		t.Errorf("%d failures are allowed after successful logins", failed)
 	}
 }
@@ -81,12 +81,12 @@ func TestPendingLoginsOfASourceAreBounded(t *testing.T) {
 	l := NewLimiter(func() time.Time { return time.Unix(0, 0) })
 	pending := 0
 	for n := range 1000 {
-		if _, wait := l.Begin("source", fmt.Sprint(n)); wait == 0 {
+		if _, wait := l.Begin("sender", fmt.Sprint(n)); wait == 0 {
 			pending++
 		}
 	}
-	if wait := l.wait("elsewhere", "name"); pending != sourceAtOnce || wait != 0 {
-		t.Errorf("%d are checked at once, and another source waits %v", pending, wait)
+	if wait := l.wait("elsewhere", "name"); pending != senderAtOnce || wait != 0 {
+		t.Errorf("%d are checked at once, and another sender waits %v", pending, wait)
 	}
 }
 
@@ -94,11 +94,11 @@ func TestIPv6NetworkIsOneSource(t *testing.T) {
 	l := NewLimiter(func() time.Time { return time.Unix(0, 0) })
 	l.fail("2001:db8::1", "name", failuresAllowed)
 	if l.wait("2001:db8::ffff:2", "name") == 0 || l.wait("2001:db8:0:1::1", "name") > 0 {
-		t.Error("IPv6 sources do not count by their network")
+		t.Error("IPv6 senders do not count by their network")
 	}
 	l.fail("::ffff:192.0.2.1", "name", failuresAllowed)
 	if l.wait("::ffff:192.0.2.2", "name") > 0 {
-		t.Error("two IPv4 addresses count as one source")
+		t.Error("two IPv4 addresses count as one sender")
 	}
 }
 

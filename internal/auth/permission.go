@@ -25,10 +25,10 @@ type permission struct {
 	actions []Action
 }
 
-// Everything is the rights of an operator with the role admin on repositories.
+// Everything has the rights on repositories of an operator with the role admin.
 var Everything = Permissions{repositories: []permission{{"*", repositoryActions}}}
 
-// ReadEverything is the rights of an operator with the role reader on repositories.
+// ReadEverything has the rights on repositories of an operator with the role reader.
 var ReadEverything = Permissions{repositories: []permission{{"*", []Action{ContentRead, MetadataRead}}}}
 
 var (
@@ -44,8 +44,8 @@ const (
 
 // ParseAction parses an action of a scope map, such as "repositories/<name>/content/read" or
 // "gateway/<name>/message/write". A repository may be "prefix/*" or "*"; a star anywhere else is an
-// error. The kind is [OnRepository] or [OnGateway]. An error about the name begins with the fault,
-// because the caller may have given only the name.
+// error. The kind is [OnRepository] or [OnGateway]. If the name is wrong, the error begins
+// with the fault and ends with the action: the user may have typed only the name.
 func ParseAction(text string) (kind, name string, action Action, err error) {
 	bad := func(err error) (string, string, Action, error) {
 		return "", "", "", fmt.Errorf("action %.300q: %w", text, err)
@@ -82,7 +82,8 @@ func ParseAction(text string) (kind, name string, action Action, err error) {
 
 var gatewayName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// CheckGatewayName returns an error unless name is that of a connected registry, in any case.
+// CheckGatewayName returns an error unless name is that of a connected registry, in upper or
+// lower case.
 func CheckGatewayName(name string) error {
 	if gatewayName.MatchString(name) {
 		return nil
@@ -99,9 +100,9 @@ func ParsePermissions(actions []string) (Permissions, error) {
 			return Permissions{}, err
 		}
 		if kind == OnGateway {
-			p.gateways = grant(p.gateways, strings.ToLower(name), action)
+			p.gateways = addAction(p.gateways, strings.ToLower(name), action)
 		} else {
-			p.repositories = grant(p.repositories, name, action)
+			p.repositories = addAction(p.repositories, name, action)
 		}
 	}
 	return p, nil
@@ -118,7 +119,7 @@ func (p Permissions) AllowsRepository(name string, action Action) bool {
 }
 
 // AllowsGateway reports whether action is allowed on the gateway of the connected registry name, in
-// any case.
+// upper or lower case.
 func (p Permissions) AllowsGateway(name string, action Action) bool {
 	return allows(p.gateways, strings.ToLower(name), action)
 }
@@ -157,20 +158,22 @@ func CheckPattern(pattern string) error {
 	return nil
 }
 
+var errNoAction = errors.New("want a name and noun/verb at the end, such as content/read")
+
 // splitAction splits "<name>/<noun>/<verb>"; the name may contain slashes.
 func splitAction(s string) (name string, action Action, err error) {
 	verb := strings.LastIndex(s, "/")
 	if verb < 0 {
-		return "", "", errors.New("it has no action")
+		return "", "", errNoAction
 	}
 	noun := strings.LastIndex(s[:verb], "/")
 	if noun <= 0 {
-		return "", "", errors.New("the name in it is empty, or the action is not noun/verb, such as content/read")
+		return "", "", errNoAction
 	}
 	return s[:noun], Action(strings.ToLower(s[noun+1:])), nil
 }
 
-func grant(all []permission, name string, action Action) []permission {
+func addAction(all []permission, name string, action Action) []permission {
 	for i := range all {
 		if all[i].name == name {
 			if !slices.Contains(all[i].actions, action) {

@@ -104,8 +104,8 @@ func (c *claims) isValidAt(now time.Time) bool {
 	return !now.Before(c.IssuedAt.Add(-clockSkew)) && !now.After(c.ExpiresAt.Time)
 }
 
-// read verifies a token and returns its claims.
-func (s *Signer) read(token string) (*claims, error) {
+// verify returns the claims of a token if it is valid.
+func (s *Signer) verify(token string) (*claims, error) {
 	if len(token) > maxToken {
 		return nil, ErrUnauthenticated
 	}

@@ -27,15 +27,15 @@ func TestTokenOfAnotherSignerIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the second time from the cache
-		if c, err := s.read(token); err != nil || c.Subject != "line1" || c.Kind != KindToken || len(c.Access) != 1 {
+		if c, err := s.verify(token); err != nil || c.Subject != "line1" || c.Kind != KindToken || len(c.Access) != 1 {
 			t.Errorf("%+v, %v", c, err)
 		}
 	}
-	if _, err := other.read(token); err != ErrUnauthenticated {
+	if _, err := other.verify(token); err != ErrUnauthenticated {
 		t.Errorf("another registry's token: %v", err)
 	}
 	parts := strings.Split(token, ".")
-	if _, err := s.read(parts[0] + "." + parts[1] + "."); err != ErrUnauthenticated {
+	if _, err := s.verify(parts[0] + "." + parts[1] + "."); err != ErrUnauthenticated {
 		t.Errorf("a token without signature: %v", err)
 	}
 	c := claims{RegisteredClaims: jwt.RegisteredClaims{Issuer: s.id, Subject: "admin",
@@ -49,10 +49,10 @@ func TestTokenOfAnotherSignerIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.read(hmac); err != ErrUnauthenticated {
+	if _, err := s.verify(hmac); err != ErrUnauthenticated {
 		t.Errorf("a token signed with the public key: %v", err)
 	}
-	if _, err := s.read(none); err != ErrUnauthenticated {
+	if _, err := s.verify(none); err != ErrUnauthenticated {
 		t.Errorf("an unsigned token: %v", err)
 	}
 	c.ExpiresAt = nil
@@ -60,7 +60,7 @@ func TestTokenOfAnotherSignerIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.read(forever); err != ErrUnauthenticated {
+	if _, err := s.verify(forever); err != ErrUnauthenticated {
 		t.Errorf("a token without expiry: %v", err)
 	}
 }
@@ -90,7 +90,7 @@ func TestTokenWithALongLifetimeIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.read(token); (err == nil) != test.want {
+		if _, err := s.verify(token); (err == nil) != test.want {
 			t.Errorf("%s: %v, want it accepted: %v", test.name, err, test.want)
 		}
 	}
@@ -113,7 +113,7 @@ func TestTokensEndWhenTheClockIsSetBack(t *testing.T) {
 		want bool
 	}{{0, true}, {-10 * time.Second, true}, {-time.Hour, false}, {time.Hour, true}, {time.Hour, false}} {
 		now = now.Add(step.by)
-		if _, err := s.read(token); (err == nil) != step.want {
+		if _, err := s.verify(token); (err == nil) != step.want {
 			t.Errorf("after a step of %s: %v, want it accepted: %v", step.by, err, step.want)
 		}
 	}
@@ -128,7 +128,7 @@ func TestSignerCachesABoundedNumberOfTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.read(token); err != nil || len(s.cached) != 1 {
+	if _, err := s.verify(token); err != nil || len(s.cached) != 1 {
 		t.Errorf("%v, %d", err, len(s.cached))
 	}
 }

@@ -190,7 +190,7 @@ func refusedLoginOf(child api.DescendantSync) string {
 		return ""
 	}
 	return fmt.Sprintf("\nA login with its sync token was refused at %s, from %s: %s.",
-		timeText(&l.Time), terminal.Printable(l.Source), terminal.Printable(l.Reason))
+		timeText(&l.Time), terminal.Printable(l.Sender), terminal.Printable(l.Reason))
 }
 
 // verdictText is a verdict in a few words, with its time if there is one.

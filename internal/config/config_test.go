@@ -65,7 +65,7 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 	}
 }
 
-func TestConnectionStringReplacesTheFileOfALowerLayer(t *testing.T) {
+func TestConnectionStringOverridesAFileOfALowerLayer(t *testing.T) {
 	path := write(t, "connection-string-file: /file\n")
 	got, err := Load(path, noEnv, map[string]string{"connection-string": "x"})
 	if err != nil || got.ConnectionString != "x" || got.ConnectionStringFile != "" {

@@ -13,7 +13,7 @@ const keptAudit = 100_000
 // A Caller is the operator of a request.
 type Caller struct {
 	Name   string // of the operator
-	Source string // the address that the request came from
+	Sender string // the address that the request came from
 	Host   string // the address, as host:port, at which it reached this instance
 }
 
@@ -32,23 +32,23 @@ func (s *Service) Write(ctx context.Context, by Caller, action, object string, f
 		return s.Audit(tx, by, action, object)
 	})
 	if err == nil {
-		s.log.Info("changed", "actor", by.Name, "source", by.Source, "action", action, "object", object)
+		s.log.Info("changed", "actor", by.Name, "source", by.Sender, "action", action, "object", object)
 	}
 	return err
 }
 
 // Audit writes an audit entry. It contains no secret, because its only detail is the object's name.
 func (s *Service) Audit(tx *metadb.Tx, by Caller, action, object string) error {
-	return tx.AddAudit(metadb.AuditEntry{At: s.now(), Actor: by.Name, Source: by.Source, Action: action,
+	return tx.AddAudit(metadb.AuditEntry{At: s.now(), Actor: by.Name, Sender: by.Sender, Action: action,
 		Object: object}, keptAudit)
 }
 
 // Note returns a function that writes an audit entry. It is for transactions that do not write the
 // control plane, such as the deletion of content.
-func (s *Service) Note(actor, source, action, object, detail string) func(*metadb.Tx) error {
+func (s *Service) Note(actor, sender, action, object, detail string) func(*metadb.Tx) error {
 	return func(tx *metadb.Tx) error {
 		return tx.AddAudit(metadb.AuditEntry{
-			At: s.now(), Actor: actor, Source: source, Action: action, Object: object, Detail: detail,
+			At: s.now(), Actor: actor, Sender: sender, Action: action, Object: object, Detail: detail,
 		}, keptAudit)
 	}
 }
@@ -64,7 +64,7 @@ func (s *Service) AuditLog(ctx context.Context, q metadb.AuditQuery) ([]api.Audi
 	list := func(tx *metadb.Tx) ([]metadb.AuditEntry, error) { return tx.Audit(q) }
 	return readAll(ctx, s, list, func(e metadb.AuditEntry) api.AuditEntry {
 		return api.AuditEntry{
-			ID: e.ID, Time: e.At, Actor: e.Actor, Source: e.Source,
+			ID: e.ID, Time: e.At, Actor: e.Actor, Sender: e.Sender,
 			Action: e.Action, Object: e.Object, Detail: e.Detail,
 		}
 	})

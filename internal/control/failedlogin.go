@@ -14,12 +14,12 @@ import (
 )
 
 // How often failed logins are logged. Strangers decide how many there are, so that the log and the
-// audit log get a bounded number of entries for each source, and for all sources together.
+// audit log get a bounded number of entries for each sender, and for all senders together.
 const (
-	logPause      = 5 * time.Minute // until the next entry of the same source
-	logBurst      = 60              // entries of all sources at once
-	logEvery      = time.Minute     // until all sources together may have one more entry
-	maxSources    = 4096            // sources with a recorded time
+	logPause      = 5 * time.Minute // until the next entry of the same sender
+	logBurst      = 60              // entries of all senders at once
+	logEvery      = time.Minute     // until all senders together may have one more entry
+	maxSources    = 4096            // senders with a recorded time
 	auditTimeout  = 5 * time.Second
 	maxLoggedName = 100 // bytes
 )
@@ -27,7 +27,7 @@ const (
 // failedLogins decides which failed logins are logged.
 type failedLogins struct {
 	mu      sync.Mutex
-	logged  map[string]time.Time // the time of the last entry, by source
+	logged  map[string]time.Time // the time of the last entry, by sender
 	all     *rate.Limiter
 	skipped int // failed logins since the last entry
 }
@@ -37,10 +37,10 @@ func newFailedLogins() *failedLogins {
 }
 
 // count counts a failed login. It reports whether to log it, and how many were skipped before it.
-func (f *failedLogins) count(source string, now time.Time) (log bool, skipped int) {
+func (f *failedLogins) count(sender string, now time.Time) (log bool, skipped int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	last, ok := f.logged[source]
+	last, ok := f.logged[sender]
 	if ok && now.Sub(last) < logPause || !f.all.AllowN(now, 1) {
 		f.skipped++
 		return false, 0
@@ -48,23 +48,23 @@ func (f *failedLogins) count(source string, now time.Time) (log bool, skipped in
 	if len(f.logged) >= maxSources {
 		clear(f.logged)
 	}
-	f.logged[source] = now
+	f.logged[sender] = now
 	skipped, f.skipped = f.skipped, 0
 	return true, skipped
 }
 
-// LoginFailed writes a refused login to the log and to the audit log, unless its source has a
+// LoginFailed writes a refused login to the log and to the audit log, unless its sender has a
 // recent entry or there are too many entries. The next entry then says how many were skipped.
-func (s *Service) LoginFailed(ctx context.Context, source, name string) {
-	log, skipped := s.failed.count(source, s.now())
+func (s *Service) LoginFailed(ctx context.Context, sender, name string) {
+	log, skipped := s.failed.count(sender, s.now())
 	if !log {
 		return
 	}
 	name = loggableName(name)
-	s.log.Warn("login failed", "source", source, "name", name, "skipped", skipped)
-	e := metadb.AuditEntry{At: s.now(), Source: source, Action: "failed-login", Object: "logins/" + name}
+	s.log.Warn("login failed", "source", sender, "name", name, "skipped", skipped)
+	e := metadb.AuditEntry{At: s.now(), Sender: sender, Action: "failed-login", Object: "logins/" + name}
 	if skipped > 0 {
-		e.Detail = fmt.Sprintf("%d more failed since the last entry, from this source or from others", skipped)
+		e.Detail = fmt.Sprintf("%d more failed since the last entry, from this sender or from others", skipped)
 	}
 	// The client may have disconnected already.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)

@@ -27,10 +27,10 @@ func failedLogins(t *testing.T, i *fleettest.Instance) (all []metadb.AuditEntry)
 }
 
 func TestFailedLoginIsLoggedAndAudited(t *testing.T) {
-	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) {
+	fleettest.OnEveryDatabase(t, func(t *testing.T, root *fleettest.Instance) {
 		root.CallAs(t, "robot1", "guess", "GET", "/tokens", nil).Fails(t, 401, "UNAUTHORIZED")
 		got := failedLogins(t, root)
-		if len(got) != 1 || got[0].Object != "logins/robot1" || got[0].Source != "127.0.0.1" || got[0].Actor != "" {
+		if len(got) != 1 || got[0].Object != "logins/robot1" || got[0].Sender != "127.0.0.1" || got[0].Actor != "" {
 			t.Errorf("audit log %+v", got)
 		}
 		if log := root.Log.String(); !strings.Contains(log, "login failed") || !strings.Contains(log, "robot1") {
@@ -54,7 +54,7 @@ func TestFailedLoginsCannotFloodTheLogs(t *testing.T) {
 	root.Control.LoginFailed(t.Context(), "192.0.2.2", "admin")
 	got = failedLogins(t, root)
 	last := got[len(got)-1]
-	if len(got) != 61 || last.Source != "192.0.2.1" || !strings.Contains(last.Detail, fmt.Sprint(tries-60)) {
+	if len(got) != 61 || last.Sender != "192.0.2.1" || !strings.Contains(last.Detail, fmt.Sprint(tries-60)) {
 		t.Errorf("after a minute there are %d, the last is %+v", len(got), last)
 	}
 }

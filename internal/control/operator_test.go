@@ -94,7 +94,7 @@ func TestPasswordFileOfAnotherDatabaseIsKept(t *testing.T) {
 	}
 }
 
-func TestDataDirectoryKeepsItsRole(t *testing.T) {
+func TestDatabaseKeepsItsRole(t *testing.T) {
 	db := dbtest.SQLite(t)
 	if _, err := control.New(t.Context(), control.Options{DB: db, Self: "Ship01"}); err != nil {
 		t.Fatal(err)

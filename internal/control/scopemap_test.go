@@ -13,7 +13,7 @@ import (
 )
 
 func TestScopeMapLifecycle(t *testing.T) {
-	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) {
+	fleettest.OnEveryDatabase(t, func(t *testing.T, root *fleettest.Instance) {
 		var m api.ScopeMap
 		root.Call(t, "PUT", "/scope-maps/pullers", object{"description": "for the line", "actions": []string{
 			"repositories/a/b/Content/Read", "repositories/a/b/content/read", "gateway/Ship01/message/read",

@@ -13,7 +13,7 @@ import (
 )
 
 func TestTokenPasswordsAreShownOnceAndWork(t *testing.T) {
-	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) {
+	fleettest.OnEveryDatabase(t, func(t *testing.T, root *fleettest.Instance) {
 		root.PutScopeMap(t, "m", "repositories/a/content/read")
 		var token api.Token
 		root.Call(t, "PUT", "/tokens/line1", object{"scopeMap": "m", "passwords": []object{

@@ -18,7 +18,7 @@ type instance struct{ *fleettest.Instance }
 
 // onEvery runs test with a root on each database.
 func onEvery(t *testing.T, test func(t *testing.T, root *instance)) {
-	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) { test(t, &instance{root}) })
+	fleettest.OnEveryDatabase(t, func(t *testing.T, root *fleettest.Instance) { test(t, &instance{root}) })
 }
 
 // newRoot returns a root on SQLite.

@@ -17,8 +17,8 @@ func (s *Service) Refused(token, from string, why wire.Problem) {
 	if r == nil || !s.control.IsChild(r.ConnectedRegistry) {
 		return
 	}
-	login := wire.RefusedLogin{At: s.now().UTC(), Source: from, Reason: s.whyRefused(state, r, why)}
-	clip(maxReportText, &login.Source, &login.Reason)
+	login := wire.RefusedLogin{At: s.now().UTC(), Sender: from, Reason: s.whyRefused(state, r, why)}
+	clip(maxReportText, &login.Sender, &login.Reason)
 	s.reports.setRefused(r.Name, login)
 }
 
@@ -41,5 +41,5 @@ func refusedOf(st wire.Status) *api.RefusedLogin {
 	if l == nil {
 		return nil
 	}
-	return &api.RefusedLogin{Time: l.At.UTC(), Source: l.Source, Reason: l.Reason}
+	return &api.RefusedLogin{Time: l.At.UTC(), Sender: l.Sender, Reason: l.Reason}
 }

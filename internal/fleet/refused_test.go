@@ -25,7 +25,7 @@ func TestLastRefusedLoginIsKept(t *testing.T) {
 			"show":        root.Show(t, "ship1").LastRefusedLogin,
 			"sync status": root.descendantSync(t, "ship1").LastRefusedLogin,
 		} {
-			if l == nil || l.Source != "192.0.2.1" || !l.Time.Equal(root.Now) || !strings.Contains(l.Reason, want) {
+			if l == nil || l.Sender != "192.0.2.1" || !l.Time.Equal(root.Now) || !strings.Contains(l.Reason, want) {
 				t.Errorf("%s: %+v, want %q", surface, l, want)
 			}
 		}
@@ -67,7 +67,7 @@ func TestRefusedLoginIsForwardedToTheRoot(t *testing.T) {
 	p.report(t)
 	p.ship.Refused("Cabin1", "192.0.2.7", unauthorized)
 	p.report(t)
-	if l := p.root.Show(t, "Cabin1").LastRefusedLogin; l == nil || l.Source != "192.0.2.7" {
+	if l := p.root.Show(t, "Cabin1").LastRefusedLogin; l == nil || l.Sender != "192.0.2.7" {
 		t.Errorf("%+v", l)
 	}
 }

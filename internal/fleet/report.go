@@ -307,7 +307,7 @@ func truncated(st wire.Status) wire.Status {
 	}
 	if st.LastRefused != nil {
 		l := *st.LastRefused
-		clip(maxReportText, &l.Source, &l.Reason)
+		clip(maxReportText, &l.Sender, &l.Reason)
 		st.LastRefused = &l
 	}
 	return st

@@ -122,7 +122,7 @@ func TestWriteListsUnheardRegistries(t *testing.T) {
 	}
 }
 
-func TestOpenExtraWindowReceivesWritesAtOnce(t *testing.T) {
+func TestRegistryInAnExtraWindowIsNotUnheard(t *testing.T) {
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	root.PutToken(t, "line1", "m")

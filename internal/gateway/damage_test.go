@@ -110,7 +110,7 @@ func TestOnlyReadableSuspectsAreVerified(t *testing.T) {
 	}
 }
 
-func TestDamagedLargeManifestIsNeverSentWhole(t *testing.T) {
+func TestDamagedLargeManifestIsNotSent(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	good := f.image("app/a", "1")
 	payload := f.manifest("app/a", "2").Payload()

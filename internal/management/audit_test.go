@@ -30,7 +30,7 @@ func auditLog(t *testing.T, root *fleettest.Instance, query string) (lines []str
 }
 
 func TestAuditLogIsListedInPagesNewestFirst(t *testing.T) {
-	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) {
+	fleettest.OnEveryDatabase(t, func(t *testing.T, root *fleettest.Instance) {
 		var want []string
 		for n := range 5 {
 			root.Now = start.Add(time.Duration(n) * time.Minute)
@@ -69,7 +69,7 @@ func TestOnlyOperatorsReadTheAuditLog(t *testing.T) {
 	var page struct{ Value []api.AuditEntry }
 	root.Call(t, "GET", "/audit-log?n=1", nil).OK(t, &page)
 	want := api.AuditEntry{
-		ID: page.Value[0].ID, Time: start, Source: "127.0.0.1", Action: "failed-login", Object: "logins/admin",
+		ID: page.Value[0].ID, Time: start, Sender: "127.0.0.1", Action: "failed-login", Object: "logins/admin",
 	}
 	if diff := cmp.Diff([]api.AuditEntry{want}, page.Value); diff != "" {
 		t.Error(diff)

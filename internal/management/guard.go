@@ -79,11 +79,11 @@ var _ huma.Resolver = (*Call)(nil)
 func (c *Call) Resolve(ctx huma.Context) []error {
 	header := http.Header{"Authorization": {ctx.Header("Authorization")}}
 	name, _, _ := (&http.Request{Header: header}).BasicAuth()
-	source, _, err := net.SplitHostPort(ctx.RemoteAddr())
+	sender, _, err := net.SplitHostPort(ctx.RemoteAddr())
 	if err != nil {
-		source = ctx.RemoteAddr()
+		sender = ctx.RemoteAddr()
 	}
-	c.by = control.Caller{Name: name, Source: source, Host: ctx.Host()}
+	c.by = control.Caller{Name: name, Sender: sender, Host: ctx.Host()}
 	return nil
 }
 

@@ -201,7 +201,7 @@ func TestRepositoriesAreListedShownAndDeleted(t *testing.T) {
 }
 
 func TestEveryWriteIsAudited(t *testing.T) {
-	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) {
+	fleettest.OnEveryDatabase(t, func(t *testing.T, root *fleettest.Instance) {
 		root.PutScopeMap(t, "m", "repositories/a/content/read")
 		root.PutToken(t, "line1", "m")
 		root.Connect(t, "Ship01", "", "a")
@@ -217,7 +217,7 @@ func TestEveryWriteIsAudited(t *testing.T) {
 		}
 		var got []string
 		for _, e := range entries {
-			got = append(got, e.Actor+" "+e.Source+" "+e.Action+" "+e.Object)
+			got = append(got, e.Actor+" "+e.Sender+" "+e.Action+" "+e.Object)
 		}
 		want := []string{
 			"admin 127.0.0.1 delete connected-registries/Ship01", "admin 127.0.0.1 create connected-registries/Ship01",

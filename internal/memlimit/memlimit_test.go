@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestRequestsWaitForMemoryUntilTheBudgetIsBusy(t *testing.T) {
+func TestRequestsWaitALimitedTimeForMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(10, time.Minute)
 		first, err := b.Acquire(t.Context(), 6)

@@ -12,14 +12,14 @@ type AuditEntry struct {
 	ID     int64
 	At     time.Time
 	Actor  string // name of an operator or a token, or another source of the change; "" if nobody logged in
-	Source string // the caller's address
+	Sender string // the caller's address
 	Action string // "create", "delete", ...
 	Object string // "tokens/line1"
 	Detail string // details, such as the locks, or the number of other objects
 }
 
 func (e *AuditEntry) fields() []any {
-	return []any{&e.ID, at(&e.At), &e.Actor, &e.Source, &e.Action, &e.Object, &e.Detail}
+	return []any{&e.ID, at(&e.At), &e.Actor, &e.Sender, &e.Action, &e.Object, &e.Detail}
 }
 
 const auditColumns = `id, at, actor, source, action, object, detail`
@@ -35,7 +35,7 @@ func (tx *Tx) AddAudit(e AuditEntry, keep int64) error {
 		return err
 	}
 	_, err = tx.exec(`INSERT INTO audit (`+auditColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		id, millis(e.At), e.Actor, e.Source, e.Action, e.Object, e.Detail)
+		id, millis(e.At), e.Actor, e.Sender, e.Action, e.Object, e.Detail)
 	if err == nil {
 		_, err = tx.exec(`DELETE FROM audit WHERE id <= $1`, id-keep)
 	}

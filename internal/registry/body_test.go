@@ -148,7 +148,7 @@ func TestLargeManifestsWaitForMemory(t *testing.T) {
 	})
 }
 
-func TestSlowReadersHoldFewLargeManifests(t *testing.T) {
+func TestPullsBeyondTheMemoryLimitWait(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		st, l := inMemory(t, dir)

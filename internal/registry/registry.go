@@ -1,5 +1,5 @@
 // Package registry serves the HTTP API of the OCI distribution specification, version
-// 1.1, and the lists with attributes below /acr/v1/. route.go parses requests. rule.go
+// 1.1, and the lists with attributes below /acr/v1/. request.go parses requests. routes.go
 // has, for each endpoint, the access that it needs and its handler. One method writes
 // all errors, in the specified form.
 package registry
@@ -29,7 +29,7 @@ type Authorizer interface {
 // An Auditor records changes and their authors. action is "delete" or "lock", object is
 // such as "repositories/app/tags/v1", detail may be "".
 type Auditor interface {
-	Note(actor, source, action, object, detail string) func(*metadb.Tx) error
+	Note(actor, sender, action, object, detail string) func(*metadb.Tx) error
 }
 
 // Options configure a Registry. Storage and Authorizer are required.
@@ -92,7 +92,7 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
-	if q.rule.write && !g.writable() {
+	if q.route.write && !g.writable() {
 		// The client must be known, but its rights do not matter: nobody may write.
 		if _, err := g.authorizer.Authorize(r); err != nil {
 			return err
@@ -102,7 +102,7 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 	if q.grant, err = g.authorizer.Authorize(r, q.need...); err != nil {
 		return err
 	}
-	return q.nameUnknown(q.rule.handle(g, w, q))
+	return q.nameUnknown(q.route.handle(g, w, q))
 }
 
 // nameUnknown adds the requested tag, digest or repository to an error that only says
@@ -159,7 +159,7 @@ func (g *Registry) auditNote(q *request, action, detail string) storage.Note {
 	default:
 		object += "/manifests/" + q.reference
 	}
-	return g.auditor.Note(q.grant.Name(), q.grant.Source(), action, object, detail)
+	return g.auditor.Note(q.grant.Name(), q.grant.Sender(), action, object, detail)
 }
 
 func (g *Registry) ping(w http.ResponseWriter, _ *request) error {

@@ -69,7 +69,7 @@ func TestDeletesAndLocksOfClientsAreAudited(t *testing.T) {
 	}
 	var got []string
 	for _, e := range slices.Backward(entries) {
-		if e.Actor == "admin" && e.Source == "127.0.0.1" {
+		if e.Actor == "admin" && e.Sender == "127.0.0.1" {
 			got = append(got, strings.TrimSpace(e.Action+" "+e.Object+" "+e.Detail))
 		}
 	}

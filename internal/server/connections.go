@@ -43,7 +43,7 @@ func maxConnections(cfg config.Config, connected bool) int {
 	return n
 }
 
-// A quota limits the number of connections or requests at a time. One source may have half
+// A quota limits the number of connections or requests at a time. One sender may have half
 // of them, so that a single sender cannot shut out all others.
 type quota struct {
 	limit  int
@@ -66,7 +66,7 @@ func (q *quota) acquire(from netip.Addr) (refusal string) {
 	case q.all >= q.limit:
 		return "there are too many"
 	case q.by[from] >= max(q.limit/2, 1) && !q.exempt.trust(from):
-		return "there are too many from this source"
+		return "there are too many from this sender"
 	}
 	q.all++
 	q.by[from]++
@@ -109,7 +109,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 			}
 			return nil, err
 		}
-		from := sourceOf(c.RemoteAddr().String())
+		from := senderOf(c.RemoteAddr().String())
 		if refusal := l.quota.acquire(from); refusal != "" {
 			c.Close()
 			if l.refusalLogs.Allow() {
@@ -126,9 +126,9 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// sourceOf returns the sender of an address with a port; see [auth.SenderOf]. It returns
+// senderOf returns the sender of an address with a port; see [auth.SenderOf]. It returns
 // the zero value if the address is malformed.
-func sourceOf(address string) netip.Addr {
+func senderOf(address string) netip.Addr {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return netip.Addr{}

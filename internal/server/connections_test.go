@@ -82,7 +82,7 @@ func TestConnectionsAreLimitedInTotalAndBySource(t *testing.T) {
 		return refused
 	}
 	if n := accept("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.1"); n != 2 {
-		t.Errorf("%d of 4 of one source are refused", n)
+		t.Errorf("%d of 4 of one sender are refused", n)
 	}
 	if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "source=192.0.2.1") {
 		t.Errorf("log: %s", &log)
@@ -195,7 +195,7 @@ func TestRequestsAreLimitedLikeConnections(t *testing.T) {
 	}
 	if status := ask("192.0.2.1"); status != http.StatusServiceUnavailable ||
 		!strings.Contains(log.String(), "level=ERROR") {
-		t.Errorf("the third of one source: %d, log: %s", status, &log)
+		t.Errorf("the third of one sender: %d, log: %s", status, &log)
 	}
 	go func() { done <- ask("192.0.2.2") }()
 	<-held

@@ -77,7 +77,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	if m.quota != nil {
-		from := sourceOf(r.RemoteAddr)
+		from := senderOf(r.RemoteAddr)
 		if refusal := m.quota.acquire(from); refusal != "" {
 			m.refuse(rec, from, refusal)
 			return

@@ -221,7 +221,7 @@ func makeNewer(t *testing.T, dir string) {
 	}
 }
 
-func TestDataDirectoryKeepsItsRole(t *testing.T) {
+func TestDatabaseKeepsItsRole(t *testing.T) {
 	cfg := configIn(t.TempDir())
 	_, stop := run(t, cfg)
 	if err := stop(); err != nil {

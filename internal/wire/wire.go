@@ -338,10 +338,10 @@ type Status struct {
 	LastRefused *RefusedLogin `json:"lastRefused,omitempty"`
 }
 
-// A RefusedLogin is a login that a parent refused. Its sender is not known.
+// A RefusedLogin is a login that a parent refused. Nobody has proved who sent it.
 type RefusedLogin struct {
 	At     time.Time `json:"at"`
-	Source string    `json:"source"` // an address
+	Sender string    `json:"source"` // an address
 	Reason string    `json:"reason"`
 }
 

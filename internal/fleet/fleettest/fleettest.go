@@ -39,8 +39,8 @@ type Instance struct {
 	Heard    time.Time    // when its parent last answered; zero is now
 }
 
-// OnEvery runs test with a root on each kind of database.
-func OnEvery(t *testing.T, test func(t *testing.T, root *Instance)) {
+// OnEveryDatabase runs test with a root on each kind of database.
+func OnEveryDatabase(t *testing.T, test func(t *testing.T, root *Instance)) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) { test(t, New(t, db, "")) })
 }
 
