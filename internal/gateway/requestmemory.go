@@ -20,7 +20,7 @@ const (
 
 // requestMemory bounds the memory of requests.
 type requestMemory struct {
-	memory   *memlimit.Budget
+	memory   *memlimit.Pool
 	decoding chan struct{}
 }
 

@@ -13,24 +13,24 @@ import (
 // ErrBusy is returned if too little memory becomes free in time.
 var ErrBusy = errors.New("too little memory is free")
 
-// A Budget is memory that requests share. It is safe for concurrent use.
-type Budget struct {
+// A Pool is memory that requests share. It is safe for concurrent use.
+type Pool struct {
 	free *semaphore.Weighted
 	wait time.Duration
 }
 
-// New returns a budget of so many bytes. A request waits for its memory up to wait.
-func New(bytes int64, wait time.Duration) *Budget {
-	return &Budget{semaphore.NewWeighted(bytes), wait}
+// New returns a pool of bytes. A request waits for its memory up to wait.
+func New(bytes int64, wait time.Duration) *Pool {
+	return &Pool{semaphore.NewWeighted(bytes), wait}
 }
 
-// Acquire takes bytes from the budget as soon as they are free. release returns them, and may
+// Acquire takes bytes from the pool as soon as they are free. release returns them, and may
 // be called more than once. The error is [ErrBusy], or the cause of the end of ctx.
-func (b *Budget) Acquire(ctx context.Context, bytes int64) (release func(), err error) {
-	waiting, cancel := context.WithTimeout(ctx, b.wait)
+func (p *Pool) Acquire(ctx context.Context, bytes int64) (release func(), err error) {
+	waiting, cancel := context.WithTimeout(ctx, p.wait)
 	defer cancel()
-	if b.free.Acquire(waiting, bytes) == nil {
-		return b.release(bytes), nil
+	if p.free.Acquire(waiting, bytes) == nil {
+		return p.release(bytes), nil
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -38,14 +38,14 @@ func (b *Budget) Acquire(ctx context.Context, bytes int64) (release func(), err 
 	return nil, ErrBusy
 }
 
-// TryAcquire is [Budget.Acquire] without waiting.
-func (b *Budget) TryAcquire(bytes int64) (release func(), err error) {
-	if !b.free.TryAcquire(bytes) {
+// TryAcquire is [Pool.Acquire] without waiting.
+func (p *Pool) TryAcquire(bytes int64) (release func(), err error) {
+	if !p.free.TryAcquire(bytes) {
 		return nil, ErrBusy
 	}
-	return b.release(bytes), nil
+	return p.release(bytes), nil
 }
 
-func (b *Budget) release(bytes int64) func() {
-	return sync.OnceFunc(func() { b.free.Release(bytes) })
+func (p *Pool) release(bytes int64) func() {
+	return sync.OnceFunc(func() { p.free.Release(bytes) })
 }

@@ -10,30 +10,30 @@ import (
 
 func TestRequestsWaitALimitedTimeForMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := New(10, time.Minute)
-		first, err := b.Acquire(t.Context(), 6)
+		p := New(10, time.Minute)
+		first, err := p.Acquire(t.Context(), 6)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.TryAcquire(5); !errors.Is(err, ErrBusy) {
+		if _, err := p.TryAcquire(5); !errors.Is(err, ErrBusy) {
 			t.Errorf("TryAcquire = %v, want %v", err, ErrBusy)
 		}
 		start := time.Now()
-		if _, err := b.Acquire(t.Context(), 5); !errors.Is(err, ErrBusy) || time.Since(start) != time.Minute {
+		if _, err := p.Acquire(t.Context(), 5); !errors.Is(err, ErrBusy) || time.Since(start) != time.Minute {
 			t.Errorf("Acquire = %v after %v, want %v after a minute", err, time.Since(start), ErrBusy)
 		}
 		start = time.Now()
 		time.AfterFunc(time.Second, first)
-		second, err := b.Acquire(t.Context(), 10)
+		second, err := p.Acquire(t.Context(), 10)
 		if err != nil || time.Since(start) != time.Second {
 			t.Fatalf("Acquire = %v after %v, want the memory after a second", err, time.Since(start))
 		}
 		second()
 		second() // returns nothing twice
-		if _, err := b.TryAcquire(10); err != nil {
+		if _, err := p.TryAcquire(10); err != nil {
 			t.Error(err)
 		}
-		if _, err := b.TryAcquire(1); !errors.Is(err, ErrBusy) {
+		if _, err := p.TryAcquire(1); !errors.Is(err, ErrBusy) {
 			t.Errorf("TryAcquire = %v: memory was returned twice", err)
 		}
 	})

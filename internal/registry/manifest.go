@@ -193,9 +193,9 @@ const (
 // maxWait is how long a manifest waits for memory.
 const maxWait = 30 * time.Second
 
-// acquire takes memory for a manifest from a budget, until the caller calls release.
-func acquire(ctx context.Context, budget *memlimit.Budget, bytes int64) (release func(), err error) {
-	release, err = budget.Acquire(ctx, bytes)
+// acquire takes memory for a manifest from a pool, until the caller calls release.
+func acquire(ctx context.Context, pool *memlimit.Pool, bytes int64) (release func(), err error) {
+	release, err = pool.Acquire(ctx, bytes)
 	if errors.Is(err, memlimit.ErrBusy) {
 		e := oci.ErrTooManyRequests.With("too many large manifests are pushed or pulled at the same time")
 		return nil, &auth.ChallengeError{Err: e, RetryAfter: maxWait}

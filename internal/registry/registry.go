@@ -51,7 +51,7 @@ type Registry struct {
 	log        *slog.Logger
 	scan       int // maximum number of repositories that a catalog request scans
 
-	receiving, storing, sending *memlimit.Budget // for manifests in memory
+	receiving, storing, sending *memlimit.Pool // for manifests in memory
 }
 
 // New returns the handler.
