@@ -10,8 +10,8 @@ import (
 
 // A Verifier reads all stored content again; [scrub.Scrubber] implements it.
 type Verifier interface {
-	// Order starts a pass at once.
-	Order(ctx context.Context) error
+	// StartPass starts a pass at once.
+	StartPass(ctx context.Context) error
 	// Status returns the progress of the running pass, or the result of the last one.
 	Status(ctx context.Context) (api.Verification, error)
 	// Damaged returns up to limit damaged blobs and manifests that are out of service, after a
@@ -34,7 +34,7 @@ func (h *handler) verify() {
 			if err := h.Control.Record(ctx, in.by, "verify", "content"); err != nil {
 				return nil, err
 			}
-			if err := h.Verifier.Order(ctx); err != nil {
+			if err := h.Verifier.StartPass(ctx); err != nil {
 				return nil, err
 			}
 			return read(ctx)

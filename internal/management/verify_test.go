@@ -14,7 +14,7 @@ import (
 // verifier is a Verifier whose passes end at once and find two damages.
 type verifier struct{ ordered int }
 
-func (v *verifier) Order(context.Context) error { v.ordered++; return nil }
+func (v *verifier) StartPass(context.Context) error { v.ordered++; return nil }
 
 func (v *verifier) Status(context.Context) (api.Verification, error) {
 	s := api.Verification{State: api.VerifyIdle}

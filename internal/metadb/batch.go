@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// mostBatched is how many updates share a transaction at most.
-const mostBatched = 500
+// maxBatched is how many updates share a transaction at most.
+const maxBatched = 500
 
 // A batcher collects the updates that arrive while a transaction runs, for the next
 // transaction.
@@ -48,7 +48,7 @@ func (db *DB) UpdateTogether(ctx context.Context, fn func(*Tx) error) error {
 func (db *DB) runBatches() {
 	for {
 		db.batch.mu.Lock()
-		some := db.batch.waiting[:min(len(db.batch.waiting), mostBatched)]
+		some := db.batch.waiting[:min(len(db.batch.waiting), maxBatched)]
 		db.batch.waiting = db.batch.waiting[len(some):]
 		if len(some) == 0 {
 			db.batch.running, db.batch.waiting = false, nil

@@ -268,7 +268,7 @@ func (tx *Tx) SetChildren(repository, index string, children []Child, seq int64)
 }
 
 func (tx *Tx) addChildren(repository, parent string, children []Child) error {
-	for some := range slices.Chunk(children, batch) {
+	for some := range slices.Chunk(children, maxValues) {
 		var rows strings.Builder
 		args := []any{repository, parent}
 		for i, c := range some {

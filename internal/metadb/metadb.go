@@ -48,8 +48,8 @@ func Open(ctx context.Context, url string) (*DB, error) {
 	return OpenIf(ctx, url, func(Identity) error { return nil })
 }
 
-// OpenIf is [Open] for a database that accept returns nil for. Otherwise nothing is changed, no
-// database is created, and the error is that of accept.
+// OpenIf opens the database as [Open] does, but only if accept returns nil for its identity.
+// Otherwise nothing is changed, no database is created, and the error is that of accept.
 func OpenIf(ctx context.Context, url string, accept func(Identity) error) (*DB, error) {
 	d, err := parse(url)
 	if err != nil {
@@ -237,13 +237,13 @@ func list[T any](tx *Tx, action, query string, args ...any) ([]T, error) {
 	return all, wrap(rows.Err(), action)
 }
 
-// batch is how many values a statement gets at most, well below the limits of both databases.
-const batch = 500
+// maxValues is how many values a statement gets at most, well below the limits of both databases.
+const maxValues = 500
 
 // listIn runs query for all digests, some at a time, and returns the digests that it finds. $1
 // of the query is repository, and "digest IN (%s)" in it selects the digests.
 func (tx *Tx) listIn(action, query, repository string, digests []string) (found []string, err error) {
-	for some := range slices.Chunk(digests, batch) {
+	for some := range slices.Chunk(digests, maxValues) {
 		args, places := []any{repository}, make([]string, len(some))
 		for i, d := range some {
 			args, places[i] = append(args, d), fmt.Sprintf("$%d", i+2)

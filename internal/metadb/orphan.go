@@ -33,7 +33,7 @@ func (tx *Tx) Orphans(after string, limit int) ([]Orphan, error) {
 
 // DeleteOrphans deletes the rows of orphans.
 func (tx *Tx) DeleteOrphans(names ...string) error {
-	for some := range slices.Chunk(names, batch) {
+	for some := range slices.Chunk(names, maxValues) {
 		args, places := make([]any, len(some)), make([]string, len(some))
 		for i, name := range some {
 			args[i], places[i] = name, fmt.Sprintf("$%d", i+1)

@@ -2,7 +2,8 @@ package metadb
 
 import "time"
 
-// Parent is the source of the items of a connected registry's parent. Other sources have names.
+// Parent is the source of items that come from the parent. Mirror rules and imports have named
+// sources, such as mirror/x.
 const Parent = ""
 
 // A SyncItem is a row of sync_items: a tag or an untagged manifest of a source that must be
@@ -134,7 +135,7 @@ func (tx *Tx) ListedSyncItems(source, repository, after, last string) ([]SyncIte
 
 // MarkListed records that the running pass over source has listed repository.
 func (tx *Tx) MarkListed(source, repository string) error {
-	return tx.do("note pass over "+repository,
+	return tx.do("record that the pass listed "+repository,
 		`INSERT INTO sync_pass (source, repository) VALUES ($1, $2) ON CONFLICT (source, repository) DO NOTHING`,
 		source, repository)
 }

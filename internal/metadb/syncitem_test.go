@@ -21,8 +21,8 @@ func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 			Error: "not found", ChangedAt: now, SyncedAt: now}
 		synced := metadb.SyncItem{Repository: "b", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "synced",
 			ChangedAt: now, SyncedAt: now}
-		gone := metadb.SyncItem{Repository: "b", Item: "v2", Tag: "v2", State: "pending", ChangedAt: now}
-		went := metadb.SyncItem{Repository: "c", Item: "v1", Tag: "v1", State: "synced", ChangedAt: now}
+		leaving := metadb.SyncItem{Repository: "b", Item: "v2", Tag: "v2", State: "pending", ChangedAt: now}
+		gone := metadb.SyncItem{Repository: "c", Item: "v1", Tag: "v1", State: "synced", ChangedAt: now}
 		refused := metadb.SyncItem{Repository: "d", Item: "v1", Tag: "v1", Digest: "sha256:3", State: "failed",
 			Error: "schema 1", Permanent: true, ChangedAt: now}
 		others := []metadb.SyncItem{ // of another source, which no question about the parent touches
@@ -31,7 +31,7 @@ func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 			{Source: "mirror/x", Repository: "c", Item: "v1", Tag: "v1", State: "synced", ChangedAt: now},
 		}
 		update(t, db, func(tx *metadb.Tx) error {
-			for _, i := range append(slices.Clone(others), refused, went, gone, synced, failed, wanted) {
+			for _, i := range append(slices.Clone(others), refused, gone, leaving, synced, failed, wanted) {
 				if err := tx.PutSyncItem(i); err != nil {
 					return err
 				}
@@ -55,18 +55,18 @@ func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 				return tx.SyncItems(source, kind, repository, item, limit)
 			}
 		}
-		items("items", []metadb.SyncItem{failed, wanted, synced, gone, went, refused},
+		items("items", []metadb.SyncItem{failed, wanted, synced, leaving, gone, refused},
 			page(metadb.Parent, metadb.AnySyncItem, "", "", 10))
 		items("items of a page", []metadb.SyncItem{wanted, synced},
 			page(metadb.Parent, metadb.AnySyncItem, "a", "sha256:2", 2))
-		items("open items", []metadb.SyncItem{failed, wanted, gone, refused},
+		items("items out of sync", []metadb.SyncItem{failed, wanted, leaving, refused},
 			page(metadb.Parent, metadb.PendingSyncItem, "", "", 10))
 		items("failed items", []metadb.SyncItem{failed, refused},
 			page(metadb.Parent, metadb.FailedSyncItem, "", "", 10))
 		items("refused items", []metadb.SyncItem{refused}, page(metadb.Parent, metadb.RefusedSyncItem, "", "", 10))
 		items("items that removals wait for", []metadb.SyncItem{failed, wanted},
 			page(metadb.Parent, metadb.AwaitedSyncItem, "", "", 10))
-		items("items to go", []metadb.SyncItem{gone}, page(metadb.Parent, metadb.LeavingSyncItem, "", "", 10))
+		items("items to be removed", []metadb.SyncItem{leaving}, page(metadb.Parent, metadb.LeavingSyncItem, "", "", 10))
 		for text, want := range map[string]bool{"not found": true, "found": true, "no space": false} {
 			got, err := metadb.Read(t.Context(), db, func(tx *metadb.Tx) (bool, error) {
 				return tx.SyncItemFailedWith(metadb.Parent, text)
@@ -108,7 +108,7 @@ func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 				return err
 			}
 			if _, err := tx.SyncItem(metadb.Parent, "c", "v1"); !errors.Is(err, metadb.ErrNotFound) {
-				t.Errorf("action went is still noted: %v", err)
+				t.Errorf("the row of a removed item is still there: %v", err)
 			}
 			i, err := tx.SyncItem(metadb.Parent, "a", "v1")
 			if i.Digest != "" || i.State != "pending" {
@@ -145,7 +145,7 @@ func TestPassFindsUnlistedRepositories(t *testing.T) {
 		}
 		update(t, db, func(tx *metadb.Tx) error {
 			return errors.Join(
-				put(tx, "", "listed", "d"), put(tx, "", "not listed", "d"), put(tx, "", "gone", ""),
+				put(tx, "", "listed", "d"), put(tx, "", "not listed", "d"), put(tx, "", "leaving", ""),
 				put(tx, "mirror/x", "other", "d"),
 				tx.MarkListed(metadb.Parent, "listed"), tx.MarkListed(metadb.Parent, "listed"),
 				tx.MarkListed("mirror/x", "not listed"),

@@ -48,7 +48,7 @@ type Options struct {
 	Now     func() time.Time     // nil is time.Now
 	Every   time.Duration        // how often a pass runs; 0 is only on request
 	Rate    int64                // bytes in a second, except for requested passes; 0 is no limit
-	Open    func(time.Time) bool // whether a pass may read then, except for requested passes; nil is always
+	Open    func(time.Time) bool // whether a pass may read at this time; requested passes always may; nil is always
 }
 
 // A Scrubber runs passes, one at a time. Its methods are safe for concurrent use.
@@ -57,12 +57,12 @@ type Scrubber struct {
 	limiter  *rate.Limiter
 	suspects suspects
 
-	mu     sync.Mutex
-	state  state
-	wakeup chan struct{} // closed when a pass is requested
-	saved  time.Time     // when the state was saved
-	from   progress      // progress of the running pass when this process began to read
-	since  time.Time     // when this process began to read
+	mu           sync.Mutex
+	state        state
+	wakeup       chan struct{} // closed when a pass is requested
+	saved        time.Time     // when the state was saved
+	from         progress      // progress of the running pass when this process began to read
+	readingSince time.Time     // when this process began to read
 }
 
 // New returns a scrubber that continues where an earlier process saved its position.
@@ -78,7 +78,7 @@ func New(ctx context.Context, o Options) (*Scrubber, error) {
 	return s, s.load(ctx)
 }
 
-// newLimiter limits reads to so many bytes in a second; 0 is no limit.
+// newLimiter limits reads to a number of bytes in a second; 0 is no limit.
 func newLimiter(bytes int64) *rate.Limiter {
 	limit := rate.Inf
 	if bytes > 0 {
@@ -155,8 +155,8 @@ func (s *Scrubber) due(ctx context.Context) (*pass, error) {
 	return s.begin(ctx, false)
 }
 
-// Order begins a pass at once, and ends the running one. It reads without limit.
-func (s *Scrubber) Order(ctx context.Context) error {
+// StartPass begins a pass at once, and ends the running one. The new pass reads without limit.
+func (s *Scrubber) StartPass(ctx context.Context) error {
 	_, err := s.begin(ctx, true)
 	return err
 }
@@ -190,7 +190,7 @@ func (s *Scrubber) begin(ctx context.Context, asked bool) (*pass, error) {
 	if old := s.state.Running; old != nil && !p.Started.After(old.Started) {
 		p.Started = old.Started.Add(1)
 	}
-	s.state.Running, s.since = p, time.Time{}
+	s.state.Running, s.readingSince = p, time.Time{}
 	close(s.wakeup)
 	s.wakeup = make(chan struct{})
 	s.mu.Unlock()
@@ -207,8 +207,8 @@ func (s *Scrubber) awaitWakeup() <-chan struct{} {
 // step reads the next page of a pass.
 func (s *Scrubber) step(ctx context.Context, p pass) error {
 	s.mu.Lock()
-	if s.since.IsZero() {
-		s.from, s.since = p.Done, s.Now()
+	if s.readingSince.IsZero() {
+		s.from, s.readingSince = p.Done, s.Now()
 	}
 	due := s.Now().Sub(s.saved) >= saveEvery
 	s.mu.Unlock()
@@ -248,7 +248,7 @@ func (s *Scrubber) stepManifests(ctx context.Context, p pass) error {
 		if err == nil {
 			err = s.pace(p)(ctx, int(size))
 		}
-		if err := s.read(ctx, p, row, size, reason, err); err != nil {
+		if err := s.recordRead(ctx, p, row, size, reason, err); err != nil {
 			return err
 		}
 	}
@@ -267,7 +267,7 @@ func (s *Scrubber) stepBlobs(ctx context.Context, p pass) error {
 			return nil
 		}
 		reason, err := s.Storage.VerifyBlob(ctx, digest.Digest(row.Digest), s.pace(p))
-		if err := s.read(ctx, p, metadb.ManifestRef{Digest: row.Digest}, row.Size, reason, err); err != nil {
+		if err := s.recordRead(ctx, p, metadb.ManifestRef{Digest: row.Digest}, row.Size, reason, err); err != nil {
 			return err
 		}
 	}
@@ -288,15 +288,15 @@ func (s *Scrubber) stepDamaged(ctx context.Context, p pass) error {
 			_, err = s.Storage.ReviveBlob(ctx, digest.Digest(row.Digest), s.pace(p))
 		}
 		at := metadb.ManifestRef{Repository: row.Repository, Digest: row.Digest}
-		if err := s.read(ctx, p, at, 0, "", err); err != nil {
+		if err := s.recordRead(ctx, p, at, 0, "", err); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// read records the result of one read. An error of a single file does not stop the pass.
-func (s *Scrubber) read(
+// recordRead records the result of one read. An error of a single file does not stop the pass.
+func (s *Scrubber) recordRead(
 	ctx context.Context, p pass, at metadb.ManifestRef, size int64, reason string, err error,
 ) error {
 	if ctx.Err() != nil || errors.Is(err, errSuperseded) {
@@ -400,7 +400,7 @@ func (s *Scrubber) Status(ctx context.Context) (api.Verification, error) {
 	v.ItemsTotal, v.ItemsDone, v.ItemsDamaged, v.ItemsUnread = max(p.Total.Items,
 		p.Done.Items), p.Done.Items, p.Damaged, p.Unread
 	v.BytesTotal, v.BytesDone = max(p.Total.Bytes, p.Done.Bytes), p.Done.Bytes
-	if took := s.Now().Sub(s.since); v.State == api.VerifyRunning && !s.since.IsZero() && took > 0 {
+	if took := s.Now().Sub(s.readingSince); v.State == api.VerifyRunning && !s.readingSince.IsZero() && took > 0 {
 		v.BytesPerSecond = int64(float64(p.Done.Bytes-s.from.Bytes) / took.Seconds())
 		if v.BytesPerSecond > 0 {
 			left := (v.BytesTotal - v.BytesDone) / v.BytesPerSecond

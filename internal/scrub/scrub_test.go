@@ -170,13 +170,13 @@ func TestPassContinuesAfterARestart(t *testing.T) {
 	})
 }
 
-// A machine that is switched off every evening never ends its process well.
+// A machine that is switched off every evening never stops its process cleanly.
 func TestPeriodContinuesAfterAKilledProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := storagetest.New(t, storage.Options{})
 		c.PushBlob("a", []byte("content"))
 		for range 5 {
-			// What is saved at the end of a process that is stopped is put back.
+			// Undo what stop saved: a killed process would not have saved it.
 			_, stop := start(t, c, scrub.Options{Every: 48 * time.Hour})
 			time.Sleep(8 * time.Hour)
 			before := setting(t, c)
@@ -219,15 +219,15 @@ func TestRequestedPassReadsAtOnceAtFullSpeed(t *testing.T) {
 		s, stop := start(t, c, scrub.Options{Rate: 64 << 10, Open: func(time.Time) bool { return false }})
 		defer stop()
 		corrupt(t, c, d)
-		if err := s.Order(t.Context()); err != nil {
+		if err := s.StartPass(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
 		if v := status(t, s); v.State != api.VerifyIdle || !v.Asked || v.DamagedNow != 1 {
-			t.Errorf("after the order: %+v", v)
+			t.Errorf("after the requested pass: %+v", v)
 		}
 		again := c.PushBlob("a", make([]byte, 32<<20)) // the same content again
-		if err := s.Order(t.Context()); err != nil {
+		if err := s.StartPass(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)

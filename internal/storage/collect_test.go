@@ -460,7 +460,7 @@ func TestOrphansAreLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"files that no row knows are kept for a while", "",
-		"files that no row knew are wanted again"} {
+		"files without a row have a row again"} {
 		log.Reset()
 		if _, err := s.Collect(t.Context()); err != nil {
 			t.Fatal(err)

@@ -21,8 +21,7 @@ func TestLockForbidsOnlyItsOperations(t *testing.T) {
 	m := digest.FromBytes(image(digest.FromString("config v1"), layer))
 	actions := map[string]func(t *testing.T, f *fixture, a string) error{
 		"pull tag": func(t *testing.T, f *fixture, a string) error {
-			_,
-				err := f.Manifest(t.Context(), a, tag)
+			_, err := f.Manifest(t.Context(), a, tag)
 			return err
 		},
 		"pull digest": func(t *testing.T, f *fixture, a string) error {
@@ -48,17 +47,14 @@ func TestLockForbidsOnlyItsOperations(t *testing.T) {
 			return err
 		},
 		"set tag": func(t *testing.T, f *fixture, a string) error {
-			return f.SetTag(t.Context(), a, "other",
-				m)
+			return f.SetTag(t.Context(), a, "other", m)
 		},
 		"delete tag": func(t *testing.T, f *fixture, a string) error { return f.DeleteTag(t.Context(), a, tag) },
 		"delete manifest": func(t *testing.T, f *fixture, a string) error {
-			return f.DeleteManifest(t.Context(), a,
-				m)
+			return f.DeleteManifest(t.Context(), a, m)
 		},
 		"delete repository": func(t *testing.T, f *fixture, a string) error {
-			return f.DeleteRepository(t.Context(),
-				a)
+			return f.DeleteRepository(t.Context(), a)
 		},
 	}
 	pulls := []string{"pull tag", "pull digest", "pull blob"}
@@ -148,16 +144,14 @@ func TestChangeOfLocksKeepsOthersAndIsAudited(t *testing.T) {
 			"": func() (storage.Locks, error) { r, err := f.Repository(ctx, "a"); return r.Locks, err },
 			"v1": func() (storage.Locks, error) {
 				tag, err := f.Tag(ctx, "a", "v1")
-				return tag.Locks,
-					err
+				return tag.Locks, err
 			},
 			string(m.Digest): func() (storage.Locks, error) {
-				d,
-					err := f.DescribeManifest(ctx, "a", m.Digest)
+				d, err := f.DescribeManifest(ctx, "a", m.Digest)
 				return d.Locks, err
 			},
 		}
-		refused := func(*metadb.Tx) error { return errors.New("not noted") }
+		refused := func(*metadb.Tx) error { return errors.New("not audited") }
 		for reference, locks := range lockOf {
 			for _, c := range []storage.LockChange{{Set: storage.NoList | storage.NoDelete},
 				{Set: storage.NoRead, Clear: storage.NoList}} {
@@ -167,7 +161,7 @@ func TestChangeOfLocksKeepsOthersAndIsAudited(t *testing.T) {
 			}
 			if err := f.ChangeLocks(ctx, "a", reference, storage.LockChange{Set: storage.NoWrite},
 				refused); err == nil {
-				t.Error("a change that could not be noted was made")
+				t.Error("a change that could not be audited was made")
 			}
 			if got, err := locks(); got != storage.NoDelete|storage.NoRead || err != nil {
 				t.Errorf("%q: locks %b, %v", reference, got, err)
@@ -182,12 +176,12 @@ func TestChangeOfLocksKeepsOthersAndIsAudited(t *testing.T) {
 			"manifest":   func() error { return f.DeleteManifest(ctx, "a", m.Digest, refused) },
 			"repository": func() error { return f.DeleteRepository(ctx, "a", refused) },
 		} {
-			if err := remove(); err == nil || err.Error() != "not noted" {
+			if err := remove(); err == nil || err.Error() != "not audited" {
 				t.Errorf("delete %s: %v", name, err)
 			}
 		}
 		if _, err := f.Manifest(ctx, "a", "v1"); err != nil {
-			t.Errorf("a deletion that could not be noted was made: %v", err)
+			t.Errorf("a deletion that could not be audited was made: %v", err)
 		}
 	})
 }

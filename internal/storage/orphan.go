@@ -34,7 +34,7 @@ func (s *Storage) collectOrphans(ctx context.Context, c *Collected) error {
 		})
 		if err != nil || len(orphans) == 0 {
 			if back > 0 {
-				s.log.Info("files that no row knew are wanted again", "files", back)
+				s.log.Info("files without a row have a row again", "files", back)
 			}
 			return failed.join(err)
 		}
@@ -150,8 +150,8 @@ func (s *Storage) collectOrphan(
 	return false, true, err
 }
 
-// lockFile keeps commits of the same digest away from a blob's file: an earlier one has written
-// the row, a later one waits. It gives a partial one user, if it is free.
+// lockFile locks a file. A commit of its digest has written its row before, or waits. For a
+// partial, free is false while it is in use.
 func (s *Storage) lockFile(name string) (release func(), free bool) {
 	if _, isBlob := orphanBlob(name); isBlob {
 		return s.digests.lock(name), true

@@ -166,9 +166,9 @@ func (p preparedPut) children(tx *metadb.Tx) ([]metadb.Child, error) {
 		}
 		children = append(children, metadb.Child{Digest: string(b.Digest)})
 	}
-	left, seen := map[digest.Digest]bool{}, map[digest.Digest]bool{}
+	omitted, seen := map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	for _, d := range p.Omitted {
-		left[d] = true
+		omitted[d] = true
 	}
 	for _, m := range p.parsed.Manifests {
 		if seen[m.Digest] {
@@ -176,8 +176,8 @@ func (p preparedPut) children(tx *metadb.Tx) ([]metadb.Child, error) {
 		}
 		seen[m.Digest] = true
 		children = append(children,
-			metadb.Child{Digest: string(m.Digest), Manifest: !left[m.Digest], Omitted: left[m.Digest]})
-		if !left[m.Digest] {
+			metadb.Child{Digest: string(m.Digest), Manifest: !omitted[m.Digest], Omitted: omitted[m.Digest]})
+		if !omitted[m.Digest] {
 			manifests = append(manifests, string(m.Digest))
 		}
 	}

@@ -24,7 +24,7 @@ import (
 
 // Run runs test once on a fresh SQLite database and once on a fresh PostgreSQL database. If
 // PostgreSQL is not installed, that part is skipped, except in CI (the environment variable CI
-// is set), where it fails. It is also skipped with -short.
+// is set), where it fails. With -short, only SQLite is tested.
 func Run(t *testing.T, test func(t *testing.T, db *metadb.DB)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
 	t.Run("postgres", func(t *testing.T) {
@@ -104,7 +104,8 @@ func PostgresURL(t testing.TB) string {
 	return create(t, func(server) (string, error) { return "template1", nil })
 }
 
-// create copies the server's database that from names, and returns the copy's URL.
+// create copies a database of the server and returns the copy's URL. from returns the name of
+// the database to copy.
 func create(t testing.TB, from func(server) (string, error)) string {
 	t.Helper()
 	bin := binaries()

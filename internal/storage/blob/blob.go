@@ -63,7 +63,7 @@ type Info struct {
 type Partial interface {
 	io.WriterAt
 	io.ReaderAt
-	// Size returns the end of the last byte written.
+	// Size returns the offset after the last byte written.
 	Size() (int64, error)
 	// Truncate removes all but the first size bytes.
 	Truncate(size int64) error

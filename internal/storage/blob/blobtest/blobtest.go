@@ -27,7 +27,7 @@ func Run(t *testing.T, open func(t *testing.T) (reopen func() blob.Store)) {
 		"ATruncatedPartialIsShorter":                testTruncate,
 		"ABlobIsReplacedByTheSameContent":           testReplace,
 		"AReopenedBlobIsAPartialAgain":              testReopen,
-		"WhatIsNotThereIsErrNotExist":               testMissing,
+		"AMissingBlobIsErrNotExist":                 testMissing,
 		"ARemovalCanBeRepeated":                     testRemove,
 		"AWalkMeetsEveryBlobAndEndsAtTheFirstError": testWalk,
 		"AWalkMeetsEveryPartial":                    testWalkPartials,
