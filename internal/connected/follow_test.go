@@ -71,7 +71,7 @@ func TestChangesDuringAnOutageAreSyncedOnce(t *testing.T) {
 		ship.awaitTag("app/a", "v1", second)
 		ship.awaitTag("app/a", "gone", "")
 		if strings.Contains(ship.log.String(), "trigger=RecoveryService") {
-			t.Error("every repository was listed, though the feed reaches back")
+			t.Error("every repository was listed, though the feed still has the changes")
 		}
 		if down, up := ship.log.count("link is down"), ship.log.count("parent answers again"); down != 1 || up != 1 {
 			t.Errorf("the log says down %d times and up %d times, want once each", down, up)
@@ -139,7 +139,8 @@ func TestReplacedParentListsEveryRepository(t *testing.T) {
 		time.Sleep(time.Minute)
 		stop()
 
-		// The other's feed is longer already, so that its numbers prove nothing.
+		// The other's feed is longer already, so a high sequence number does not show that its
+		// changes are here.
 		other := newRoot(t)
 		first := other.push("app/new", "9", "v1", large)
 		for i := range 20 {
@@ -158,7 +159,7 @@ func TestReplacedParentListsEveryRepository(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		id := other.control.InstanceID()
 		if w, _ := ship.agent.Watermarks(); len(w) != 1 || w[id] != other.head() {
-			t.Errorf("the site has all up to %v, want %d in the other's feed alone", w, other.head())
+			t.Errorf("the watermarks are %v, want only %d in the other's feed", w, other.head())
 		}
 	})
 }

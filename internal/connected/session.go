@@ -34,7 +34,7 @@ const (
 // A session is one open window. One goroutine polls the parent, one request at a
 // time; beside it runs at most one sync.
 //
-// Begin with [session.run]. Polls are in poll.go, syncs in syncrun.go.
+// Begin with [session.pollUntilEnd]. Polls are in poll.go, syncs in syncrun.go.
 type session struct {
 	*Agent
 	end      context.CancelCauseFunc
@@ -70,7 +70,7 @@ func (a *Agent) runSession(ctx context.Context) {
 		Agent: a, end: cancel, retry: retry.NewBackoff(itemPause, itemMaxPause, pauseFactor),
 		polls: rate.NewLimiter(pollRate, pollBurst), damageFound: a.options.Content.DamageFound(),
 	}
-	err := s.run(window)
+	err := s.pollUntilEnd(window)
 	cancel(err)
 	<-closed
 	if s.sync != nil {
@@ -81,8 +81,9 @@ func (a *Agent) runSession(ctx context.Context) {
 	}
 }
 
-// run returns [gateway.ErrNotActivated], or nil when ctx ends.
-func (s *session) run(ctx context.Context) error {
+// pollUntilEnd polls, and starts syncs, until ctx ends or the parent no longer knows the activation.
+// In the second case, it returns [gateway.ErrNotActivated].
+func (s *session) pollUntilEnd(ctx context.Context) error {
 	for ctx.Err() == nil {
 		s.noticeDamage()
 		more, err := s.poll(ctx)
@@ -107,13 +108,13 @@ func (s *session) run(ctx context.Context) error {
 		case more:
 			pause = s.polls.Reserve().Delay()
 		}
-		s.wait(ctx, pause)
+		s.sleepOrFinishSync(ctx, pause)
 	}
 	return nil
 }
 
-// wait waits for d, or until the running sync ends if that is earlier.
-func (s *session) wait(ctx context.Context, d time.Duration) {
+// sleepOrFinishSync waits for d, or until the running sync ends if that is earlier.
+func (s *session) sleepOrFinishSync(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

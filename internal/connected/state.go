@@ -3,13 +3,11 @@ package connected
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
 	"ferry/internal/metadb"
 	"ferry/internal/replication"
-	"ferry/internal/schedule"
 	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
@@ -111,68 +109,5 @@ func (s state) order(urgentOnly bool) replication.Order {
 	return func(repository string) (rank int, wanted bool) {
 		priority := p.Of(repository)
 		return int(priority), !urgentOnly || priority == subscription.Urgent
-	}
-}
-
-// errBudgetSpent is the cause with which a sync ends when it has used up the byte
-// budget.
-var errBudgetSpent = errors.New("the byte budget is spent")
-
-// saveSpentEvery is how many bytes are spent, at most, before their number is
-// saved. After a loss of power the budget allows that many once more.
-const saveSpentEvery = 8 << 20
-
-// A spending is how many bytes of layers came in a period of the byte budget.
-type spending struct {
-	Since time.Time `json:"since"` // when the period began
-	Bytes int64     `json:"bytes"`
-}
-
-// firstYear is the year in which this program was written. An earlier clock is
-// not set yet: its machine has no battery.
-const firstYear = 2025
-
-// within reports whether s belongs to a period, even if the budget was of days
-// and is of months now. A clock that is not set yet begins no period, because
-// each start of the machine would then allow the budget once more.
-func (s spending) within(start, next time.Time) bool {
-	return !s.Since.Before(start) && (s.Since.Before(next) || next.Year() < firstYear)
-}
-
-// budget returns the byte budget. It returns none if this program cannot read it,
-// because a newer parent may know more forms.
-func (s state) budget() schedule.Budget {
-	b, _ := schedule.ParseBudget(s.Self.ByteBudget)
-	return b
-}
-
-// budgetSpent reports whether the byte budget of the current period is spent, and
-// when the next period begins.
-func (s state) budgetSpent(now time.Time) (spent bool, next time.Time) {
-	b := s.budget()
-	start, next := b.Period(now)
-	return b.Bytes > 0 && s.Spent.within(start, next) && s.Spent.Bytes >= b.Bytes, next
-}
-
-// spend counts n bytes of a layer that came. If the budget is spent then, it stops
-// the running sync, unless that fetches only urgent repositories.
-func (a *Agent) spend(ctx context.Context, n int) {
-	now := a.now()
-	a.mu.Lock()
-	if start, next := a.state.budget().Period(now); !a.state.Spent.within(start, next) {
-		a.state.Spent, a.unsaved = spending{Since: start}, 0
-	}
-	a.state.Spent.Bytes += int64(n)
-	a.unsaved += int64(n)
-	due := a.unsaved >= saveSpentEvery
-	if due {
-		a.unsaved = 0
-	}
-	if spent, _ := a.state.budgetSpent(now); spent && !a.urgentOnly && a.stopSync != nil {
-		a.stopSync(errBudgetSpent)
-	}
-	a.mu.Unlock()
-	if due {
-		a.save(ctx)
 	}
 }

@@ -79,12 +79,12 @@ func (s *session) advanceWatermarks(ctx context.Context) error {
 	return err
 }
 
-// markInSync records that the parent's changes need no sync: everything that they list is here.
+// markInSync records that nothing that the parent listed needs a sync: all of it is here.
 func (s *session) markInSync(ctx context.Context) {
 	now := s.now()
 	s.update(ctx, func(st *state) {
 		st.SyncStart, st.SyncEnd, st.SyncSuccess, st.SyncState = now, now, now, stateSucceeded
-		st.Details = nil // the items that an earlier sync left are gone from the parent
+		st.Details = nil // the items that failed in an earlier sync were deleted at the parent
 	})
 	s.log.Info("in sync; there is nothing to fetch")
 }
@@ -190,7 +190,7 @@ func (s *session) finishSync(o outcome) {
 	case stateSucceeded:
 		s.log.Info("sync finished", attrs...)
 	case statePending:
-		s.log.Info("sync stopped, and goes on from the same byte", append(attrs, "err", cause)...)
+		s.log.Info("sync stopped; the next one resumes at the same byte", append(attrs, "err", cause)...)
 	default:
 		if o.err != nil {
 			attrs = append(attrs, "err", o.err)

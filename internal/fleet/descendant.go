@@ -142,7 +142,7 @@ func (q *requestCache) listing(c *storage.View, repository string, r selection) 
 	if items, ok := q.listings[key]; ok {
 		return items, nil
 	}
-	items, err := gateway.List(c, repository, r.filter)
+	items, err := gateway.SelectItems(c, repository, r.filter)
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func TestPlanSaysThatASmallBlobIsDamaged(t *testing.T) {
 	bad, good := f.image("app/a", "bad", "v1"), f.image("app/a", "good", "v2")
 	layer := digest.FromString("layer bad")
 	f.corrupt("app/a", layer)
-	for range 2 { // it is found, and then it is out of service
+	for range 2 { // the first plan finds the damage; the second finds the content out of service
 		var missing []string
 		entries := f.plan(t, []digest.Digest{bad, good}, nil)
 		for _, e := range entries {
@@ -126,7 +126,7 @@ func TestDamagedLargeManifestIsNotSent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // it is found, and then it is out of service
+	for range 2 { // the first plan finds the damage; the second finds the content out of service
 		entries := f.plan(t, []digest.Digest{bad, good}, nil)
 		if diff := cmp.Diff([]digest.Digest{good}, manifestsOf(entries)); diff != "" {
 			t.Error(diff)

@@ -278,7 +278,7 @@ func (w *world) anew(t *testing.T) map[string]string {
 	return c.has(t)
 }
 
-// everything returns the items that [gateway.List] returns for the children.
+// everything returns the items that [gateway.SelectItems] returns for the children.
 func (w *world) everything(t *testing.T) map[string]string {
 	t.Helper()
 	items := map[string]string{}

@@ -31,11 +31,11 @@ type listingCache struct {
 	items  int // of all of them
 }
 
-// A listingKey names a listing. Its state depends on the repository.
+// A listingKey names a listing.
 type listingKey struct{ subscription, repository string }
 
 // A listing is the items that a subscription selects of a repository, at one
-// sequence number.
+// sequence number. A cached listing is current if it has the repository's sequence number.
 type listing struct {
 	repository string
 	seq        int64 // of the repository
@@ -60,7 +60,7 @@ func (c *listingCache) get(v *storage.View, e storage.FeedEntry, id string, f su
 	if old != nil && old.seq == e.Seq {
 		return old, nil
 	}
-	items, err := List(v, e.Repository, f)
+	items, err := SelectItems(v, e.Repository, f)
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +96,8 @@ func (c *listingCache) put(key listingKey, l *listing) {
 
 // encode returns the listing in the form of the wire for a reader that has
 // recorded it up to cursor, and how many items it has. It is a short listing if
-// that is much shorter. With more, it is the first page of a complete listing,
-// with limit items.
+// that is much shorter. If more is true, it is the first page of a complete
+// listing, with limit items.
 func (l *listing) encode(
 	v *storage.View, cursor int64, limit int,
 ) (text json.RawMessage, items int, more bool, err error) {
@@ -145,11 +145,10 @@ func (l *listing) short(v *storage.View, cursor int64) (wire.Listing, error) {
 	return w, err
 }
 
-// page returns limit items of the complete listing, or all of them, after the item
-// after.
-func (l *listing) page(after string, limit int) wire.Listing {
-	w := wire.Listing{Repository: l.repository, Seq: l.seq, After: after}
-	at, found := l.find(after)
+// page returns at most limit items of the complete listing that follow the item named last.
+func (l *listing) page(last string, limit int) wire.Listing {
+	w := wire.Listing{Repository: l.repository, Seq: l.seq, After: last}
+	at, found := l.find(last)
 	if found {
 		at++
 	}

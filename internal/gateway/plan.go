@@ -32,7 +32,7 @@ func (s *server) plan(ctx context.Context, c caller, q wire.PlanRequest) (stream
 	if len(q.Want) > maxWants || len(q.Have) > maxHaves {
 		return stream{}, invalid("a plan is for at most %d wanted and %d present manifests", maxWants, maxHaves)
 	}
-	_, in, err := s.filterOf(ctx, c)
+	_, in, err := s.selectionOf(ctx, c)
 	if err != nil {
 		return stream{}, err
 	}

@@ -111,7 +111,7 @@ func (s *server) pollHeld(
 ) (*pollAnswer, error) {
 	moved := s.WatermarksChanged()
 	decided, version := s.ControlPlane.Changed(c.name), s.ControlPlane.Version()
-	d, in, err := s.filterOf(ctx, c)
+	d, in, err := s.selectionOf(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -164,8 +164,8 @@ type selection struct {
 	version int64 // of the control plane from which it is
 }
 
-// filterOf returns the desired state of the caller, and its selection.
-func (s *server) filterOf(ctx context.Context, c caller) (*wire.Desired, selection, error) {
+// selectionOf returns the desired state of the caller, and its selection.
+func (s *server) selectionOf(ctx context.Context, c caller) (*wire.Desired, selection, error) {
 	d, err := s.ControlPlane.Desired(ctx, c.name)
 	if err != nil {
 		return nil, selection{}, err

@@ -63,13 +63,11 @@ func TestRefusalsAreErrorsThatBothSidesKnow(t *testing.T) {
 		"another registry": {activate(gateway.NewClient(other, nil)), gateway.ErrUnauthorized, "DENIED"},
 		"second instance":  {activate(f.client), gateway.ErrAlreadyActivated, "ALREADY_ACTIVATED"},
 		"no instance": {func() error {
-			_,
-				err := f.client.Activate(t.Context(), wire.ActivateRequest{})
+			_, err := f.client.Activate(t.Context(), wire.ActivateRequest{})
 			return err
 		}(), nil, "INVALID"},
 		"not an instance of it": {func() error {
-			_,
-				err := f.client.Poll(t.Context(), wire.PollRequest{})
+			_, err := f.client.Poll(t.Context(), wire.PollRequest{})
 			return err
 		}(), gateway.ErrNotActivated, "NOT_ACTIVATED"},
 	} {

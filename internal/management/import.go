@@ -39,7 +39,7 @@ func (h *handler) imports() {
 			if !ok {
 				return nil, control.Refuse(api.CodeNotFound, "the import '%.100s' could not be found", in.Name).
 					WithHint("see ferry import list; the registry may have been restarted since: " +
-						"run the import again, and it goes on from the same byte")
+						"run the import again; it resumes at the same byte")
 			}
 			return &shown{importOf(i)}, nil
 		})

@@ -31,12 +31,10 @@ func (o *recordingSyncer) InFlight(context.Context) ([]wire.OutOfSyncItem, error
 }
 func (o *recordingSyncer) SyncNow(context.Context) { o.given = append(o.given, "now") }
 func (o *recordingSyncer) Pause(context.Context) {
-	o.given,
-		o.status.Paused = append(o.given, "pause"), true
+	o.given, o.status.Paused = append(o.given, "pause"), true
 }
 func (o *recordingSyncer) Resume(context.Context) {
-	o.given,
-		o.status.Paused = append(o.given, "resume"), false
+	o.given, o.status.Paused = append(o.given, "resume"), false
 }
 
 // newSyncing returns a connected registry with a recordingSyncer.

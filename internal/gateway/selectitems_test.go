@@ -127,7 +127,7 @@ func (f *fixture) list(t testing.TB, repository string, of wire.Spec) (items []g
 		t.Fatal(err)
 	}
 	err = f.View(t.Context(), func(v *storage.View) (err error) {
-		items, err = gateway.List(v, repository, filter)
+		items, err = gateway.SelectItems(v, repository, filter)
 		return err
 	})
 	if err != nil {
@@ -381,7 +381,7 @@ func TestListingMatchesTheRulesForEachItem(t *testing.T) {
 	}
 }
 
-// obvious returns the result of [gateway.List], computed slowly: for each item, it
+// obvious returns the result of [gateway.SelectItems], computed slowly: for each item, it
 // applies the rules.
 func (f *fixture) obvious(t *testing.T, repository string, of wire.Spec) (all []gateway.Item) {
 	t.Helper()

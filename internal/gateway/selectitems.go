@@ -25,7 +25,7 @@ type Item struct {
 // Name returns the tag or, without a tag, the digest.
 func (i Item) Name() string { return cmp.Or(i.Tag, string(i.Digest)) }
 
-// List returns the items of one repository that f selects, by name. The result
+// SelectItems returns the items of one repository that f selects, by name. The result
 // depends only on the state of the repository and on f:
 //
 //   - A tag is selected by its name and, with keep-last, by its age.
@@ -36,23 +36,23 @@ func (i Item) Name() string { return cmp.Or(i.Tag, string(i.Digest)) }
 //
 // A manifest is reachable if a selected item leads to it: through a tag, through
 // an index that keeps it, or through its subject.
-func List(v *storage.View, repository string, f subscription.Filter) ([]Item, error) {
-	l, err := readRepository(v, repository, f)
+func SelectItems(v *storage.View, repository string, f subscription.Filter) ([]Item, error) {
+	s, err := readRepository(v, repository, f)
 	if err != nil {
 		return nil, err
 	}
-	l.selectTags()
-	for _, m := range l.manifests {
-		if l.unreferenced(m) {
-			l.markReachable(m.Digest)
+	s.selectTags()
+	for _, m := range s.manifests {
+		if s.unreferenced(m) {
+			s.markReachable(m.Digest)
 		}
 	}
-	l.followReachable()
-	return l.items(), nil
+	s.followReachable()
+	return s.items(), nil
 }
 
-// A lister computes one listing.
-type lister struct {
+// A selector selects the items of one repository.
+type selector struct {
 	filter    subscription.Filter
 	tags      []storage.Tag
 	manifests []storage.Manifest
@@ -68,50 +68,50 @@ type lister struct {
 	pending   []digest.Digest // reachable manifests that were not followed yet
 }
 
-// readRepository reads everything on which the listing depends.
-func readRepository(v *storage.View, repository string, f subscription.Filter) (l *lister, err error) {
-	l = &lister{
+// readRepository reads everything on which the selection depends.
+func readRepository(v *storage.View, repository string, f subscription.Filter) (s *selector, err error) {
+	s = &selector{
 		filter: f, present: map[digest.Digest]bool{}, seq: map[digest.Digest]int64{},
 		kept:    map[digest.Digest][]digest.Digest{},
 		omitted: map[digest.Digest][]digest.Digest{}, referrers: map[digest.Digest][]digest.Digest{},
 		attached: map[digest.Digest][]storage.Tag{}, selected: map[string]bool{}, reachable: map[digest.Digest]bool{},
 	}
-	if l.tags, err = v.Tags(repository); err != nil {
+	if s.tags, err = v.Tags(repository); err != nil {
 		return nil, err
 	}
-	if l.manifests, err = v.Manifests(repository); err != nil {
+	if s.manifests, err = v.Manifests(repository); err != nil {
 		return nil, err
 	}
-	for _, m := range l.manifests {
-		l.present[m.Digest] = true
+	for _, m := range s.manifests {
+		s.present[m.Digest] = true
 		if m.Subject != "" {
-			l.referrers[m.Subject] = append(l.referrers[m.Subject], m.Digest)
+			s.referrers[m.Subject] = append(s.referrers[m.Subject], m.Digest)
 		}
 	}
 	indexes, err := v.Indexes(repository)
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range l.manifests {
+	for _, m := range s.manifests {
 		if _, ok := indexes[m.Digest]; ok {
-			l.seq[m.Digest] = m.Seq
+			s.seq[m.Digest] = m.Seq
 		}
 	}
 	for index, children := range indexes {
-		if err := l.readIndex(v, repository, index, children); err != nil {
+		if err := s.readIndex(v, repository, index, children); err != nil {
 			return nil, err
 		}
 	}
-	return l, nil
+	return s, nil
 }
 
 // readIndex sorts the children of an index into kept and omitted ones. Children
 // are kept if the index holds them here and the platforms include them.
-func (l *lister) readIndex(
+func (s *selector) readIndex(
 	v *storage.View, repository string, index digest.Digest, children storage.IndexChildren,
 ) error {
-	l.kept[index], l.omitted[index] = children.Held, children.Omitted
-	if l.filter.Platforms.All() {
+	s.kept[index], s.omitted[index] = children.Held, children.Omitted
+	if s.filter.Platforms.All() {
 		return nil
 	}
 	m, err := v.Manifest(repository, index)
@@ -125,103 +125,103 @@ func (l *lister) readIndex(
 	if err != nil {
 		return err
 	}
-	leftOut := l.filter.Platforms.Omitted(parsed.Manifests)
-	l.kept[index], l.omitted[index] = nil, slices.Clip(children.Omitted)
+	leftOut := s.filter.Platforms.Omitted(parsed.Manifests)
+	s.kept[index], s.omitted[index] = nil, slices.Clip(children.Omitted)
 	for _, d := range children.Held {
 		if leftOut[d] {
-			l.omitted[index] = append(l.omitted[index], d)
+			s.omitted[index] = append(s.omitted[index], d)
 		} else {
-			l.kept[index] = append(l.kept[index], d)
+			s.kept[index] = append(s.kept[index], d)
 		}
 	}
 	return nil
 }
 
 // selectTags selects the tags that are selected by their names.
-func (l *lister) selectTags() {
+func (s *selector) selectTags() {
 	var candidates []storage.Tag
-	for _, t := range l.tags {
+	for _, t := range s.tags {
 		subject, belongs := subscription.AttachedTo(t.Name)
 		switch {
-		case l.filter.Tags.All():
-			l.selectTag(t)
+		case s.filter.Tags.All():
+			s.selectTag(t)
 		case belongs:
-			l.attached[subject] = append(l.attached[subject], t)
-		case l.filter.Tags.Matches(t.Name):
+			s.attached[subject] = append(s.attached[subject], t)
+		case s.filter.Tags.Matches(t.Name):
 			candidates = append(candidates, t)
 		}
 	}
-	if n := l.filter.Tags.KeepLast(); n > 0 && len(candidates) > n {
+	if n := s.filter.Tags.KeepLast(); n > 0 && len(candidates) > n {
 		slices.SortFunc(candidates, func(a, b storage.Tag) int {
 			return cmp.Or(b.UpdatedAt.Compare(a.UpdatedAt), cmp.Compare(b.Name, a.Name))
 		})
 		candidates = candidates[:n]
 	}
 	for _, t := range candidates {
-		l.selectTag(t)
+		s.selectTag(t)
 	}
 }
 
-func (l *lister) selectTag(t storage.Tag) {
-	l.selected[t.Name] = true
-	l.markReachable(t.Digest)
+func (s *selector) selectTag(t storage.Tag) {
+	s.selected[t.Name] = true
+	s.markReachable(t.Digest)
 }
 
 // unreferenced reports whether a manifest is selected because it was only pushed
 // by digest, and nothing ever referenced it. A filter never selects such manifests.
-func (l *lister) unreferenced(m storage.Manifest) bool {
-	return l.filter.Tags.All() && l.filter.Platforms.All() && !m.WasReferenced && !l.present[m.Subject]
+func (s *selector) unreferenced(m storage.Manifest) bool {
+	return s.filter.Tags.All() && s.filter.Platforms.All() && !m.WasReferenced && !s.present[m.Subject]
 }
 
-func (l *lister) markReachable(d digest.Digest) {
-	if !l.reachable[d] {
-		l.reachable[d] = true
-		l.pending = append(l.pending, d)
+func (s *selector) markReachable(d digest.Digest) {
+	if !s.reachable[d] {
+		s.reachable[d] = true
+		s.pending = append(s.pending, d)
 	}
 }
 
 // followReachable marks everything to which reachable manifests lead.
-func (l *lister) followReachable() {
-	for len(l.pending) > 0 {
-		d := l.pending[len(l.pending)-1]
-		l.pending = l.pending[:len(l.pending)-1]
-		for _, child := range l.kept[d] {
-			l.markReachable(child)
+func (s *selector) followReachable() {
+	for len(s.pending) > 0 {
+		d := s.pending[len(s.pending)-1]
+		s.pending = s.pending[:len(s.pending)-1]
+		for _, child := range s.kept[d] {
+			s.markReachable(child)
 		}
-		for _, referrer := range l.referrers[d] {
-			l.markReachable(referrer)
+		for _, referrer := range s.referrers[d] {
+			s.markReachable(referrer)
 		}
-		for _, t := range l.attached[d] {
-			l.selectTag(t)
+		for _, t := range s.attached[d] {
+			s.selectTag(t)
 		}
 	}
 }
 
 // items returns the selected items.
-func (l *lister) items() (all []Item) {
-	for _, t := range l.tags {
-		if l.selected[t.Name] {
-			all = append(all, l.item(t.Name, t.Digest, t.Seq))
+func (s *selector) items() (all []Item) {
+	for _, t := range s.tags {
+		if s.selected[t.Name] {
+			all = append(all, s.item(t.Name, t.Digest, t.Seq))
 		}
 	}
-	for _, m := range l.manifests {
-		if m.Subject != "" && l.reachable[m.Subject] || l.unreferenced(m) {
-			all = append(all, l.item("", m.Digest, m.Seq))
+	for _, m := range s.manifests {
+		if m.Subject != "" && s.reachable[m.Subject] || s.unreferenced(m) {
+			all = append(all, s.item("", m.Digest, m.Seq))
 		}
 	}
 	slices.SortFunc(all, func(a, b Item) int { return cmp.Compare(a.Name(), b.Name()) })
 	return all
 }
 
-func (l *lister) item(tag string, d digest.Digest, seq int64) Item {
-	part, changed := l.part(d)
+func (s *selector) item(tag string, d digest.Digest, seq int64) Item {
+	part, changed := s.part(d)
 	return Item{wire.Item{Tag: tag, Digest: d, Part: part}, max(seq, changed)}
 }
 
 // part identifies the children that are sent with an index and with the indexes
 // in it; "" is all of them. The number is of the last change to any of these
 // indexes.
-func (l *lister) part(d digest.Digest) (part string, seq int64) {
+func (s *selector) part(d digest.Digest) (part string, seq int64) {
 	var omitted []string
 	seen := map[digest.Digest]bool{}
 	var collect func(digest.Digest)
@@ -230,11 +230,11 @@ func (l *lister) part(d digest.Digest) (part string, seq int64) {
 			return
 		}
 		seen[index] = true
-		seq = max(seq, l.seq[index])
-		for _, child := range l.omitted[index] {
+		seq = max(seq, s.seq[index])
+		for _, child := range s.omitted[index] {
 			omitted = append(omitted, string(index)+" "+string(child))
 		}
-		for _, child := range l.kept[index] {
+		for _, child := range s.kept[index] {
 			collect(child)
 		}
 	}
