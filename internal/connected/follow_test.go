@@ -147,7 +147,7 @@ func TestReplacedParentListsEveryRepository(t *testing.T) {
 			other.push("app/a", strings.Repeat("x", i), "v2", 10)
 		}
 		c.Password = other.connectedRegistry("ship1", api.RegistryPut{}).Password
-		if err := other.fleet.Activate(t.Context(), "ship1", ship.control.InstanceID(), "test"); err != nil {
+		if err := other.fleet.Activate(t.Context(), "ship1", ship.control.InstanceID(), "test", ""); err != nil {
 			t.Fatal(err)
 		}
 		other.start(ship, c)

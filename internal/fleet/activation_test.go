@@ -10,6 +10,7 @@ import (
 
 	"ferry/internal/control"
 	"ferry/internal/gateway"
+	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 )
 
@@ -38,7 +39,7 @@ func TestActivationsAgreeAcrossLevels(t *testing.T) {
 		steps := map[string]func(*rapid.T){
 			"activate": func(rt *rapid.T) {
 				before, instance := holder(), rapid.SampledFrom(instances).Draw(rt, "instance")
-				err := p.ship.Activate(t.Context(), "Cabin1", instance, "v1")
+				err := p.ship.Activate(t.Context(), "Cabin1", instance, "v1", from)
 				if free := before == "" || before == instance; free != (err == nil) {
 					rt.Fatalf("%s activates, %q holds it: %v", instance, before, err)
 				}
@@ -86,4 +87,18 @@ func TestActivationsAgreeAcrossLevels(t *testing.T) {
 			steps[name](rt)
 		}
 	})
+}
+
+func TestActivationIsAuditedWithItsAddress(t *testing.T) {
+	root := newRoot(t)
+	root.activate(t, "ship1", "a")
+	entries, err := metadb.Read(t.Context(), root.DB, func(tx *metadb.Tx) ([]metadb.AuditEntry, error) {
+		return tx.Audit(metadb.AuditQuery{Limit: 1})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := entries[0]; e.Action != "activate" || e.Actor != "ship1" || e.Sender != "192.0.2.7" {
+		t.Errorf("%+v", e)
+	}
 }

@@ -27,14 +27,15 @@ func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
 		}{
 			{func() error { return root.Report(t.Context(), "Ship01", "one", nil) }, gateway.ErrNotActivated},
 			{func() error { return root.Report(t.Context(), "Ship01", "", nil) }, gateway.ErrNotActivated},
-			{func() error { return root.Activate(t.Context(), "ship01", "one", "v1") }, nil},
-			{func() error { return root.Activate(t.Context(), "Ship01", "one", "v1") }, nil},
-			{func() error { return root.Activate(t.Context(), "Ship01", "two", "v1") }, gateway.ErrAlreadyActivated},
+			{func() error { return root.Activate(t.Context(), "ship01", "one", "v1", from) }, nil},
+			{func() error { return root.Activate(t.Context(), "Ship01", "one", "v1", from) }, nil},
+			{func() error { return root.Activate(t.Context(), "Ship01", "two", "v1", from) },
+				gateway.ErrAlreadyActivated},
 			{func() error { return root.Report(t.Context(), "Ship01", "one", nil) }, nil},
 			{func() error { return root.Report(t.Context(), "Ship01", "two", nil) }, gateway.ErrNotActivated},
-			{func() error { return root.Activate(t.Context(), "nosuch", "one", "v1") }, gateway.ErrUnknown},
+			{func() error { return root.Activate(t.Context(), "nosuch", "one", "v1", from) }, gateway.ErrUnknown},
 			// Only its own parent can activate it.
-			{func() error { return root.Activate(t.Context(), "Cabin1", "one", "v1") }, gateway.ErrUnknown},
+			{func() error { return root.Activate(t.Context(), "Cabin1", "one", "v1", from) }, gateway.ErrUnknown},
 			{func() error { _, err := root.Desired(t.Context(), "Cabin1"); return err }, gateway.ErrUnknown},
 			{func() error { _, err := root.Desired(t.Context(), "nosuch"); return err }, gateway.ErrUnknown},
 		} {
@@ -53,7 +54,7 @@ func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
 		if err := root.Report(t.Context(), "Ship01", "one", nil); !errors.Is(err, gateway.ErrNotActivated) {
 			t.Error(err)
 		}
-		if err := root.Activate(t.Context(), "Ship01", "two", "v2"); err != nil {
+		if err := root.Activate(t.Context(), "Ship01", "two", "v2", from); err != nil {
 			t.Error(err)
 		}
 	})
@@ -132,7 +133,7 @@ func TestDesiredStateContainsTheSubtree(t *testing.T) {
 	root.Call(t, "PATCH", "/connected-registries/Other1", object{"gcEnabled": false}).OK(t, nil)
 	root.Call(t, "PATCH", "/tokens/stranger", object{"status": "disabled"}).OK(t, nil)
 	same(true, "what is not below it")
-	if err := root.Activate(t.Context(), "Ship01", "one", "v1"); err != nil {
+	if err := root.Activate(t.Context(), "Ship01", "one", "v1", from); err != nil {
 		t.Fatal(err)
 	}
 	same(true, "an activation")
@@ -185,12 +186,15 @@ type pair struct {
 	root, ship *instance
 }
 
+// from is the address from which instances are activated.
+const from = "192.0.2.7"
+
 func newPair(t *testing.T, root *instance, ship *metadb.DB) pair {
 	t.Helper()
 	root.Call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"a"}}).OK(t, nil)
 	root.SyncPassword(t, "Ship01")
 	p := pair{root, newInstance(t, ship, "Ship01")}
-	if err := root.Activate(t.Context(), "Ship01", p.ship.Control.InstanceID(), "v1"); err != nil {
+	if err := root.Activate(t.Context(), "Ship01", p.ship.Control.InstanceID(), "v1", from); err != nil {
 		t.Fatal(err)
 	}
 	p.apply(t)
@@ -318,7 +322,7 @@ func TestReportsReachTheRoot(t *testing.T) {
 	root, ship := p.root, p.ship
 	root.Connect(t, "Cabin1", "Ship01", "a")
 	p.apply(t)
-	if err := ship.Activate(t.Context(), "Cabin1", "first", "v7"); err != nil {
+	if err := ship.Activate(t.Context(), "Cabin1", "first", "v7", from); err != nil {
 		t.Fatal(err)
 	}
 	report := &wire.Report{Self: wire.Status{Name: "Cabin1", State: "Syncing", SyncState: "Syncing",
@@ -339,14 +343,14 @@ func TestReportsReachTheRoot(t *testing.T) {
 	if r := root.Show(t, "Cabin1"); r.Activation.Status != "Inactive" {
 		t.Error("an old report activated it again")
 	}
-	if err := ship.Activate(t.Context(), "Cabin1", "second", "v8"); !errors.Is(err, gateway.ErrAlreadyActivated) {
+	if err := ship.Activate(t.Context(), "Cabin1", "second", "v8", from); !errors.Is(err, gateway.ErrAlreadyActivated) {
 		t.Errorf("before the level between knows: %v", err)
 	}
 	p.apply(t)
 	if err := ship.Report(t.Context(), "Cabin1", "first", nil); !errors.Is(err, gateway.ErrNotActivated) {
 		t.Error(err)
 	}
-	if err := ship.Activate(t.Context(), "Cabin1", "second", "v8"); err != nil {
+	if err := ship.Activate(t.Context(), "Cabin1", "second", "v8", from); err != nil {
 		t.Fatal(err)
 	}
 	p.report(t)
@@ -362,7 +366,8 @@ func TestReportsReachTheRoot(t *testing.T) {
 	// A level between that lost its data learns which instances are activated below it.
 	fresh := pair{root, newInstance(t, dbtest.SQLite(t), "Ship01")}
 	fresh.apply(t)
-	if err := fresh.ship.Activate(t.Context(), "Cabin1", "third", "v9"); !errors.Is(err, gateway.ErrAlreadyActivated) {
+	err := fresh.ship.Activate(t.Context(), "Cabin1", "third", "v9", from)
+	if !errors.Is(err, gateway.ErrAlreadyActivated) {
 		t.Error(err)
 	}
 }
@@ -405,7 +410,7 @@ func TestOverdueConnectedRegistryIsOffline(t *testing.T) {
 	root.Call(t, "PUT", "/connected-registries/daily",
 		object{"repositories": []string{"a"}, "syncSchedule": "0 12 * * *", "syncWindow": "PT1H"}).OK(t, nil)
 	for _, name := range []string{"always", "daily"} {
-		if err := root.Activate(t.Context(), name, name, "v1"); err != nil {
+		if err := root.Activate(t.Context(), name, name, "v1", from); err != nil {
 			t.Fatal(err)
 		}
 		r := &wire.Report{Self: wire.Status{Name: name, State: "Unhealthy", At: root.Now,

@@ -58,7 +58,7 @@ func (i *instance) activate(t *testing.T, name string, repositories ...string) {
 	t.Helper()
 	i.Connect(t, name, "", repositories...)
 	i.SyncPassword(t, name)
-	if err := i.Activate(t.Context(), name, name, "v1"); err != nil {
+	if err := i.Activate(t.Context(), name, name, "v1", from); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -412,7 +412,7 @@ func TestReportOfAnotherActivationIsIgnored(t *testing.T) {
 	root.wantItems(t, "the second instance has everything", "cabin1", "", "a v1 InSync", "a v2 InSync")
 
 	root.Call(t, "POST", "/connected-registries/ship1/deactivate", nil).OK(t, nil)
-	if err := root.Activate(t.Context(), "ship1", "ship2", "v1"); err != nil {
+	if err := root.Activate(t.Context(), "ship1", "ship2", "v1", from); err != nil {
 		t.Fatal(err)
 	}
 	root.wantItems(t, "another instance activated ship1", "ship1", "", "a v1 Pending", "a v2 Pending")
@@ -423,7 +423,7 @@ func TestWatermarkIsForwardedToTheRoot(t *testing.T) {
 	p.root.Connect(t, "Cabin1", "Ship01", "a")
 	p.root.SyncPassword(t, "Cabin1")
 	p.apply(t)
-	if err := p.ship.Activate(t.Context(), "Cabin1", "cabin", "v1"); err != nil {
+	if err := p.ship.Activate(t.Context(), "Cabin1", "cabin", "v1", from); err != nil {
 		t.Fatal(err)
 	}
 	p.root.push(t, "a", "v1")

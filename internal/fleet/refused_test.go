@@ -36,7 +36,7 @@ func TestLastRefusedLoginIsKept(t *testing.T) {
 	root.Refused("ship1", "192.0.2.1", unauthorized)
 	refused("wrong, or has expired")
 	root.Refused("nosuch", "192.0.2.1", unauthorized) // no such token, which leaves no trace
-	if err := root.Activate(t.Context(), "ship1", "ship1", "v1"); err != nil {
+	if err := root.Activate(t.Context(), "ship1", "ship1", "v1", from); err != nil {
 		t.Fatal(err)
 	}
 	forged := &wire.RefusedLogin{Reason: "forged"}
@@ -61,7 +61,7 @@ func TestRefusedLoginIsForwardedToTheRoot(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	p.root.Connect(t, "Cabin1", "Ship01", "a")
 	p.apply(t)
-	if err := p.ship.Activate(t.Context(), "Cabin1", "cabin", "v1"); err != nil {
+	if err := p.ship.Activate(t.Context(), "Cabin1", "cabin", "v1", from); err != nil {
 		t.Fatal(err)
 	}
 	p.report(t)

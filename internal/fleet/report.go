@@ -154,7 +154,7 @@ func (s *Service) SaveSeen(ctx context.Context) error {
 
 // Activate binds an instance to the connected registry name, which must be a child of this
 // instance. Implements [gateway.ControlPlane].
-func (s *Service) Activate(ctx context.Context, name, instance, version string) error {
+func (s *Service) Activate(ctx context.Context, name, instance, version, from string) error {
 	if r, err := s.child(s.control.State(), name); err != nil || r.InstanceID == instance {
 		return err
 	}
@@ -178,7 +178,7 @@ func (s *Service) Activate(ctx context.Context, name, instance, version string) 
 		if err := tx.SetActivation(r.Name, instance); err != nil {
 			return err
 		}
-		return s.control.Audit(tx, control.Caller{Name: r.SyncToken}, "activate", "connected-registries/"+r.Name)
+		return s.control.Audit(tx, control.Caller{Name: r.SyncToken, Sender: from}, "activate", "connected-registries/"+r.Name)
 	})
 	if err == nil {
 		s.reports.set(name, v)

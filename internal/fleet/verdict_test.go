@@ -265,7 +265,7 @@ func TestWrongClockOfAForwarderAgesNoReport(t *testing.T) {
 	p.root.Connect(t, "Cabin1", "Ship01", "a")
 	p.apply(t)
 	p.ship.Now = start.Add(-25 * time.Hour)
-	if err := p.ship.Activate(t.Context(), "Cabin1", "cabin", "v1"); err != nil {
+	if err := p.ship.Activate(t.Context(), "Cabin1", "cabin", "v1", from); err != nil {
 		t.Fatal(err)
 	}
 	p.ship.Now = p.ship.Now.Add(30 * time.Second)

@@ -196,7 +196,7 @@ func (p *controlPlane) authenticate(r *http.Request) (*auth.Principal, error) {
 	return &auth.Principal{Kind: auth.KindToken, Name: name, Permissions: permissions}, err
 }
 
-func (p *controlPlane) Activate(_ context.Context, name, instance, _ string) error {
+func (p *controlPlane) Activate(_ context.Context, name, instance, _, _ string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {

@@ -28,10 +28,10 @@ import (
 // A ControlPlane has the desired states and the reports of the connected
 // registries below the parent.
 type ControlPlane interface {
-	// Activate binds instance to the connected registry name, if it is not bound already. It
-	// returns ErrAlreadyActivated if another instance holds it, and ErrUnknown if there is no
-	// such connected registry.
-	Activate(ctx context.Context, name, instance, version string) error
+	// Activate binds instance to the connected registry name, if it is not bound already. from is
+	// the address that the request came from. It returns ErrAlreadyActivated if another instance
+	// holds it, and ErrUnknown if there is no such connected registry.
+	Activate(ctx context.Context, name, instance, version, from string) error
 	// Version counts changes. A later result of Desired is at least of this version.
 	Version() int64
 	// CatchUp returns once Version is at least version.

@@ -351,11 +351,16 @@ func (s *server) recordRefusal(r *http.Request, p problemError) {
 	if !ok {
 		return
 	}
+	s.ControlPlane.Refused(token, sender(r), p.Problem)
+}
+
+// sender returns the address that a request came from, without its port.
+func sender(r *http.Request) string {
 	from, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
-		from = r.RemoteAddr
+		return r.RemoteAddr
 	}
-	s.ControlPlane.Refused(token, from, p.Problem)
+	return from
 }
 
 func (s *server) activate(ctx context.Context, c caller, q wire.ActivateRequest) (*wire.ActivateResponse, error) {
@@ -363,7 +368,7 @@ func (s *server) activate(ctx context.Context, c caller, q wire.ActivateRequest)
 		return nil, invalid("instanceId is missing, or it or version is too long")
 	}
 	err := s.admission.enter(ctx, func() error {
-		return s.ControlPlane.Activate(ctx, c.name, q.InstanceID, q.Version)
+		return s.ControlPlane.Activate(ctx, c.name, q.InstanceID, q.Version, sender(c.request))
 	})
 	if errors.Is(err, ErrAlreadyActivated) {
 		return nil, s.alreadyActivated(ctx, c)
