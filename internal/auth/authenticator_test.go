@@ -166,7 +166,9 @@ func TestFailedLoginsOfAnyLengthCount(t *testing.T) {
 		Failed: func(_ context.Context, _, name string) { failed = append(failed, name[:4]) },
 	})
 	for i, test := range []struct{ name, password string }{
-		{strings.Repeat("n", 300), "guess"}, {strings.Repeat("n", 3000), "guess"}, {"puller", strings.Repeat("p", 3000)},
+		{strings.Repeat("n", 300), "guess"},
+		{strings.Repeat("n", 3000), "guess"},
+		{"puller", strings.Repeat("p", 3000)},
 	} {
 		failed = nil
 		address, tries := fmt.Sprintf("10.0.0.%d:1", i), 0

@@ -8,6 +8,7 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/control"
+	"ferry/internal/metadb"
 )
 
 const large = 300_000 // bytes; too many for a plan
@@ -226,6 +227,27 @@ func TestIdleChainPollsOnceAMinute(t *testing.T) {
 		atRoot, atShip = root.requests.Load()-atRoot, ship.requests.Load()-atShip
 		if atRoot > 60 || atShip > 60 {
 			t.Errorf("in an idle hour the root got %d polls, and the child %d", atRoot, atShip)
+		}
+	})
+}
+
+func TestRegistryIsUnheardOnceItsPollBreaks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, _, _ := newPair(t, 1000)
+		time.Sleep(5 * time.Minute)
+		row := metadb.ControlRow{Table: metadb.ConnectedRegistryRow, Name: "ship1"}
+		if u := root.fleet.Unheard(root.control.State(), row); u != nil {
+			t.Errorf("while a poll is held: %+v", u)
+		}
+		root.link.cut()
+		time.Sleep(time.Second)
+		if u := root.fleet.Unheard(root.control.State(), row); u == nil || u.Registries[0].Name != "ship1" {
+			t.Errorf("after the connection is lost: %+v", u)
+		}
+		root.link.restore()
+		time.Sleep(10 * time.Minute)
+		if u := root.fleet.Unheard(root.control.State(), row); u != nil {
+			t.Errorf("once it polls again: %+v", u)
 		}
 	})
 }

@@ -110,6 +110,7 @@ func newInstance(t testing.TB, name string, db *metadb.DB) *instance {
 			}
 			return nil
 		},
+		Polling: s.fleet.Polling,
 		Ready:   s.fleet.Ready,
 		Spread:  func() time.Duration { return time.Duration(s.spread.Load()) },
 		Suspect: s.scrub.Suspect,

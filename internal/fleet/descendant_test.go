@@ -51,6 +51,7 @@ func (i *instance) receive(t *testing.T, st wire.Status, below ...wire.Status) {
 	if err := i.Report(t.Context(), st.Name, st.Name, &wire.Report{Self: st, Descendants: below}); err != nil {
 		t.Fatal(err)
 	}
+	i.Polling(st.Name)(true)
 }
 
 // activate creates a child, and activates an instance of the same name.

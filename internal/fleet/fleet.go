@@ -48,7 +48,8 @@ type Service struct {
 	status  func() (*wire.Status, time.Time)
 	now     func() time.Time
 
-	reports reports
+	reports     reports
+	connections connections
 
 	mu      sync.Mutex
 	desired map[string]cachedDesired

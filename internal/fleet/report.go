@@ -178,7 +178,8 @@ func (s *Service) Activate(ctx context.Context, name, instance, version, from st
 		if err := tx.SetActivation(r.Name, instance); err != nil {
 			return err
 		}
-		return s.control.Audit(tx, control.Caller{Name: r.SyncToken, Sender: from}, "activate", "connected-registries/"+r.Name)
+		by := control.Caller{Name: r.SyncToken, Sender: from}
+		return s.control.Audit(tx, by, "activate", "connected-registries/"+r.Name)
 	})
 	if err == nil {
 		s.reports.set(name, v)

@@ -16,9 +16,10 @@ import (
 const maxUnheard = 20
 
 // Unheard returns the connected registries that are affected by a write to row and that do not
-// receive the change at once, because their sync window is closed or they are overdue. before is
-// the state before the write. A connected registry that is not activated is left out: it receives
-// everything with its activation. The result is nil if there are none.
+// receive the change at once, because their sync window is closed, they are overdue or, right below
+// this instance, they do not poll. before is the state before the write. A connected registry that
+// is not activated is left out: it receives everything with its activation. The result is nil if
+// there are none.
 func (s *Service) Unheard(before *control.State, row metadb.ControlRow) *api.Unheard {
 	after := s.control.State()
 	newScopeMap := row.Table == metadb.TokenRow && scopeMapOf(before, row.Name) != scopeMapOf(after, row.Name)
@@ -102,11 +103,11 @@ func (s *Service) expectedAt(state *control.State, r *control.Registry) (at time
 		if err != nil || hop.InstanceID == "" || !state.MayLogIn(hop.SyncToken, s.now()) || s.isSilent(state, hop) {
 			return time.Time{}, false
 		}
-		open, until := w.Open(at)
+		open, _ := w.Open(at)
 		switch extra := at.Before(last.Status.WindowEnd); {
-		case open && i == len(path)-1 && s.isQuiet(last, until.Add(-w.Length)):
+		case open && i == len(path)-1 && s.isQuiet(last):
 			return time.Time{}, false
-		case !open && !(extra && !s.isQuiet(last, time.Time{})):
+		case !open && !(extra && !s.isQuiet(last)):
 			at, now = w.Next(at), false
 			if at.IsZero() {
 				return at, false
@@ -116,11 +117,11 @@ func (s *Service) expectedAt(state *control.State, r *control.Registry) (at time
 	return at, now
 }
 
-// isQuiet reports whether a registry that may poll since opened was last seen too long ago to count
-// as connected.
-func (s *Service) isQuiet(last lastReport, opened time.Time) bool {
-	if last.SeenAt.After(opened) {
-		opened = last.SeenAt
+// isQuiet reports whether a registry that may poll now does not count as connected: a child that
+// does not poll, or a registry further below that was last seen too long ago.
+func (s *Service) isQuiet(last lastReport) bool {
+	if last.Hops == 0 {
+		return !s.isConnected(last.Status.Name)
 	}
-	return s.now().After(opened.Add(time.Duration(1+last.Hops) * pollGrace))
+	return s.now().After(last.SeenAt.Add(time.Duration(1+last.Hops) * pollGrace))
 }

@@ -171,20 +171,30 @@ func TestSilentRegistryInAnOpenWindowIsUnheard(t *testing.T) {
 	root.Call(t, "PATCH", "/connected-registries/ship1", object{
 		"addClientTokens": []string{"line1"}, "syncSchedule": "0 3 * * *", "syncWindow": "PT4H",
 	}).OK(t, nil)
-	for _, test := range []struct {
-		later time.Duration
-		want  map[string]string
-	}{
-		{time.Minute, nil},
-		{time.Hour, map[string]string{"ship1": ""}},
-		{24*time.Hour - 3*time.Minute, nil}, // the window has just opened again
-	} {
-		root.Now = start.Add(test.later)
+	unheard := func(want bool, when string) {
+		t.Helper()
 		got := root.unheardBy(t, "PATCH", "/tokens/line1", object{"status": "enabled"})
-		if diff := cmp.Diff(test.want, got); diff != "" {
-			t.Errorf("heard %v ago: %s", test.later, diff)
+		if _, ok := got["ship1"]; ok != want {
+			t.Errorf("%s: unheard are %v", when, got)
 		}
 	}
+	unheard(true, "before its first poll")
+	end := root.Polling("Ship1")
+	root.Now = root.Now.Add(time.Hour)
+	unheard(false, "while a poll is held")
+	end(true)
+	root.Now = root.Now.Add(5 * time.Second)
+	unheard(false, "soon after an answer")
+	root.Now = root.Now.Add(10 * time.Second)
+	unheard(true, "long after an answer")
+	end = root.Polling("ship1")
+	end(false)
+	unheard(true, "when the connection is lost")
+	end = root.Polling("ship1")
+	next := root.Polling("ship1")
+	next(true)
+	end(false)
+	unheard(false, "after the answer to a newer poll")
 }
 
 func TestAtMostTwentyUnheardRegistriesAreListed(t *testing.T) {

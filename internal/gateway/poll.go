@@ -26,7 +26,7 @@ type pollAnswer struct {
 
 // poll stores the report, and answers with the listings that changed since the
 // caller's cursor. If there are none, it waits for them.
-func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollAnswer, error) {
+func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (a *pollAnswer, err error) {
 	if q.Report != nil && q.Report.Self.Name != c.name {
 		return nil, invalid("the report is of another connected registry")
 	}
@@ -46,12 +46,14 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 	}
 	q.Suspects = nil
 	c.release()
+	end := s.Polling(c.name)
+	defer func() { end(err == nil && ctx.Err() == nil) }()
 	wait := min(time.Duration(max(q.WaitSeconds, 0))*time.Second, maxWait)
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
 	h := &hold{deadline: deadline.C}
 	for {
-		a, err := s.pollHeld(ctx, c, &q, h)
+		a, err = s.pollHeld(ctx, c, &q, h)
 		if a != nil || err != nil {
 			return a, err
 		}

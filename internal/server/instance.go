@@ -304,8 +304,8 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	parent := gateway.ServerOptions{
 		Storage: in.storage, ControlPlane: in.fleet, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(),
-		Suspect: in.scrub.Suspect,
-		Log:     in.log, Spread: func() time.Duration { return in.spread(in.control.State().Count()) },
+		Suspect: in.scrub.Suspect, Polling: in.fleet.Polling,
+		Log: in.log, Spread: func() time.Duration { return in.spread(in.control.State().Count()) },
 	}
 	health := &syncHealth{damaged: in.damaged, now: time.Now}
 	if in.agent != nil {
