@@ -101,7 +101,7 @@ func (a *Agent) outOfSync(ctx context.Context) (all []wire.OutOfSyncItem, err er
 		}
 		all = append(all, underway[:min(len(underway), maxOutOfSync-len(all))]...)
 		// Of these rows, at most maxOutOfSync failed, and as many are in flight.
-		return add(tx.SyncItems(metadb.Parent, metadb.PendingSyncItem, "", "", 3*maxOutOfSync))
+		return add(tx.SyncItems(metadb.Parent, metadb.OutOfSyncItem, "", "", 3*maxOutOfSync))
 	})
 	return all, err
 }
@@ -112,7 +112,7 @@ func (a *Agent) outOfSync(ctx context.Context) (all []wire.OutOfSyncItem, err er
 func (a *Agent) lacking(ctx context.Context, p replication.Position) (items []wire.OutOfSyncItem, all bool, err error) {
 	all = true
 	err = a.options.DB.View(ctx, func(tx *metadb.Tx) error {
-		rows, err := tx.SyncItems(metadb.Parent, metadb.PendingSyncItem, "", "", maxOutOfSync+1)
+		rows, err := tx.SyncItems(metadb.Parent, metadb.OutOfSyncItem, "", "", maxOutOfSync+1)
 		for _, row := range rows {
 			if all = all && row.State == replication.Failed && row.Permanent; !all || err != nil {
 				return err

@@ -149,7 +149,7 @@ func TestLastMatchIsTheLastAnswerOfTheParent(t *testing.T) {
 		if before := moved.Sub(lastMatch("Pending")); before < 0 || before > 2*time.Minute {
 			t.Errorf("it last matched %v before it moved", before)
 		}
-		own, err := ship.engine.Items(t.Context(), metadb.PendingSyncItem, "", "", 10)
+		own, err := ship.engine.Items(t.Context(), metadb.OutOfSyncItem, "", "", 10)
 		if err != nil || len(own) != 1 || !own[0].SyncedAt.Equal(lastMatch("Pending")) {
 			t.Errorf("the site says %+v %v, the root %v", own, err, lastMatch("Pending"))
 		}

@@ -58,9 +58,9 @@ func (s *Service) SyncItems(
 	ctx context.Context, at PageStart, inFlight []wire.OutOfSyncItem, limit int,
 ) ([]api.SyncItem, error) {
 	_, verdict := s.ownVerdict()
-	kind := metadb.ListedSyncItem
+	kind := metadb.RemainingSyncItem
 	if at.Open && verdict.Status != api.Unknown { // otherwise no item is known to be in sync
-		kind = metadb.PendingSyncItem
+		kind = metadb.OutOfSyncItem
 	}
 	progress := map[[2]string]wire.OutOfSyncItem{}
 	for _, o := range inFlight {

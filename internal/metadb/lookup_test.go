@@ -57,7 +57,7 @@ func TestQueriesOfOneManifestReadNoOther(t *testing.T) {
 			"HasReferrers":    func() error { _, err := tx.HasReferrers("app"); return err },
 			"NeverReferenced": func() error { _, err := tx.NeverReferenced("app", last); return err },
 			"IsUnreferenced":  func() error { _, err := tx.IsUnreferenced("app", last); return err },
-			"WantsManifest":   func() error { _, err := tx.WantsManifest("app", last); return err },
+			"HasSyncItemOf":   func() error { _, err := tx.HasSyncItemOf("app", last); return err },
 		} {
 			if took := fastest(ask); took > 10*usual {
 				t.Errorf("%s takes %v, where HasManifest takes %v", action, took, usual)

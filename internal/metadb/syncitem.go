@@ -55,15 +55,15 @@ type SyncItemKind string
 
 const (
 	AnySyncItem     SyncItemKind = `1 = 1`
-	PendingSyncItem SyncItemKind = `state <> 'synced'`
+	OutOfSyncItem   SyncItemKind = `state <> 'synced'`
 	WantedSyncItem  SyncItemKind = `state <> 'synced' AND digest <> ''` // to be fetched
 	AwaitedSyncItem SyncItemKind = `state <> 'synced' AND digest <> ''
-		AND NOT (state = 'failed' AND permanent = 1)` // wanted, and not permanently refused: it may still come
-	RefusedSyncItem SyncItemKind = `state = 'failed' AND permanent = 1`     // permanently refused
-	LeavingSyncItem SyncItemKind = `state <> 'synced' AND digest = ''`      // to be deleted
-	GoneSyncItem    SyncItemKind = `state = 'synced' AND digest = ''`       // deleted
-	FailedSyncItem  SyncItemKind = `state = 'failed'`                       // the last try failed
-	ListedSyncItem  SyncItemKind = `NOT (state = 'synced' AND digest = '')` // all but those that were deleted
+		AND NOT (state = 'failed' AND permanent = 1)` // wanted, and not failed permanently: it may still come
+	PermanentSyncItem SyncItemKind = `state = 'failed' AND permanent = 1`     // failed permanently
+	LeavingSyncItem   SyncItemKind = `state <> 'synced' AND digest = ''`      // to be deleted
+	GoneSyncItem      SyncItemKind = `state = 'synced' AND digest = ''`       // deleted
+	FailedSyncItem    SyncItemKind = `state = 'failed'`                       // the last try failed
+	RemainingSyncItem SyncItemKind = `NOT (state = 'synced' AND digest = '')` // all but those that were deleted
 )
 
 // SyncItems returns up to limit items of source and of kind after (repository, item), in that
@@ -85,7 +85,7 @@ func (tx *Tx) HasSyncItems(source string, kind SyncItemKind, repository string) 
 // deleted.
 func (tx *Tx) CountSyncItems(source string) (map[string]int, error) {
 	return tx.countSyncItems(`SELECT state, COUNT(*) FROM sync_items WHERE source = $1
-		AND `+string(ListedSyncItem)+` GROUP BY state`, source)
+		AND `+string(RemainingSyncItem)+` GROUP BY state`, source)
 }
 
 // SyncItemFailedWith reports whether an item of source failed with an error that contains text.
@@ -119,15 +119,15 @@ func (tx *Tx) countSyncItems(query, source string) (map[string]int, error) {
 	return counts, err
 }
 
-// WantsManifest reports whether an item of repository, from any source, names digest.
-func (tx *Tx) WantsManifest(repository, digest string) (bool, error) {
+// HasSyncItemOf reports whether an item of repository, from any source, names digest.
+func (tx *Tx) HasSyncItemOf(repository, digest string) (bool, error) {
 	return get[bool](tx, "read sync items of "+repository,
 		`SELECT EXISTS (SELECT 1 FROM sync_items WHERE repository = $1 AND digest = $2)`, repository, digest)
 }
 
-// ListedSyncItems returns the items of source in repository whose names are above after and not
+// SyncItemsInRange returns the items of source in repository whose names are above after and not
 // above last, by name. If last is "", there is no upper bound.
-func (tx *Tx) ListedSyncItems(source, repository, after, last string) ([]SyncItem, error) {
+func (tx *Tx) SyncItemsInRange(source, repository, after, last string) ([]SyncItem, error) {
 	return list[SyncItem](tx, "list sync items of "+repository, `SELECT `+syncItemColumns+` FROM sync_items
 		WHERE source = $1 AND repository = $2 AND item > $3 AND ($4 = '' OR item <= $4) ORDER BY item`,
 		source, repository, after, last)
@@ -154,9 +154,9 @@ func (tx *Tx) UnlistedRepositories(source string) ([]string, error) {
 		ORDER BY repository`, source)
 }
 
-// DropSyncItems marks every item of source in repository for removal.
-func (tx *Tx) DropSyncItems(source, repository string, now time.Time) error {
-	return tx.do("drop sync items of "+repository,
+// MarkForRemoval marks every item of source in repository for removal.
+func (tx *Tx) MarkForRemoval(source, repository string, now time.Time) error {
+	return tx.do("mark sync items for removal in "+repository,
 		`UPDATE sync_items SET digest = '', state = 'pending', error = '', permanent = 0, changed_at = $3
 		WHERE source = $1 AND repository = $2 AND digest <> ''`, source, repository, millis(now))
 }

@@ -23,7 +23,7 @@ func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 			ChangedAt: now, SyncedAt: now}
 		leaving := metadb.SyncItem{Repository: "b", Item: "v2", Tag: "v2", State: "pending", ChangedAt: now}
 		gone := metadb.SyncItem{Repository: "c", Item: "v1", Tag: "v1", State: "synced", ChangedAt: now}
-		refused := metadb.SyncItem{Repository: "d", Item: "v1", Tag: "v1", Digest: "sha256:3", State: "failed",
+		permanent := metadb.SyncItem{Repository: "d", Item: "v1", Tag: "v1", Digest: "sha256:3", State: "failed",
 			Error: "schema 1", Permanent: true, ChangedAt: now}
 		others := []metadb.SyncItem{ // of another source, which no question about the parent touches
 			{Source: "mirror/x", Repository: "a", Item: "v1", Tag: "v1", Digest: "sha256:9", State: "pending",
@@ -31,7 +31,7 @@ func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 			{Source: "mirror/x", Repository: "c", Item: "v1", Tag: "v1", State: "synced", ChangedAt: now},
 		}
 		update(t, db, func(tx *metadb.Tx) error {
-			for _, i := range append(slices.Clone(others), refused, gone, leaving, synced, failed, wanted) {
+			for _, i := range append(slices.Clone(others), permanent, gone, leaving, synced, failed, wanted) {
 				if err := tx.PutSyncItem(i); err != nil {
 					return err
 				}
@@ -55,18 +55,20 @@ func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 				return tx.SyncItems(source, kind, repository, item, limit)
 			}
 		}
-		items("items", []metadb.SyncItem{failed, wanted, synced, leaving, gone, refused},
+		items("items", []metadb.SyncItem{failed, wanted, synced, leaving, gone, permanent},
 			page(metadb.Parent, metadb.AnySyncItem, "", "", 10))
 		items("items of a page", []metadb.SyncItem{wanted, synced},
 			page(metadb.Parent, metadb.AnySyncItem, "a", "sha256:2", 2))
-		items("items out of sync", []metadb.SyncItem{failed, wanted, leaving, refused},
-			page(metadb.Parent, metadb.PendingSyncItem, "", "", 10))
-		items("failed items", []metadb.SyncItem{failed, refused},
+		items("items out of sync", []metadb.SyncItem{failed, wanted, leaving, permanent},
+			page(metadb.Parent, metadb.OutOfSyncItem, "", "", 10))
+		items("failed items", []metadb.SyncItem{failed, permanent},
 			page(metadb.Parent, metadb.FailedSyncItem, "", "", 10))
-		items("refused items", []metadb.SyncItem{refused}, page(metadb.Parent, metadb.RefusedSyncItem, "", "", 10))
+		items("items that failed permanently", []metadb.SyncItem{permanent},
+			page(metadb.Parent, metadb.PermanentSyncItem, "", "", 10))
 		items("items that removals wait for", []metadb.SyncItem{failed, wanted},
 			page(metadb.Parent, metadb.AwaitedSyncItem, "", "", 10))
-		items("items to be removed", []metadb.SyncItem{leaving}, page(metadb.Parent, metadb.LeavingSyncItem, "", "", 10))
+		items("items to be removed", []metadb.SyncItem{leaving},
+			page(metadb.Parent, metadb.LeavingSyncItem, "", "", 10))
 		for text, want := range map[string]bool{"not found": true, "found": true, "no space": false} {
 			got, err := metadb.Read(t.Context(), db, func(tx *metadb.Tx) (bool, error) {
 				return tx.SyncItemFailedWith(metadb.Parent, text)
@@ -91,8 +93,8 @@ func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 				t.Errorf("counts: %v, %s", err, diff)
 			}
 			for digest, want := range map[string]bool{"sha256:1": true, "sha256:2": true, "sha256:3": false} {
-				if got, err := tx.WantsManifest("a", digest); got != want || err != nil {
-					t.Errorf("WantsManifest(%s) = %v, %v", digest, got, err)
+				if got, err := tx.HasSyncItemOf("a", digest); got != want || err != nil {
+					t.Errorf("HasSyncItemOf(%s) = %v, %v", digest, got, err)
 				}
 			}
 			if err := tx.DeleteGoneSyncItems(metadb.Parent, "c"); err != nil {
@@ -104,7 +106,7 @@ func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 			return nil
 		})
 		update(t, db, func(tx *metadb.Tx) error {
-			if err := tx.DropSyncItems(metadb.Parent, "a", now); err != nil {
+			if err := tx.MarkForRemoval(metadb.Parent, "a", now); err != nil {
 				return err
 			}
 			if _, err := tx.SyncItem(metadb.Parent, "c", "v1"); !errors.Is(err, metadb.ErrNotFound) {
@@ -112,7 +114,7 @@ func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 			}
 			i, err := tx.SyncItem(metadb.Parent, "a", "v1")
 			if i.Digest != "" || i.State != "pending" {
-				t.Errorf("a dropped item is %+v", i)
+				t.Errorf("an item that is marked for removal is %+v", i)
 			}
 			return err
 		})
@@ -167,7 +169,7 @@ func TestPassFindsUnlistedRepositories(t *testing.T) {
 	})
 }
 
-func TestListedSyncItemsAreThoseOfTheRange(t *testing.T) {
+func TestSyncItemsInRangeRespectsItsBounds(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		update(t, db, func(tx *metadb.Tx) error {
 			for _, name := range []string{"a", "b", "c", "d"} {
@@ -181,7 +183,7 @@ func TestListedSyncItemsAreThoseOfTheRange(t *testing.T) {
 		for _, tc := range []struct{ after, last, want string }{{"", "", "abcd"}, {"a", "c", "bc"}, {"b", "", "cd"},
 			{"", "b", "ab"}} {
 			view(t, db, func(tx *metadb.Tx) error {
-				rows, err := tx.ListedSyncItems(metadb.Parent, "r", tc.after, tc.last)
+				rows, err := tx.SyncItemsInRange(metadb.Parent, "r", tc.after, tc.last)
 				got := ""
 				for _, row := range rows {
 					got += row.Item

@@ -164,7 +164,7 @@ func (l *listing) addKept(items itemSet, tag string, d digest.Digest) digest.Dig
 // recorded returns the digests of the items in the last listing, by name.
 func (l *listing) recorded(ctx context.Context) (map[string]digest.Digest, error) {
 	rows, err := metadb.Read(ctx, l.DB, func(tx *metadb.Tx) ([]metadb.SyncItem, error) {
-		return tx.ListedSyncItems(SourceName(l.rule.Name), l.spec.Repository, "", "")
+		return tx.SyncItemsInRange(SourceName(l.rule.Name), l.spec.Repository, "", "")
 	})
 	recorded := map[string]digest.Digest{}
 	for _, row := range rows {

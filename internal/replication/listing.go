@@ -116,7 +116,7 @@ func (e *Engine) applyPage(tx *metadb.Tx, p *Position, l Listing) (changed bool,
 	changed, matches, err := e.applyListing(tx, l, p.AsOf)
 	if err == nil && !changed {
 		// If the source lists the repository, content that it lacked may be in service again.
-		changed, err = tx.HasSyncItems(e.name, metadb.PendingSyncItem, l.Repository)
+		changed, err = tx.HasSyncItems(e.name, metadb.OutOfSyncItem, l.Repository)
 	}
 	if err != nil {
 		return false, err
@@ -142,7 +142,7 @@ func (e *Engine) endPass(tx *metadb.Tx) (dropped []string, err error) {
 		return nil, err
 	}
 	for _, repository := range dropped {
-		if err := tx.DropSyncItems(e.name, repository, e.now()); err != nil {
+		if err := tx.MarkForRemoval(e.name, repository, e.now()); err != nil {
 			return nil, err
 		}
 	}
@@ -220,7 +220,7 @@ func (e *Engine) affectedItems(tx *metadb.Tx, l Listing) (map[string]metadb.Sync
 	if n := len(l.Items); l.More && n > 0 {
 		last = l.Items[n-1].Name()
 	}
-	rows, err := tx.ListedSyncItems(e.name, l.Repository, l.After, last)
+	rows, err := tx.SyncItemsInRange(e.name, l.Repository, l.After, last)
 	for _, row := range rows {
 		recorded[row.Item] = row
 	}
@@ -245,7 +245,7 @@ func (e *Engine) changedItem(repository string, item ListedItem, old metadb.Sync
 
 // sumMatches reports whether the recorded items of a repository match a listing's sum.
 func (e *Engine) sumMatches(tx *metadb.Tx, l Listing) (bool, error) {
-	rows, err := tx.ListedSyncItems(e.name, l.Repository, "", "")
+	rows, err := tx.SyncItemsInRange(e.name, l.Repository, "", "")
 	if err != nil {
 		return false, err
 	}

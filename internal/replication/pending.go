@@ -75,7 +75,7 @@ func (p *pendingItems) readItems(ctx context.Context) (priority int, due []metad
 	p.size = pageSize
 	for len(p.priorities) > 0 {
 		priority = p.priorities[0]
-		rows, err := p.run.Items(ctx, metadb.PendingSyncItem, p.repository, p.item, pageSize)
+		rows, err := p.run.Items(ctx, metadb.OutOfSyncItem, p.repository, p.item, pageSize)
 		if err != nil {
 			return 0, nil, err
 		}

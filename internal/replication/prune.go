@@ -143,7 +143,7 @@ func (r *run) pruneRepository(ctx context.Context, repository string, retained d
 // subject.
 func (r *run) isNeeded(ctx context.Context, repository string, d, subject digest.Digest) (bool, error) {
 	return metadb.Read(ctx, r.db, func(tx *metadb.Tx) (bool, error) {
-		if needed, err := tx.WantsManifest(repository, string(d)); err != nil || needed || r.pruneMode == PruneAll {
+		if needed, err := tx.HasSyncItemOf(repository, string(d)); err != nil || needed || r.pruneMode == PruneAll {
 			return needed, err
 		}
 		if needed, err := tx.NeverReferenced(repository, string(d)); err != nil || needed || subject == "" {

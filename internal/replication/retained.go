@@ -61,7 +61,7 @@ func (r *run) unreplacedImages(ctx context.Context, waiting map[string]int) (map
 	old := map[string][]digest.Digest{}
 	repository, item := "", ""
 	for {
-		rows, err := r.Items(ctx, metadb.RefusedSyncItem, repository, item, pageSize)
+		rows, err := r.Items(ctx, metadb.PermanentSyncItem, repository, item, pageSize)
 		if err != nil || len(rows) == 0 {
 			return old, err
 		}

@@ -48,7 +48,7 @@ func imagesOf(tx *metadb.Tx, d metadb.Damage) (names []string, fetched bool, err
 			untagged = append(untagged, m.Repository+"@"+m.Digest)
 		}
 		if !fetched {
-			if fetched, err = tx.WantsManifest(m.Repository, m.Digest); err != nil {
+			if fetched, err = tx.HasSyncItemOf(m.Repository, m.Digest); err != nil {
 				return nil, false, err
 			}
 		}
