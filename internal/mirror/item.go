@@ -28,7 +28,7 @@ func (s itemSet) sorted() []replication.ListedItem {
 
 // items returns the items that the rule selects: the tags that match its filters, and
 // the attached tags and referrers of all manifests below these tags that are here. Lost
-// items are included while the loss is in doubt.
+// items are included until the loss is confirmed.
 func (l *listing) items(ctx context.Context) (itemSet, error) {
 	recorded, err := l.recorded(ctx)
 	if err != nil {
@@ -45,11 +45,11 @@ func (l *listing) items(ctx context.Context) (itemSet, error) {
 	}
 	l.kept = nil
 	for {
-		items, err := l.collect(ctx, recorded) // adds lost referrers to l.lost
+		items, err := l.findItems(ctx, recorded) // adds lost referrers to l.lost
 		if err != nil {
 			return nil, err
 		}
-		kept := l.doubt().keep(l.lost, l.count, time.Now())
+		kept := l.suspectedLoss().keep(l.lost, l.count, time.Now())
 		if maps.Equal(kept, l.kept) {
 			return items, nil
 		}
@@ -59,7 +59,7 @@ func (l *listing) items(ctx context.Context) (itemSet, error) {
 
 // lostTags returns the tags that were in the last listing, match the filters, and no
 // longer exist at the source. It leaves out attached tags: they are lost only if the
-// manifests that they belong to are not, which [listing.collect] finds out.
+// manifests that they belong to are not, which [listing.findItems] finds out.
 //
 // A tag that the source has and only does not list any more is not lost, because
 // registries can hide tags from their lists. From now on it counts as listed.
@@ -94,10 +94,10 @@ func (l *listing) lostTags(
 	return lost, nil
 }
 
-// collect returns the items of the source and those of [listing.kept]. It looks for
+// findItems returns the items of the source and those of [listing.kept]. It looks for
 // attached tags and referrers of the manifests that tags name, and of those that had
 // some before ([listing.signed]), which no tag may name any more.
-func (l *listing) collect(ctx context.Context, recorded map[string]digest.Digest) (itemSet, error) {
+func (l *listing) findItems(ctx context.Context, recorded map[string]digest.Digest) (itemSet, error) {
 	items := itemSet{}
 	level, err := l.addTags(ctx, items, l.selected, recorded)
 	if err != nil {

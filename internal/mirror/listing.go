@@ -43,7 +43,7 @@ type listing struct {
 
 	count int             // number of items in the last listing
 	lost  map[string]bool // the items of the last listing that the source does not have any more
-	kept  map[string]bool // the lost items that stay because the loss is in doubt
+	kept  map[string]bool // the lost items that stay until the loss is confirmed
 
 	mu       sync.Mutex               // guards the fields below during lookUp
 	resolved map[string]digest.Digest // by tag; "" if the tag does not exist
@@ -63,8 +63,9 @@ func (r *run) newListing(src *source, filters subscription.Tags) *listing {
 	}
 }
 
-// read reads the list of the source's tags. It can be called again.
-func (l *listing) read(ctx context.Context) error {
+// readAndSelectTags reads the list of the source's tags, and applies the rule's filters. It can
+// be called again.
+func (l *listing) readAndSelectTags(ctx context.Context) error {
 	tags, err := l.source.registry.Tags(ctx, l.source.repository)
 	if errors.Is(err, oci.ErrNameUnknown) {
 		return l.source.noRepository()

@@ -8,7 +8,7 @@
 // (retry.go). The source makes plans for the engine (plan.go).
 //
 // A listing (listing.go, item.go) has the items that a rule selects. If it shrank by much,
-// the loss must be confirmed before anything is removed (doubt.go).
+// the loss must be confirmed before anything is removed (loss.go).
 package mirror
 
 import (

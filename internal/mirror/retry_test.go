@@ -89,7 +89,7 @@ func TestOnlyTemporaryFailuresAreRetriedBeforeNextTick(t *testing.T) {
 	}{
 		"a source that refuses":         {http.StatusUnauthorized, "", false},
 		"a source without a repository": {http.StatusNotFound, "", false},
-		"a source that is gone":         {http.StatusServiceUnavailable, "", true},
+		"a source that is down":         {http.StatusServiceUnavailable, "", true},
 		"a layer that is gone":          {http.StatusNotFound, bad, false},
 		"a layer that does not come":    {http.StatusInternalServerError, bad, true},
 	} {

@@ -22,7 +22,7 @@ type run struct {
 	host      string  // of the source
 	src       *source // nil until it is known
 	cancel    context.CancelCauseFunc
-	reread    chan struct{} // holds a request to read a doubted listing again
+	reread    chan struct{} // holds a request to read a shrunken listing again
 	rereadFor time.Time     // since when the last such request is due; only the service's loop uses it
 }
 
@@ -35,7 +35,7 @@ func newRun(s *Service, rule metadb.MirrorRule, v Spec, cancel context.CancelCau
 	return &run{task: t, rule: rule, spec: v, cancel: cancel, reread: make(chan struct{}, 1)}
 }
 
-// requestReread makes a run that waits for the confirmation of a doubt read the list
+// requestReread makes a run that waits for the confirmation of a loss read the list
 // immediately, because the rule is due again since the given time. It does so once for
 // each such time.
 func (r *run) requestReread(since time.Time) {
@@ -142,7 +142,7 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 		return total, err
 	}
 	for l := r.newListing(src, filters); ; {
-		if err := r.ask(ctx, func() error { return l.read(ctx) }); err != nil {
+		if err := r.ask(ctx, func() error { return l.readAndSelectTags(ctx) }); err != nil {
 			return total, err
 		}
 		result, err := r.follow(ctx, l)
@@ -150,12 +150,12 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 		if err != nil {
 			return total, err
 		}
-		d := r.doubt().next(l.kept, time.Now())
-		r.setDoubt(d)
-		if d.names == nil {
+		s := r.suspectedLoss().next(l.kept, time.Now())
+		r.setSuspectedLoss(s)
+		if s.names == nil {
 			return total, l.err()
 		}
-		if err := r.awaitConfirmation(ctx, d, len(l.kept), l.count); err != nil {
+		if err := r.awaitConfirmation(ctx, s, len(l.kept), l.count); err != nil {
 			return total, err
 		}
 	}

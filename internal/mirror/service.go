@@ -62,11 +62,11 @@ type Service struct {
 	jobs        sync.WaitGroup
 
 	mu         sync.Mutex
-	running    map[string]*run        // by rule
-	retries    map[string]*retryState // by rule
-	doubts     map[string]doubt       // by rule
-	imports    []*job                 // oldest first
-	jobContext context.Context        // the context of imports: that of Run; nil unless Run runs
+	running    map[string]*run          // by rule
+	retries    map[string]*retryState   // by rule
+	losses     map[string]suspectedLoss // by rule
+	imports    []*job                   // oldest first
+	jobContext context.Context          // the context of imports: that of Run; nil unless Run runs
 }
 
 // New returns a service. It does nothing until [Service.Run] is called.
@@ -78,7 +78,7 @@ func New(o Options) *Service {
 	return &Service{
 		Options: o, hosts: &hostBackoff{now: o.Now, until: map[hostRequests]time.Time{}},
 		wake: make(chan struct{}, 1), ruleSlots: make(slots, maxRuns), importSlots: make(slots, maxRuns),
-		running: map[string]*run{}, retries: map[string]*retryState{}, doubts: map[string]doubt{},
+		running: map[string]*run{}, retries: map[string]*retryState{}, losses: map[string]suspectedLoss{},
 	}
 }
 
@@ -111,7 +111,7 @@ func (s *Service) Changed(rule string) {
 	s.mu.Lock()
 	r := s.running[rule]
 	delete(s.retries, rule)
-	delete(s.doubts, rule)
+	delete(s.losses, rule)
 	s.mu.Unlock()
 	if r != nil {
 		r.cancel(errChanged)

@@ -60,7 +60,7 @@ func (t *task) pause(ctx context.Context, d time.Duration, wake <-chan struct{})
 }
 
 // watchInterval is how often the progress of an engine is checked. During a shorter pause
-// of the source, the task keeps its slot.
+// that the source asks for, the task keeps its slot.
 const watchInterval = 5 * time.Second
 
 // noTimeout is the timeout of an import.

@@ -83,7 +83,7 @@ func TestShrunkenListingRemovesNothingAtFirst(t *testing.T) {
 	})
 }
 
-func TestRequestedRunRereadsADoubtedListing(t *testing.T) {
+func TestRequestedRunReadsAShrunkenListingAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)
 		h.upstream.hasTags("v1", "v5")
@@ -124,7 +124,7 @@ func TestSecondListingConfirmsDeletions(t *testing.T) {
 	})
 }
 
-func TestDoubtLastsFromRunToRun(t *testing.T) {
+func TestSuspectedLossLastsFromRunToRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)
 		h.upstream.hasTags("v1", "v5")
@@ -145,7 +145,7 @@ func TestDoubtLastsFromRunToRun(t *testing.T) {
 	})
 }
 
-func TestMissingReferrersAreDoubtedToo(t *testing.T) {
+func TestMissingReferrersMustBeConfirmedToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newInstance(t)
 		var signatures []digest.Digest
@@ -196,7 +196,7 @@ func TestFewOrFilteredTagsAreRemovedAtOnce(t *testing.T) {
 	})
 }
 
-func TestSignaturesOfReplacedImagesAreNotDoubted(t *testing.T) {
+func TestSignaturesOfReplacedImagesNeedNoConfirmation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newInstance(t)
 		u := h.upstream
