@@ -43,7 +43,7 @@ type ConnectedRegistry struct {
 	Tagged
 }
 
-// Activation says whether an instance is activated as the connected registry.
+// Activation says whether an instance has been activated as this connected registry.
 type Activation struct {
 	Status string `json:"status" enum:"Active,Inactive"`
 }
@@ -129,7 +129,8 @@ type RegistryPatch struct {
 }
 
 // Settings are the settings of a connected registry that can be changed later, as a merge patch:
-// nil leaves a setting unchanged and is not in the JSON. wire.Spec has a field of each name.
+// nil leaves a setting unchanged and is not in the JSON. wire.Spec has a field with the
+// same name for each of these.
 type Settings struct {
 	Schedule   *string `json:"syncSchedule,omitempty" maxLength:"256"`
 	SyncWindow *string `json:"syncWindow,omitempty" maxLength:"64"`

@@ -15,8 +15,9 @@ type directory struct{ *Service }
 
 var _ auth.Directory = directory{}
 
-// Authenticate implements [auth.Directory]. A name that an operator has always means the operator:
-// a token of the same name, sent by a parent, must not lock the operators of this instance out.
+// Authenticate implements [auth.Directory]. If an operator has the name, it always means the
+// operator: a token of the same name, sent by a parent, must not lock the operators of this
+// instance out.
 func (d directory) Authenticate(ctx context.Context, name, password string) (*auth.Principal, error) {
 	state := d.State()
 	if o := state.Operator(name); o != nil {
@@ -124,6 +125,6 @@ func (s *Service) admit(state *State, p *auth.Principal) error {
 	return nil
 }
 
-// Writable reports whether clients may push here. They may only do so in a root: nothing sends
-// pushed content from a connected registry to its parent, whatever its mode.
+// Writable reports whether clients may push here. They may do so only in a root, because nothing
+// sends pushed content from a connected registry to its parent, even in mode ReadWrite.
 func (s *Service) Writable() bool { return s.self == "" }

@@ -13,7 +13,7 @@ import (
 	"ferry/internal/cli"
 )
 
-// A screen records the output of a demo. It calls seen when text appears.
+// A screen records the output of a demo. It calls seen when want appears.
 type screen struct {
 	mu   sync.Mutex
 	text bytes.Buffer

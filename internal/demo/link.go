@@ -56,9 +56,9 @@ func newLink(root string, perSecond int64) (*link, error) {
 // url is the root's address for the ship.
 func (l *link) url() string { return "http://" + l.Addr().String() }
 
-// count sets the counter of passed bytes to zero. The link is cut when it is at cutAt; 0 is
-// never.
-func (l *link) count(cutAt int64) {
+// resetCount sets the counter of passed bytes to zero. The link is cut when the counter reaches
+// cutAt; 0 is never.
+func (l *link) resetCount(cutAt int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.passed, l.cutAt = 0, cutAt

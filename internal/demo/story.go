@@ -149,7 +149,7 @@ func (d *demo) startShip(ctx context.Context) error {
 	if first.newBytes >= minCutSize {
 		cutAt = first.newBytes / 2
 	}
-	d.link.count(cutAt)
+	d.link.resetCount(cutAt)
 	if err := d.ship.start(ctx); err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func (d *demo) syncOverACut(ctx context.Context, i *image) error {
 	}
 	d.screen.print("%s", strings.TrimSpace(out))
 	d.screen.title("The link is back, and the sync continues from the same byte")
-	d.link.count(0)
+	d.link.resetCount(0)
 	d.link.restore()
 	if err := d.sync(ctx, i); err != nil {
 		return err
@@ -290,7 +290,7 @@ func (d *demo) pull(ctx context.Context, i *image) error {
 func (d *demo) syncOthers(ctx context.Context) error {
 	for _, i := range d.images[1:] {
 		d.screen.title("The next image: %s", i.name)
-		d.link.count(0)
+		d.link.resetCount(0)
 		if err := d.push(ctx, i); err != nil {
 			return err
 		}

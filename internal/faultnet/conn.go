@@ -73,8 +73,8 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 // draw returns how many bytes of p are sent next, the wait before that, and the
-// index of the byte that is corrupted, or -1. If n is 0, the connection stalls, or
-// else it is cut.
+// index of the byte that is corrupted, or -1. If n is 0, the connection stalls if stall is
+// true; otherwise it is cut.
 func (c *conn) draw(p []byte) (n int, wait time.Duration, bad int, stall bool) {
 	w := c.network
 	w.mu.Lock()
@@ -82,7 +82,8 @@ func (c *conn) draw(p []byte) (n int, wait time.Duration, bad int, stall bool) {
 	f := w.faults
 	if c.epoch != w.epoch {
 		c.epoch = w.epoch
-		c.cutIn, c.stallIn, c.badIn = w.in(f.CutEvery), w.in(f.StallEvery), w.in(f.CorruptEvery)
+		c.cutIn, c.stallIn = w.bytesToFault(f.CutEvery), w.bytesToFault(f.StallEvery)
+		c.badIn = w.bytesToFault(f.CorruptEvery)
 	}
 	if c.asked.Swap(false) {
 		wait = f.Delay
@@ -100,7 +101,7 @@ func (c *conn) draw(p []byte) (n int, wait time.Duration, bad int, stall bool) {
 	if f.CorruptEvery > 0 {
 		if c.badIn <= int64(n) && n > 0 {
 			bad = int(c.badIn) - 1
-			c.badIn = w.in(f.CorruptEvery)
+			c.badIn = w.bytesToFault(f.CorruptEvery)
 		} else {
 			c.badIn -= int64(n)
 		}
@@ -116,12 +117,12 @@ func (c *conn) draw(p []byte) (n int, wait time.Duration, bad int, stall bool) {
 	return n, wait, bad, stall
 }
 
-// in draws the number of bytes until the next fault, which is on average every.
-func (n *Network) in(every int64) int64 {
-	if every <= 0 {
+// bytesToFault draws the number of bytes until the next fault; its average is mean.
+func (n *Network) bytesToFault(mean int64) int64 {
+	if mean <= 0 {
 		return 0
 	}
-	return 1 + n.rng.Int64N(2*every)
+	return 1 + n.rng.Int64N(2*mean)
 }
 
 // sleep waits for d, and returns true if the connection is still open. It makes no

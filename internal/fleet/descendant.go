@@ -56,7 +56,7 @@ type selection struct {
 	filterID    string // equal filters have the same ID
 }
 
-// mayRead reports whether the descendant and everyone on the path may read any of a repository.
+// mayRead reports whether the descendant and everyone on the path may read the repository.
 func (v descendant) mayRead(repository string) bool {
 	return !slices.ContainsFunc(v.path, func(r selection) bool {
 		return !r.permissions.AllowsRepository(repository, auth.ContentRead)
@@ -86,7 +86,7 @@ func (s *Service) descendantOf(
 	state *control.State, r *control.Registry, cache *requestCache,
 ) (v descendant, err error) {
 	v = descendant{Registry: r, state: state, report: s.reports.of(r.Name), cache: cache}
-	// A watermark above the head is of a database that was lost.
+	// A watermark above the head counts in a database that was lost, so it is not used.
 	if w := v.report.Status.Watermarks[s.control.InstanceID()]; w <= cache.head {
 		v.watermark = w
 	}

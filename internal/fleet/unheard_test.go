@@ -12,7 +12,7 @@ import (
 )
 
 // unheardBy returns the connected registries that have not received a write, with their expected
-// times on the test's first day. "" is an unknown time.
+// times, as the day and time. "" is an unknown time.
 func (i *instance) unheardBy(t *testing.T, method, path string, body any) map[string]string {
 	t.Helper()
 	r := i.Call(t, method, path, body)
@@ -53,8 +53,8 @@ func TestWriteListsUnheardRegistries(t *testing.T) {
 	use := func(name string, tokens ...string) {
 		root.Call(t, "PATCH", "/connected-registries/"+name, object{"addClientTokens": tokens}).OK(t, nil)
 	}
-	// cabin1 is below a registry with a nightly schedule and has a schedule of its own. So is
-	// cabin2, which is continuous. cabin3 is not activated.
+	// All are below a nightly registry. cabin1 has its own schedule, cabin2 is continuous, and
+	// cabin3 is not activated.
 	for _, name := range []string{"cabin1", "cabin2", "cabin3"} {
 		root.Connect(t, name, "ship1", "a")
 		root.SyncPassword(t, name)

@@ -18,8 +18,8 @@ type reply[T any] struct {
 // A plain is a body without an entity tag.
 type plain[T any] struct{ Body T }
 
-// A listing contains all resources of one kind.
-type listing[T any] struct {
+// A collection has all resources of one kind.
+type collection[T any] struct {
 	Body struct {
 		Value []T `json:"value" nullable:"false"`
 	}
@@ -44,8 +44,8 @@ func newPage[T any](all []T, more bool, next func(last T) string) *page[T] {
 	return p
 }
 
-// nothing is an answer without a body, unless a connected registry has not received the write yet.
-type nothing struct {
+// A deletion is an answer without a body, unless a connected registry has not received the write yet.
+type deletion struct {
 	Status int
 	Body   *api.WriteResult
 }
@@ -59,13 +59,13 @@ type writeResult[T any] interface {
 	SetUnheard(u *api.Unheard)
 }
 
-// An unheardOf is called with a resource's name before a write to it. Its result is called after
+// An unheardSince is called with a resource's name before a write to it. Its result is called after
 // the write, and returns the connected registries that have not received it yet; nil if there are
 // none.
-type unheardOf func(name string) (unheard func() *api.Unheard)
+type unheardSince func(name string) (unheard func() *api.Unheard)
 
-// unheardOf returns the unheardOf for a table of the control plane.
-func (h *handler) unheardOf(table metadb.ControlTable) unheardOf {
+// trackUnheard returns the unheardSince for a table of the control plane.
+func (h *handler) trackUnheard(table metadb.ControlTable) unheardSince {
 	return func(name string) func() *api.Unheard {
 		before := h.Control.State()
 		return func() *api.Unheard {
@@ -74,15 +74,15 @@ func (h *handler) unheardOf(table metadb.ControlTable) unheardOf {
 	}
 }
 
-// neverUnheard is the [unheardOf] of a resource that concerns no connected registry.
+// neverUnheard is the [unheardSince] of a resource that concerns no connected registry.
 func neverUnheard(string) func() *api.Unheard { return func() *api.Unheard { return nil } }
 
 func replied[T resource](v T, err error) (*reply[T], error) {
 	return &reply[T]{ETag: v.EntityTag(), Body: v}, err
 }
 
-func listed[T any](all []T, err error) (*listing[T], error) {
-	l := &listing[T]{}
+func listed[T any](all []T, err error) (*collection[T], error) {
+	l := &collection[T]{}
 	l.Body.Value = all
 	return l, err
 }
@@ -91,8 +91,8 @@ func listed[T any](all []T, err error) (*listing[T], error) {
 type answer[I, O any] = func(context.Context, *I) (*O, error)
 
 // listAll answers with all resources that list returns.
-func listAll[T any](list func(context.Context) ([]T, error)) answer[struct{}, listing[T]] {
-	return func(ctx context.Context, _ *struct{}) (*listing[T], error) { return listed(list(ctx)) }
+func listAll[T any](list func(context.Context) ([]T, error)) answer[struct{}, collection[T]] {
+	return func(ctx context.Context, _ *struct{}) (*collection[T], error) { return listed(list(ctx)) }
 }
 
 // show answers with the resource that get returns.
@@ -102,10 +102,10 @@ func show[T resource](get func(ctx context.Context, name string) (T, error)) ans
 
 // act calls do on a resource, and answers with the resource afterwards.
 func act[T resource, P writeResult[T]](
-	of unheardOf, do func(context.Context, control.Caller, string) (T, error),
+	since unheardSince, do func(context.Context, control.Caller, string) (T, error),
 ) answer[About, reply[T]] {
 	return func(ctx context.Context, in *About) (*reply[T], error) {
-		unheard := of(in.Name)
+		unheard := since(in.Name)
 		v, err := do(ctx, in.by, in.Name)
 		if err == nil {
 			P(&v).SetUnheard(unheard())
@@ -116,10 +116,10 @@ func act[T resource, P writeResult[T]](
 
 // write calls put with the request's body, and answers with the resource afterwards.
 func write[T resource, B any, P writeResult[T]](
-	of unheardOf, put func(context.Context, control.Caller, string, B, control.Precondition) (T, error),
+	since unheardSince, put func(context.Context, control.Caller, string, B, control.Precondition) (T, error),
 ) answer[Put[B], reply[T]] {
 	return func(ctx context.Context, in *Put[B]) (*reply[T], error) {
-		unheard := of(in.Name)
+		unheard := since(in.Name)
 		v, err := put(ctx, in.by, in.Name, in.Body, in.when())
 		if err == nil {
 			P(&v).SetUnheard(unheard())
@@ -130,20 +130,20 @@ func write[T resource, B any, P writeResult[T]](
 
 // remove deletes a resource with del.
 func remove(
-	of unheardOf, del func(context.Context, control.Caller, string, control.Precondition) error,
-) answer[Write, nothing] {
-	return func(ctx context.Context, in *Write) (*nothing, error) {
-		unheard := of(in.Name)
+	since unheardSince, del func(context.Context, control.Caller, string, control.Precondition) error,
+) answer[Write, deletion] {
+	return func(ctx context.Context, in *Write) (*deletion, error) {
+		unheard := since(in.Name)
 		return removed(del(ctx, in.by, in.Name, in.when()), unheard)
 	}
 }
 
 // removed returns the answer to a deletion.
-func removed(err error, unheard func() *api.Unheard) (*nothing, error) {
+func removed(err error, unheard func() *api.Unheard) (*deletion, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &nothing{Status: http.StatusNoContent}
+	n := &deletion{Status: http.StatusNoContent}
 	if u := unheard(); u != nil {
 		n.Status, n.Body = http.StatusOK, &api.WriteResult{Unheard: u}
 	}
@@ -152,10 +152,10 @@ func removed(err error, unheard func() *api.Unheard) (*nothing, error) {
 
 // ask answers with the result of do for the request's body.
 func ask[T, B any, P writeResult[T]](
-	of unheardOf, do func(context.Context, control.Caller, string, B) (T, error),
+	since unheardSince, do func(context.Context, control.Caller, string, B) (T, error),
 ) answer[Post[B], plain[T]] {
 	return func(ctx context.Context, in *Post[B]) (*plain[T], error) {
-		unheard := of(in.Name)
+		unheard := since(in.Name)
 		v, err := do(ctx, in.by, in.Name, in.Body)
 		if err == nil {
 			P(&v).SetUnheard(unheard())

@@ -11,7 +11,7 @@ import (
 
 func (h *handler) registries() {
 	const path = "/connected-registries/{name}"
-	of := h.unheardOf(metadb.ConnectedRegistryRow)
+	since := h.trackUnheard(metadb.ConnectedRegistryRow)
 	register(h, operation{
 		"GET /connected-registries", "list-connected-registries",
 		"List the connected registries, each followed by its descendants",
@@ -19,30 +19,30 @@ func (h *handler) registries() {
 		Call
 		Parent   string `query:"parent" doc:"Only descendants of this one."`
 		Children string `query:"children" enum:"all,direct" default:"all" doc:"direct is only the children."`
-	}) (*listing[api.ConnectedRegistry], error) {
+	}) (*collection[api.ConnectedRegistry], error) {
 		return listed(h.Fleet.List(ctx, in.by, in.Parent, in.Children == "direct"))
 	})
 	register(h, operation{"GET " + path, "get-connected-registry", "Get a connected registry"},
 		act(neverUnheard, h.Fleet.Get))
 	register(h, operation{
 		"PUT " + path, "create-connected-registry", "Create a connected registry, with its sync token and permissions",
-	}, write(of, h.Fleet.Create))
+	}, write(since, h.Fleet.Create))
 	register(h, operation{"PATCH " + path, "update-connected-registry", "Change a connected registry"},
-		write(of, h.Fleet.Update))
+		write(since, h.Fleet.Update))
 	register(h, operation{
 		"DELETE " + path, "delete-connected-registry",
 		"Delete a connected registry; the instance at the site keeps running",
 	}, func(ctx context.Context, in *struct {
 		Write
 		Cleanup bool `query:"cleanup" doc:"Also delete its sync token, its scope map and its ancestors' permissions."`
-	}) (*nothing, error) {
-		unheard := of(in.Name)
+	}) (*deletion, error) {
+		unheard := since(in.Name)
 		return removed(h.Fleet.Delete(ctx, in.by, in.Name, in.Cleanup, in.when()), unheard)
 	})
 	register(h, operation{
 		"POST " + path + "/deactivate", "deactivate-connected-registry",
 		"Allow another instance to activate a connected registry",
-	}, act(of, h.Fleet.Deactivate))
+	}, act(since, h.Fleet.Deactivate))
 	register(h, operation{
 		"POST " + path + "/resync", "resync-connected-registry", "List every repository to a connected registry again",
 	}, func(ctx context.Context, in *struct {
@@ -53,7 +53,7 @@ func (h *handler) registries() {
 		if in.Verify {
 			resync = h.Fleet.ResyncAndVerify
 		}
-		return act(of, resync)(ctx, &in.About)
+		return act(since, resync)(ctx, &in.About)
 	})
 	register(h, operation{
 		"GET " + path + "/sync-status", "get-sync-status",
@@ -80,10 +80,10 @@ func (h *handler) registries() {
 		"POST " + path + "/settings", "get-settings",
 		"Get the settings that an instance needs to become a connected registry",
 	}, func(ctx context.Context, in *Post[api.SettingsPost]) (*plain[api.InstanceSettings], error) {
-		of := neverUnheard
+		since := neverUnheard
 		if r := h.Control.State().Registry(in.Name); r != nil && in.Body.GeneratePassword != 0 {
-			of = func(string) func() *api.Unheard { return h.unheardOf(metadb.TokenRow)(r.SyncToken) }
+			since = func(string) func() *api.Unheard { return h.trackUnheard(metadb.TokenRow)(r.SyncToken) }
 		}
-		return ask(of, h.Fleet.InstanceSettings)(ctx, in)
+		return ask(since, h.Fleet.InstanceSettings)(ctx, in)
 	})
 }

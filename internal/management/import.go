@@ -26,7 +26,7 @@ func (h *handler) imports() {
 			return &shown{importOf(i)}, h.Control.Record(ctx, in.by, "import", "imports/"+i.ID)
 		})
 	register(h, operation{"GET /imports", "list-imports", "List the imports, newest first"},
-		func(context.Context, *struct{}) (*listing[api.Import], error) {
+		func(context.Context, *struct{}) (*collection[api.Import], error) {
 			all := []api.Import{}
 			for _, i := range h.Mirrors.Imports() {
 				all = append(all, importOf(i))

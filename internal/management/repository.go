@@ -41,7 +41,7 @@ func (h *handler) repositories() {
 			return &plain[api.Repository]{repositoryOf(r, true)}, err
 		})
 	register(h, operation{"DELETE " + path, "delete-repository", "Delete a repository with all its content"},
-		func(ctx context.Context, in *About) (*nothing, error) {
+		func(ctx context.Context, in *About) (*deletion, error) {
 			return removed(h.deleteRepository(ctx, in.by, in.Name), neverUnheard(in.Name))
 		})
 }

@@ -9,40 +9,40 @@ import (
 
 func (h *handler) scopeMaps() {
 	const path = "/scope-maps/{name}"
-	of := h.unheardOf(metadb.ScopeMapRow)
+	since := h.trackUnheard(metadb.ScopeMapRow)
 	register(h, operation{"GET /scope-maps", "list-scope-maps", "List the scope maps"}, listAll(h.Control.ScopeMaps))
 	register(h, operation{"GET " + path, "get-scope-map", "Get a scope map"}, show(h.Control.ScopeMap))
 	register(h, operation{"PUT " + path, "put-scope-map", "Create a scope map, or replace it"},
-		write(of, h.Control.PutScopeMap))
+		write(since, h.Control.PutScopeMap))
 	register(h, operation{"PATCH " + path, "update-scope-map", "Change a scope map"},
-		write(of, h.Control.UpdateScopeMap))
+		write(since, h.Control.UpdateScopeMap))
 	register(h, operation{"DELETE " + path, "delete-scope-map", "Delete a scope map"},
-		remove(of, h.Control.DeleteScopeMap))
+		remove(since, h.Control.DeleteScopeMap))
 }
 
 func (h *handler) tokens() {
 	const path = "/tokens/{name}"
-	of := h.unheardOf(metadb.TokenRow)
+	since := h.trackUnheard(metadb.TokenRow)
 	register(h, operation{"GET /tokens", "list-tokens", "List the tokens"}, listAll(h.Control.Tokens))
 	register(h, operation{"GET " + path, "get-token", "Get a token"}, show(h.Control.Token))
 	register(h, operation{
 		"PUT " + path, "put-token",
 		"Create a token, or replace it; only this answer has the values of its new passwords",
-	}, write(of, h.Control.PutToken))
+	}, write(since, h.Control.PutToken))
 	register(h, operation{"PATCH " + path, "update-token", "Change a token's scope map or status"},
-		write(of, h.Control.UpdateToken))
-	register(h, operation{"DELETE " + path, "delete-token", "Delete a token"}, remove(of, h.Control.DeleteToken))
+		write(since, h.Control.UpdateToken))
+	register(h, operation{"DELETE " + path, "delete-token", "Delete a token"}, remove(since, h.Control.DeleteToken))
 	register(h, operation{
 		"POST " + path + "/credentials", "generate-credentials",
 		"Generate passwords of a token; only this answer has their values",
-	}, ask(of, h.Control.GenerateCredentials))
+	}, ask(since, h.Control.GenerateCredentials))
 	register(h, operation{"DELETE " + path + "/credentials/{password}", "delete-credential",
 		"Delete a password of a token"},
 		func(ctx context.Context, in *struct {
 			About
 			Password string `path:"password" doc:"password1 or password2"`
-		}) (*nothing, error) {
-			unheard := of(in.Name)
+		}) (*deletion, error) {
+			unheard := since(in.Name)
 			return removed(h.Control.DeleteCredential(ctx, in.by, in.Name, in.Password), unheard)
 		})
 }

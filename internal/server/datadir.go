@@ -33,15 +33,15 @@ const (
 // A dataDir is an instance's data directory, locked by this process. [dataDir.match]
 // protects it from a database of another instance.
 type dataDir struct {
-	path          string
-	log           *slog.Logger
-	adopt         bool // accept any database
-	unlock        func() error
-	instance      string // the id in it; "" is none
-	starting      bool   // the instance's first start has not ended
-	hasContent    bool   // it has content
-	lacksBlobDirs bool   // it has not even the directories that blobs are in
-	first         bool   // this is the instance's first start
+	path              string
+	log               *slog.Logger
+	adopt             bool // accept any database
+	unlock            func() error
+	instance          string // the id in it; "" is none
+	firstStartPending bool   // the instance's first start has not ended
+	hasContent        bool   // it has content
+	lacksBlobDirs     bool   // it has not even the directories that blobs are in
+	isFirstStart      bool   // this is the instance's first start
 }
 
 // openDataDir creates the data directory if necessary, locks it, and reads its instance id.
@@ -55,8 +55,8 @@ func openDataDir(path string, adopt bool, log *slog.Logger) (d *dataDir, err err
 	}
 	if err == nil && d.instance == "" {
 		d.instance, err = d.read(startingFile)
-		d.starting = d.instance != ""
-		d.first = d.starting
+		d.firstStartPending = d.instance != ""
+		d.isFirstStart = d.firstStartPending
 	}
 	if err == nil {
 		d.hasContent, err = hasFiles(path, "blobs/sha256", "blobs/sha512", "partial")
@@ -85,7 +85,7 @@ func (d *dataDir) protect() error {
 		return err
 	}
 	if err := os.Chmod(d.path, info.Mode()&^othersPermissions); err == nil {
-		d.log.Warn("others could enter the data directory, which is closed to them",
+		d.log.Warn("others could enter the data directory; it is closed to them now",
 			"dataDir", d.path, "mode", info.Mode().String())
 		return nil
 	}
@@ -97,11 +97,12 @@ func (d *dataDir) protect() error {
 	mode := info.Mode().Perm()
 	if mode&0o002 != 0 || mode&0o020 != 0 && !ours {
 		return withHint(fmt.Errorf("others may write to %s (%s), which belongs to another user", d.path, info.Mode()),
-			fmt.Sprintf("give it to this user and take it from others, or give a directory in it, as --data-dir %s",
+			fmt.Sprintf("make this user its owner and remove the write permission of others, or pass --data-dir %s, a "+
+				"directory in it",
 				filepath.Join(d.path, "ferry")))
 	}
-	d.log.Warn("others may enter the data directory of another user; only the files in it are closed to them",
-		"dataDir", d.path, "mode", info.Mode().String())
+	d.log.Warn("the data directory belongs to another user, and others may enter it; "+
+		"only the files in it are closed to them", "dataDir", d.path, "mode", info.Mode().String())
 	return nil
 }
 
@@ -163,7 +164,7 @@ func (d *dataDir) match(db metadb.Identity) error {
 			fmt.Sprintf("the database belongs to instance %s, and the data directory %s has content, but no %s",
 				db.Instance, d.path, instanceFile),
 			"restore that file, "+other, "makes this directory belong to this database: "+unknownFiles)
-	case d.instance != "" && !d.starting:
+	case d.instance != "" && !d.firstStartPending:
 		return d.refuse(fmt.Sprintf("the database is empty, and the data directory %s belongs to instance %s",
 			d.path, d.instance),
 			"restore the instance's database, "+other,
@@ -185,20 +186,20 @@ func (d *dataDir) refuse(found, todo, adopting string) error {
 
 // begin records the start of a new instance in this directory.
 func (d *dataDir) begin() error {
-	if d.starting {
+	if d.firstStartPending {
 		return nil
 	}
 	id := uuid.NewString()
 	if err := atomicfile.Write(filepath.Join(d.path, startingFile), []byte(id+"\n")); err != nil {
 		return fmt.Errorf("begin data directory: %w", err)
 	}
-	d.instance, d.starting, d.first = id, true, true
+	d.instance, d.firstStartPending, d.isFirstStart = id, true, true
 	return nil
 }
 
 // firstID returns the id for a new instance; "" if this is not the first start.
 func (d *dataDir) firstID() string {
-	if d.starting {
+	if d.firstStartPending {
 		return d.instance
 	}
 	return ""
@@ -206,10 +207,10 @@ func (d *dataDir) firstID() string {
 
 // claim records that the data directory belongs to the instance of the database.
 func (d *dataDir) claim(instance string) error {
-	if d.instance == instance && !d.starting {
+	if d.instance == instance && !d.firstStartPending {
 		return nil
 	}
-	if d.adopt && !d.starting {
+	if d.adopt && !d.firstStartPending {
 		d.log.Warn("data directory is adopted", "dataDir", d.path, "instance", instance, "was", d.instance)
 	}
 	if err := atomicfile.Write(filepath.Join(d.path, instanceFile), []byte(instance+"\n")); err != nil {
@@ -218,14 +219,14 @@ func (d *dataDir) claim(instance string) error {
 	if err := os.Remove(filepath.Join(d.path, startingFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("claim data directory: %w", err)
 	}
-	d.instance, d.starting = instance, false
+	d.instance, d.firstStartPending = instance, false
 	return nil
 }
 
 // warnMissingKey logs that the file of a key is missing, unless this is the first start.
 func (d *dataDir) warnMissingKey(name, todo string) {
 	path := filepath.Join(d.path, name)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !d.first {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !d.isFirstStart {
 		d.log.Warn("a key is missing, and a new one is made", "path", path, "todo", todo)
 	}
 }
@@ -243,7 +244,7 @@ func (d *dataDir) signer() (*auth.Signer, error) {
 	if err == nil {
 		var info os.FileInfo
 		if info, err = os.Stat(path); err == nil && info.Mode().Perm()&othersPermissions != 0 {
-			d.log.Warn("others could read the signing key, which is replaced", "path", path, "mode",
+			d.log.Warn("others could read the signing key; it is replaced now", "path", path, "mode",
 				info.Mode().String())
 			err = fs.ErrNotExist
 		}

@@ -27,7 +27,7 @@ func TestMetricsNeedAnOperatorByDefault(t *testing.T) {
 	for _, test := range []struct {
 		name, remote, user string
 		header             string
-		to                 string // the least setting that allows it
+		to                 string // the strictest setting that allows it
 	}{
 		{"this machine", "127.0.0.1:1234", "", "", config.MetricsLoopback},
 		{"this machine, IPv6", "[::1]:1234", "", "", config.MetricsLoopback},

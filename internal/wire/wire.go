@@ -51,8 +51,8 @@ type PollRequest struct {
 	Feed         string `json:"feed,omitempty"`
 	Subscription string `json:"subscription,omitempty"`
 	Cursor       int64  `json:"cursor,omitempty"`
-	// Since is the last Cursor at which the parent had nothing more to send. The child has recorded
-	// every change up to there. nil is Cursor itself.
+	// Since is the last Cursor at which the parent had nothing more to send; it is lower than Cursor
+	// while answers have More. The child has recorded every change up to there. nil is Cursor itself.
 	Since *int64 `json:"since,omitempty"`
 	// Pass is the feed's head when the running pass over every repository began. Listings are
 	// complete during a pass. 0 is no pass.
@@ -236,8 +236,8 @@ type ConnectedRegistry struct {
 	Spec
 }
 
-// A Spec has the root's decisions for a connected registry. The database keeps
-// the JSON of the wire.
+// A Spec has the root's decisions for a connected registry. The database
+// stores the same JSON.
 type Spec struct {
 	Mode         string   `json:"mode"` // ReadOnly or ReadWrite
 	ClientTokens []string `json:"clientTokens,omitempty"`
@@ -248,7 +248,8 @@ type Spec struct {
 	Resync      int64    `json:"resync,omitempty"` // counts the resyncs that operators asked for
 	Verify      int64    `json:"verify,omitempty"` // counts the resyncs that also read all content again
 
-	// Operators may change the following; api.Settings has a field of each name.
+	// Operators may change the following; api.Settings has a field with the same name for each of
+	// these.
 	Schedule   string   `json:"schedule"`             // cron, five fields, UTC; "* * * * *" is continuous
 	SyncWindow string   `json:"syncWindow,omitempty"` // ISO 8601; "" when continuous
 	MessageTTL string   `json:"messageTtl"`           // ISO 8601
@@ -312,7 +313,7 @@ type Status struct {
 	SyncTrigger     string    `json:"syncTrigger,omitempty"` // InitialSync, ...
 	SyncState       string    `json:"syncState,omitempty"`   // NotActivated, Syncing, Failed, Succeeded, Pending
 	// Watermarks are, by feed, the sequence numbers up to which the registry knows the listings of
-	// each ancestor. Items of these that it does not have are in OutOfSync, or at least counted.
+	// each ancestor. Items of those listings that it does not have are in OutOfSync, or at least counted.
 	// Absent while it does not know.
 	Watermarks     map[string]int64 `json:"watermarks,omitempty"`
 	ItemsSynced    int              `json:"itemsSynced"`
@@ -326,8 +327,8 @@ type Status struct {
 	// NextSync is when the next window opens, or the next period of the byte budget begins. Zero
 	// while syncs may run.
 	NextSync time.Time `json:"nextSync,omitzero"`
-	// WindowEnd is when the open window closes, if no tick of the schedule opened it: the first one
-	// of a registry, or one that an operator asked for. Zero if no such window is open.
+	// WindowEnd is when an extra window closes: a registry's first window, or one that an operator
+	// asked for. Zero if no such window is open.
 	WindowEnd time.Time `json:"windowEnd,omitzero"`
 	// OutOfSync are items that are not in sync, at most 50: failed ones first, then those in
 	// flight.
