@@ -80,7 +80,7 @@ func (s *instance) whole(repository string, d digest.Digest) bool {
 // damaged returns how many blobs and manifests are out of service.
 func (s *instance) damaged() int64 {
 	s.T.Helper()
-	sum, err := metadb.Read(s.T.Context(), s.DB, (*metadb.Tx).SumDamages)
+	sum, err := metadb.Read(s.T.Context(), s.DB, (*metadb.Tx).TotalOfDamages)
 	if err != nil {
 		s.T.Fatal(err)
 	}

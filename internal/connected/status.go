@@ -142,7 +142,7 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position,
 
 // damage returns how much content is damaged; nil is none.
 func (a *Agent) damage(ctx context.Context) (*wire.StatusDetail, error) {
-	sum, err := metadb.Read(ctx, a.options.DB, (*metadb.Tx).SumDamages)
+	sum, err := metadb.Read(ctx, a.options.DB, (*metadb.Tx).TotalOfDamages)
 	if err != nil || sum.Count == 0 {
 		return nil, err
 	}

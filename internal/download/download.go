@@ -129,7 +129,7 @@ func (d *Downloader) StartSession(src Source) {
 // or its whole disk, failed. When Run returns, every received byte is on disk.
 func (d *Downloader) Run(ctx context.Context, results chan<- Result) error {
 	d.results = results
-	defer d.storage.Reserve(d.bytesToWrite)()
+	defer d.storage.ReserveSpace(d.bytesToWrite)()
 	g, work := errgroup.WithContext(ctx)
 	for range d.connections {
 		g.Go(func() error { return d.runWorker(work) })

@@ -126,7 +126,7 @@ func (v descendant) itemsIn(c *storage.View, repository string) (items []api.Syn
 	reported := map[string]api.SyncItem{} // by key
 	for _, o := range v.report.Status.OutOfSync {
 		if o.Repository == repository {
-			i := OpenItemOf(o)
+			i := SyncItemOf(o)
 			reported[i.Key] = i
 		}
 	}
@@ -238,8 +238,8 @@ func (v descendant) selects(tag string) bool {
 	})
 }
 
-// OpenItemOf returns the API's form of an item that a report lists as out of sync.
-func OpenItemOf(o wire.OutOfSyncItem) api.SyncItem {
+// SyncItemOf returns the API's form of an item that a report lists as out of sync.
+func SyncItemOf(o wire.OutOfSyncItem) api.SyncItem {
 	i := api.SyncItem{
 		Repository: o.Repository, Tag: api.Text(o.Tag), State: api.Pending, Digest: api.Text(string(o.Here)),
 		ParentDigest:  api.Text(string(o.Digest)),

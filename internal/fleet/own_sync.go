@@ -108,7 +108,7 @@ func syncItemOf(row metadb.SyncItem, here digest.Digest) api.SyncItem {
 	if row.State == replication.Failed {
 		o.Error = row.Error
 	}
-	i := OpenItemOf(o)
+	i := SyncItemOf(o)
 	i.Key = row.Item
 	switch row.State {
 	case replication.Synced:

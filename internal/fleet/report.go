@@ -283,7 +283,7 @@ func (s *Service) saveReports(ctx context.Context, received map[string]lastRepor
 // Limits on the stored part of a report.
 const (
 	maxDetails    = 50
-	maxOpen       = 50   // items out of sync
+	maxOutOfSync  = 50   // items out of sync
 	maxOpenBelow  = 1000 // items out of sync in the forwarded reports of all descendants
 	maxReportText = 256  // bytes
 	maxDetail     = 2000 // bytes, of a detail
@@ -298,7 +298,7 @@ func truncated(st wire.Status) wire.Status {
 		clip(maxReportText, &d.Type, &d.Code)
 		clip(maxDetail, &d.Description)
 	}
-	st.OutOfSync = slices.Clone(st.OutOfSync[:min(len(st.OutOfSync), maxOpen)])
+	st.OutOfSync = slices.Clone(st.OutOfSync[:min(len(st.OutOfSync), maxOutOfSync)])
 	for i := range st.OutOfSync {
 		o := &st.OutOfSync[i]
 		clip(maxReportText, &o.Repository, &o.Tag, &o.Error, (*string)(&o.Digest), (*string)(&o.Here))

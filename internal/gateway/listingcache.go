@@ -40,7 +40,7 @@ type listing struct {
 	repository string
 	seq        int64 // of the repository
 	items      []Item
-	sum        subscription.Sum
+	sum        subscription.Checksum
 	changed    int64 // the sequence number of the last change to it, or a higher one
 
 	mu      sync.Mutex

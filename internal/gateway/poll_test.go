@@ -112,7 +112,7 @@ func TestShortListingHasChangesAndAChecksum(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.image("app/a", "1", "t006") // it is back
-		var sum subscription.Sum
+		var sum subscription.Checksum
 		items := f.list(t, "app/a", wire.Spec{})
 		for _, i := range items {
 			sum.Add(i.Tag, string(i.Digest), i.Part)

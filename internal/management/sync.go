@@ -84,7 +84,7 @@ func (h *handler) inFlight(ctx context.Context, n int) (*page[api.SyncItem], err
 	inFlight, err := h.Syncer.InFlight(ctx)
 	var all []api.SyncItem
 	for _, o := range inFlight[:min(len(inFlight), n)] {
-		all = append(all, fleet.OpenItemOf(o))
+		all = append(all, fleet.SyncItemOf(o))
 	}
 	return newPage(all, false, nil), err
 }

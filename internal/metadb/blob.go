@@ -152,9 +152,9 @@ func (tx *Tx) DeleteExpiredLeases(now Uptime) error {
 	return tx.do("delete expired leases", `DELETE FROM leases WHERE expires_at < $1`, now)
 }
 
-// SumBlobs returns the number and the bytes of all blobs in service.
-func (tx *Tx) SumBlobs() (Sum, error) {
-	return get[Sum](tx, "count blobs", `SELECT COUNT(*), COALESCE(SUM(size), 0) FROM blobs`)
+// TotalOfBlobs returns the number and the bytes of all blobs in service.
+func (tx *Tx) TotalOfBlobs() (Total, error) {
+	return get[Total](tx, "count blobs", `SELECT COUNT(*), COALESCE(SUM(size), 0) FROM blobs`)
 }
 
 // Blobs returns up to limit blobs after the digest after, by digest.

@@ -143,21 +143,21 @@ func (tx *Tx) AnyDamage() (bool, error) {
 	return get[bool](tx, "look for damage", `SELECT EXISTS (SELECT 1 FROM damaged)`)
 }
 
-// A Sum is a number of things, and their bytes.
-type Sum struct{ Count, Bytes int64 }
+// A Total is a number of things, and their bytes.
+type Total struct{ Count, Bytes int64 }
 
-func (s *Sum) fields() []any { return []any{&s.Count, &s.Bytes} }
+func (t *Total) fields() []any { return []any{&t.Count, &t.Bytes} }
 
-// A DamageSum is the amount of damaged content, and when the latest damage was found.
-type DamageSum struct {
-	Sum
+// A DamageTotal is the amount of damaged content, and when the latest damage was found.
+type DamageTotal struct {
+	Total
 	Latest time.Time
 }
 
-func (s *DamageSum) fields() []any { return append(s.Sum.fields(), at(&s.Latest)) }
+func (t *DamageTotal) fields() []any { return append(t.Total.fields(), at(&t.Latest)) }
 
-// SumDamages returns the amount of damaged content that images need.
-func (tx *Tx) SumDamages() (DamageSum, error) {
-	return get[DamageSum](tx, "count damages", `SELECT COUNT(*), COALESCE(SUM(size), 0), COALESCE(MAX(found_at), 0)
+// TotalOfDamages returns the amount of damaged content that images need.
+func (tx *Tx) TotalOfDamages() (DamageTotal, error) {
+	return get[DamageTotal](tx, "count damages", `SELECT COUNT(*), COALESCE(SUM(size), 0), COALESCE(MAX(found_at), 0)
 		FROM damaged WHERE `+neededDamage)
 }

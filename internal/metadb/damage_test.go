@@ -65,15 +65,15 @@ func TestDamageIsListedWhileImagesNeedIt(t *testing.T) {
 			if after, err := tx.Damages("", "x", 10); len(after) != 1 || err != nil {
 				t.Errorf("after x come %v, %v", after, err)
 			}
-			damages, err := tx.SumDamages()
+			damages, err := tx.TotalOfDamages()
 			if damages.Count != 2 || damages.Bytes != 20 || !damages.Latest.Equal(epoch) || err != nil {
-				t.Errorf("SumDamages = %+v, %v", damages, err)
+				t.Errorf("TotalOfDamages = %+v, %v", damages, err)
 			}
-			if blobs, err := tx.SumBlobs(); blobs != (metadb.Sum{Count: 1, Bytes: 10}) || err != nil {
-				t.Errorf("SumBlobs = %+v, %v", blobs, err)
+			if blobs, err := tx.TotalOfBlobs(); blobs != (metadb.Total{Count: 1, Bytes: 10}) || err != nil {
+				t.Errorf("TotalOfBlobs = %+v, %v", blobs, err)
 			}
-			if manifests, err := tx.SumManifests(); manifests != (metadb.Sum{Count: 1, Bytes: 5}) || err != nil {
-				t.Errorf("SumManifests = %+v, %v", manifests, err)
+			if manifests, err := tx.TotalOfManifests(); manifests != (metadb.Total{Count: 1, Bytes: 5}) || err != nil {
+				t.Errorf("TotalOfManifests = %+v, %v", manifests, err)
 			}
 			if rows, err := tx.ManifestsAfter("", "", 10); len(rows) != 1 || rows[0].Repository != "a" || err != nil {
 				t.Errorf("ManifestsAfter = %v, %v", rows, err)

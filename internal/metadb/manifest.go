@@ -317,9 +317,9 @@ func (tx *Tx) ParentOf(repository, digest string) (string, error) {
 		WHERE child = $1 AND repository = $2 AND kind IN (0, 1) LIMIT 1), '')`, digest, repository)
 }
 
-// SumManifests returns the number and the bytes of all manifests in service.
-func (tx *Tx) SumManifests() (Sum, error) {
-	return get[Sum](tx, "count manifests", `SELECT COUNT(*), COALESCE(SUM(size), 0) FROM manifests WHERE damaged = 0`)
+// TotalOfManifests returns the number and the bytes of all manifests in service.
+func (tx *Tx) TotalOfManifests() (Total, error) {
+	return get[Total](tx, "count manifests", `SELECT COUNT(*), COALESCE(SUM(size), 0) FROM manifests WHERE damaged = 0`)
 }
 
 // ManifestsAfter returns up to limit manifests of all repositories after (repository, digest),

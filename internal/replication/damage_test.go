@@ -63,7 +63,7 @@ func TestDamagedContentIsFetchedAgain(t *testing.T) {
 			if n := result.Received; n < damage.cost || n > damage.cost+1<<10 { // configs come with the plan
 				t.Errorf("%d bytes were received, want %d and configs", n, damage.cost)
 			}
-			if sum, err := metadb.Read(t.Context(), r.db, (*metadb.Tx).SumDamages); sum.Count != 0 || err != nil {
+			if sum, err := metadb.Read(t.Context(), r.db, (*metadb.Tx).TotalOfDamages); sum.Count != 0 || err != nil {
 				t.Errorf("still damaged: %+v, %v", sum, err)
 			}
 		})

@@ -27,7 +27,7 @@ type Listing struct {
 
 	// A Short listing has the items that were set since the last listing, and the names
 	// of items that are Gone. If Sum is not "", the repository must then have Count
-	// items with the [subscription.Sum] Sum.
+	// items with the [subscription.Checksum] Sum.
 	Short bool
 	Gone  []string
 	Count int
@@ -249,7 +249,7 @@ func (e *Engine) sumMatches(tx *metadb.Tx, l Listing) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	var sum subscription.Sum
+	var sum subscription.Checksum
 	count := 0
 	for _, row := range rows {
 		if row.Digest != "" {

@@ -174,11 +174,11 @@ func (s *Scrubber) CheckFiles(ctx context.Context) (lost int, err error) {
 func (s *Scrubber) begin(ctx context.Context, asked bool) (*pass, error) {
 	p := &pass{Started: s.Now().UTC(), Asked: asked}
 	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
-		blobs, err := tx.SumBlobs()
+		blobs, err := tx.TotalOfBlobs()
 		if err != nil {
 			return err
 		}
-		manifests, err := tx.SumManifests()
+		manifests, err := tx.TotalOfManifests()
 		p.Total = progress{blobs.Count + manifests.Count, blobs.Bytes + manifests.Bytes}
 		return err
 	})
@@ -377,7 +377,7 @@ func wait(ctx context.Context, limiter *rate.Limiter, n int) error {
 
 // Status returns the progress of the running pass, or the result of the last one.
 func (s *Scrubber) Status(ctx context.Context) (api.Verification, error) {
-	damaged, err := metadb.Read(ctx, s.DB, (*metadb.Tx).SumDamages)
+	damaged, err := metadb.Read(ctx, s.DB, (*metadb.Tx).TotalOfDamages)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := api.Verification{State: api.VerifyIdle, DamagedNow: damaged.Count}

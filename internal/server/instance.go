@@ -174,7 +174,7 @@ func newScrubber(ctx context.Context, cfg config.Config, in *instance) (*scrub.S
 
 // damaged counts the damaged blobs and manifests, which are not served.
 func (in *instance) damaged(ctx context.Context) (int64, error) {
-	sum, err := metadb.Read(ctx, in.db, (*metadb.Tx).SumDamages)
+	sum, err := metadb.Read(ctx, in.db, (*metadb.Tx).TotalOfDamages)
 	return sum.Count, err
 }
 

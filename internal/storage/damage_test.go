@@ -227,7 +227,7 @@ func TestDamageOfUnneededContentCountsForNothing(t *testing.T) {
 		if err := f.DeleteManifest(t.Context(), "a", m.Digest); err != nil {
 			t.Fatal(err)
 		}
-		sum, err := metadb.Read(t.Context(), f.DB, (*metadb.Tx).SumDamages)
+		sum, err := metadb.Read(t.Context(), f.DB, (*metadb.Tx).TotalOfDamages)
 		if all := f.damaged(t); len(all) != 0 || sum.Count != 0 || err != nil {
 			t.Errorf("damaged are %v, %+v, %v, though no image needs them", all, sum, err)
 		}

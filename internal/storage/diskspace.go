@@ -19,7 +19,7 @@ type DiskSpace struct {
 	Partial map[digest.Digest]int64 // bytes on disk of each incomplete blob
 }
 
-// DiskSpace returns the space on the disk, without what is reserved; see [Storage.Reserve].
+// DiskSpace returns the space on the disk, without what is reserved; see [Storage.ReserveSpace].
 func (s *Storage) DiskSpace(ctx context.Context) (d DiskSpace, err error) {
 	if d.Partial, err = s.partialBytes(ctx); err != nil {
 		return d, err
@@ -59,8 +59,8 @@ func (s *Storage) partialBytes(ctx context.Context) (map[digest.Digest]int64, er
 // of each.
 type Reservation func(partial map[digest.Digest]int64) int64
 
-// Reserve takes the bytes that r returns off the free space, until release is called.
-func (s *Storage) Reserve(r Reservation) (release func()) {
+// ReserveSpace takes the bytes that r returns off the free space, until release is called.
+func (s *Storage) ReserveSpace(r Reservation) (release func()) {
 	s.reservations.mu.Lock()
 	defer s.reservations.mu.Unlock()
 	s.reservations.all[&r] = true

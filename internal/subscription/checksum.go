@@ -5,13 +5,13 @@ import (
 	"encoding/hex"
 )
 
-// A Sum is a checksum of a set of items, with which a parent and its child compare a listing.
+// A Checksum is a checksum of a set of items, with which a parent and its child compare a listing.
 // It does not depend on the order of the items. It finds mistakes, and does not protect
-// against an attacker. The zero value is the sum of no items.
-type Sum [8]byte
+// against an attacker. The zero value is the checksum of no items.
+type Checksum [8]byte
 
 // Add adds an item. Adding the same item twice removes it.
-func (s *Sum) Add(tag, digest, part string) {
+func (s *Checksum) Add(tag, digest, part string) {
 	sum := sha256.Sum256([]byte(tag + "\x00" + digest + "\x00" + part))
 	for i := range s {
 		s[i] ^= sum[i]
@@ -19,4 +19,4 @@ func (s *Sum) Add(tag, digest, part string) {
 }
 
 // String returns the checksum in hexadecimal.
-func (s Sum) String() string { return hex.EncodeToString(s[:]) }
+func (s Checksum) String() string { return hex.EncodeToString(s[:]) }
