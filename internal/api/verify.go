@@ -36,5 +36,5 @@ type Damaged struct {
 	Reason     string    `json:"reason" doc:"What is damaged."`
 	FoundTime  time.Time `json:"foundTime"`
 	Images     []string  `json:"images" nullable:"false" doc:"At most ten images that are incomplete without it."`
-	Fetched    bool      `json:"fetched" doc:"Whether it is fetched again; if not, it must be pushed."`
+	Fetchable  bool      `json:"fetchable" doc:"Whether it will be fetched again; if not, it must be pushed."`
 }

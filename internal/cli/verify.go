@@ -43,7 +43,7 @@ func newRepairCommand(env *Env) *cobra.Command {
 		ferry repair -r ship1
 		ferry repair -r home -o json`,
 		&repairOptions{})
-	cmd.Long = `Verify a registry, fetch damaged content again, and wait for the end of that. A
+	cmd.Long = `Verify a registry, fetch damaged content again, and wait until that has ended. A
 connected registry syncs from its parent, regardless of the schedule; a root
 registry runs its mirror rules.
 
@@ -108,8 +108,8 @@ var damagedColumns = []column[api.Damaged]{
 	{title: "DIGEST", text: func(d api.Damaged) string { return shortDigest(d.Digest) }},
 	{title: "SIZE", text: func(d api.Damaged) string { return config.SizeText(d.Size) }},
 	{title: "IMAGES", text: func(d api.Damaged) string { return strings.Join(d.Images, ", ") }},
-	{title: "FETCHED AGAIN", text: func(d api.Damaged) string {
-		if d.Fetched {
+	{title: "WILL BE FETCHED", text: func(d api.Damaged) string {
+		if d.Fetchable {
 			return "yes"
 		}
 		return "no: push it again"
@@ -205,7 +205,7 @@ func verifyProgress(v api.Verification) progress {
 	return p
 }
 
-// repairTimeout is the time without a running sync or mirror rule after which a repair ends.
+// repairTimeout ends a repair: for so long, neither a sync nor a mirror rule has run.
 const repairTimeout = 30 * time.Second
 
 type repairOptions struct{ damageOutput }
@@ -262,13 +262,13 @@ func repair(ctx context.Context, env *Env, c *client, damaged []api.Damaged) (hi
 		if err != nil {
 			return hint, err
 		}
-		fetched := 0
+		fetchable := 0
 		for _, d := range left.value {
-			if d.Fetched {
-				fetched++
+			if d.Fetchable {
+				fetchable++
 			}
 		}
-		if fetched == 0 {
+		if fetchable == 0 {
 			return hint, nil
 		}
 		moving, err := underway(ctx, c)

@@ -52,7 +52,8 @@ func (c *Config) settings() []Setting {
 		{"scrub", "PERIOD", c.Scrub,
 			"how often all stored content is read again to find damage, such as 30d; or off",
 			text(&c.Scrub)},
-		{"scrub-rate", "SIZE", FormatSize(c.ScrubRate), "most bytes that a scrub reads in a second, such as 4MiB",
+		{"scrub-rate", "SIZE", FormatSize(c.ScrubRate),
+			"the largest number of bytes that a scrub reads in a second, such as 4MiB",
 			func(s string) (err error) {
 				c.ScrubRate, err = ParseSize(s)
 				return err
@@ -69,8 +70,8 @@ func (c *Config) settings() []Setting {
 			"addresses and networks of proxies, such as 10.0.0.0/8,::1. They are trusted to name the sender " +
 				"of a request in X-Forwarded-For or Forwarded", text(&c.TrustedProxies)},
 		{"max-connections", "NUMBER", connectionsText(c.MaxConnections),
-			"most connections at a time; one address may have half of them. auto is 16384 for a root, and " +
-				"512 for a connected registry", func(s string) (err error) {
+			"the largest number of connections at a time; one address may have half of them. auto is 16384 " +
+				"for a root, and 512 for a connected registry", func(s string) (err error) {
 				c.MaxConnections, err = parseConnections(s)
 				return err
 			}},

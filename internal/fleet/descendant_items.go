@@ -47,7 +47,7 @@ func (s *Service) DescendantItems(ctx context.Context, name string, at PageStart
 			i = downgrade(i, verdict)
 			switch {
 			case repository == at.Repository && i.Key <= at.Key:
-			case at.Open && i.State == api.InSync:
+			case at.OutOfSync && i.State == api.InSync:
 			case len(all) == limit:
 				return all, true, nil
 			default:

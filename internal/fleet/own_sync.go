@@ -49,7 +49,7 @@ func addProgress(i *api.SyncItem, o wire.OutOfSyncItem) {
 // A PageStart says where a page of items begins, and which items it contains.
 type PageStart struct {
 	Repository, Key string // the page begins after this item
-	Open            bool   // only items that are not known to be in sync
+	OutOfSync       bool   // only items that are not known to be in sync
 }
 
 // SyncItems returns up to limit items of this connected registry from a page start on, in order.
@@ -59,7 +59,7 @@ func (s *Service) SyncItems(
 ) ([]api.SyncItem, error) {
 	_, verdict := s.ownVerdict()
 	kind := metadb.RemainingSyncItem
-	if at.Open && verdict.Status != api.Unknown { // otherwise no item is known to be in sync
+	if at.OutOfSync && verdict.Status != api.Unknown { // otherwise no item is known to be in sync
 		kind = metadb.OutOfSyncItem
 	}
 	progress := map[[2]string]wire.OutOfSyncItem{}

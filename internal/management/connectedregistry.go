@@ -72,7 +72,7 @@ func (h *handler) registries() {
 		Item       string `query:"item" doc:"The tag or digest to begin after."`
 		Open       bool   `query:"open" doc:"Only items that are not known to be in sync."`
 	}) (*page[api.SyncItem], error) {
-		at := fleet.PageStart{Repository: in.Repository, Key: in.Item, Open: in.Open}
+		at := fleet.PageStart{Repository: in.Repository, Key: in.Item, OutOfSync: in.Open}
 		all, more, err := h.Fleet.DescendantItems(ctx, in.Name, at, in.N)
 		return itemPage(all, more, "/connected-registries/"+url.PathEscape(in.Name)+"/sync-items", in.Open), err
 	})

@@ -52,7 +52,7 @@ func (h *handler) sync() {
 			if in.InFlight {
 				return h.inFlight(ctx, in.N)
 			}
-			return h.syncItems(ctx, fleet.PageStart{Repository: in.Repository, Key: in.Item, Open: in.Open}, in.N)
+			return h.syncItems(ctx, fleet.PageStart{Repository: in.Repository, Key: in.Item, OutOfSync: in.Open}, in.N)
 		})
 	for _, command := range []struct {
 		name, summary string
@@ -95,7 +95,7 @@ func (h *handler) syncItems(ctx context.Context, at fleet.PageStart, n int) (*pa
 		return nil, err
 	}
 	all, err := h.Fleet.SyncItems(ctx, at, inFlight, n+1)
-	return itemPage(all[:min(len(all), n)], len(all) > n, "/sync/items", at.Open), err
+	return itemPage(all[:min(len(all), n)], len(all) > n, "/sync/items", at.OutOfSync), err
 }
 
 // itemPage returns a page of the list of items at path. open repeats the query of this page.

@@ -21,7 +21,7 @@ func (s *Scrubber) Damaged(ctx context.Context, repository, digest string, limit
 			if row.Repository != "" {
 				d.Repository = &row.Repository
 			}
-			if d.Images, d.Fetched, err = imagesOf(tx, row); err != nil {
+			if d.Images, d.Fetchable, err = imagesOf(tx, row); err != nil {
 				return err
 			}
 			all = append(all, d)
@@ -33,7 +33,7 @@ func (s *Scrubber) Damaged(ctx context.Context, repository, digest string, limit
 
 // imagesOf names images that are incomplete because of a damage, by their tags if they have
 // any, and reports whether a source will bring one of them.
-func imagesOf(tx *metadb.Tx, d metadb.Damage) (names []string, fetched bool, err error) {
+func imagesOf(tx *metadb.Tx, d metadb.Damage) (names []string, fetchable bool, err error) {
 	tagged, untagged := []string{}, []string{}
 	needing, err := tx.ManifestsNeeding(d)
 	for _, m := range needing {
@@ -47,8 +47,8 @@ func imagesOf(tx *metadb.Tx, d metadb.Damage) (names []string, fetched bool, err
 		if len(tags) == 0 {
 			untagged = append(untagged, m.Repository+"@"+m.Digest)
 		}
-		if !fetched {
-			if fetched, err = tx.HasSyncItemOf(m.Repository, m.Digest); err != nil {
+		if !fetchable {
+			if fetchable, err = tx.HasSyncItemOf(m.Repository, m.Digest); err != nil {
 				return nil, false, err
 			}
 		}
@@ -56,5 +56,5 @@ func imagesOf(tx *metadb.Tx, d metadb.Damage) (names []string, fetched bool, err
 	if len(tagged) == 0 {
 		tagged = untagged
 	}
-	return tagged[:min(len(tagged), maxImages)], fetched, err
+	return tagged[:min(len(tagged), maxImages)], fetchable, err
 }

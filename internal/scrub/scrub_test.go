@@ -110,7 +110,7 @@ func TestAllContentIsReadOnceInAPeriod(t *testing.T) {
 			t.Errorf("after the period: %+v", v)
 		}
 		all, err := s.Damaged(t.Context(), "", "", 10)
-		if err != nil || len(all) != 1 || all[0].Fetched {
+		if err != nil || len(all) != 1 || all[0].Fetchable {
 			t.Fatalf("Damaged = %+v, %v", all, err)
 		}
 		if diff := cmp.Diff([]string{"a:v1"}, all[0].Images); diff != "" {
