@@ -121,7 +121,7 @@ func TestGarbageIsOldUnlinkedAndUnleased(t *testing.T) {
 					return nil
 				})
 				update(t, db, func(tx *metadb.Tx) error {
-					if _, err := tx.UnlinkStale(metadb.StaleLink{Before: noon, BeforePush: noon, Written: noon},
+					if _, err := tx.UnlinkUnreferenced(metadb.StaleLink{Before: noon, BeforePush: noon, Written: noon},
 						noon); err != nil {
 						return err
 					}

@@ -42,7 +42,7 @@ func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 	// space that the others need.
 	var failed failures
 	for _, step := range []func(context.Context, *Collected) error{
-		s.collectOrphans, s.collectUploads, s.unlinkStale, s.collectTransfers, s.collectBlobs,
+		s.collectOrphans, s.collectUploads, s.unlinkUnreferenced, s.collectTransfers, s.collectBlobs,
 		func(ctx context.Context, _ *Collected) error { return s.SaveUptime(ctx) },
 	} {
 		if ctx.Err() != nil {
@@ -84,7 +84,7 @@ func (f *failures) join(err error) error {
 	return errors.Join(f.first, err)
 }
 
-func (s *Storage) unlinkStale(ctx context.Context, _ *Collected) error {
+func (s *Storage) unlinkUnreferenced(ctx context.Context, _ *Collected) error {
 	return s.remove(ctx, func(tx *metadb.Tx) error {
 		now := s.Uptime()
 		if err := tx.DeleteExpiredLeases(now); err != nil {
@@ -93,7 +93,7 @@ func (s *Storage) unlinkStale(ctx context.Context, _ *Collected) error {
 		stale := metadb.StaleLink{
 			Before: now.Add(-s.grace), BeforePush: now.Add(-pushAge), Written: now.Add(-s.uploadPause()),
 		}
-		if _, err := tx.UnlinkStale(stale, now); err != nil {
+		if _, err := tx.UnlinkUnreferenced(stale, now); err != nil {
 			return err
 		}
 		return tx.ForgetDamages()
