@@ -2,7 +2,6 @@ package download
 
 import (
 	"cmp"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -71,47 +70,10 @@ const (
 	finished                // committed, failed or cancelled
 )
 
-// A segment is a range of a blob that one request fetches.
-type segment struct {
-	*Blob
-	storage.Range
-	askedIn int // index of the repository named in the request
-}
-
 // isSmall reports whether the blob can be part of a batch.
 func (b *Blob) isSmall(chunkSize int64) bool {
 	return b.Batch && b.Size > 0 && b.Size <= min(chunkSize, minSegment)
 }
 
-// remove removes a segment from its blob.
-func (s *segment) remove() {
-	s.segments = slices.DeleteFunc(s.segments, func(o *segment) bool { return o == s })
-	if len(s.segments) == 0 {
-		s.exclusive = false
-	}
-}
-
 // isOnDisk reports whether the transfer of the blob has all bytes.
 func (b *Blob) isOnDisk() bool { return b.state == fetching && len(b.transfer.Missing()) == 0 }
-
-// gaps returns the ranges of the blob that are neither on disk nor in flight.
-func (b *Blob) gaps() []storage.Range {
-	gaps := b.transfer.Missing()
-	for _, s := range b.segments {
-		var rest []storage.Range
-		for _, g := range gaps {
-			if s.End <= g.Start || s.Start >= g.End {
-				rest = append(rest, g)
-				continue
-			}
-			if g.Start < s.Start {
-				rest = append(rest, storage.Range{Start: g.Start, End: s.Start})
-			}
-			if s.End < g.End {
-				rest = append(rest, storage.Range{Start: s.End, End: g.End})
-			}
-		}
-		gaps = rest
-	}
-	return gaps
-}

@@ -6,7 +6,7 @@
 // take jobs from its queue, which decides what is fetched next (queue.go), and return the
 // results. The other files:
 //
-//   - resume.go opens transfers, which continue where earlier sessions stopped;
+//   - opentransfer.go opens transfers, which continue where earlier sessions stopped;
 //   - rangesize.go decides how many bytes one request asks for;
 //   - stream.go writes a response to disk;
 //   - commit.go verifies a blob and makes it visible;

@@ -177,7 +177,7 @@ func (d *Downloader) pickJob(now time.Time) (_ *job, at time.Time) {
 		return nil, at
 	}
 	if b := q.ready[0]; b.state == fetching {
-		return &job{fetch: []*segment{d.nextSegment(b, now)}}, at
+		return &job{fetch: []*segment{d.startNextGap(b, now)}}, at
 	}
 	return &job{open: d.pickBatch(q.ready[0])}, at
 }
@@ -227,34 +227,6 @@ func (d *Downloader) pickBatch(b *Blob) []*Blob {
 		heap.Remove(&q.ready, b.heapIndex)
 	}
 	return blobs
-}
-
-// nextSegment starts on the first gap of a blob and returns the range to fetch. The blob
-// must have a gap.
-func (d *Downloader) nextSegment(b *Blob, now time.Time) *segment {
-	q := &d.queue
-	gaps := b.gaps()
-	b.exclusive = b.exclusive || q.ignoredRanges >= maxIgnoredRanges
-	r := storage.Range{Start: gaps[0].Start, End: b.Size}
-	if !b.exclusive {
-		in := rangeInputs{rangeSizer: q.rangeSizer, gap: gaps[0].Len(), chunk: d.chunkSize, connections: d.connections}
-		for _, g := range gaps {
-			in.blobLeft += g.Len()
-		}
-		if !q.expectMore {
-			in.sessionLeft = q.bytesMissing()
-		}
-		r.End = r.Start + rangeSize(in)
-	}
-	return d.startSegment(b, r, now)
-}
-
-// startSegment marks a range of a blob as in flight.
-func (d *Downloader) startSegment(b *Blob, r storage.Range, now time.Time) *segment {
-	s := &segment{b, r, b.askedIn}
-	b.segments = append(b.segments, s)
-	d.requeue(b, now)
-	return s
 }
 
 // A blobHeap is a heap of blobs, the most urgent first; see [heap.Interface].

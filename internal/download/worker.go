@@ -43,7 +43,7 @@ func (w *worker) run(ctx context.Context, j *job) error {
 	case j.commit != nil:
 		return w.commit(ctx, j.commit)
 	case j.open != nil:
-		return w.resume(ctx, j.open)
+		return w.openTransfers(ctx, j.open)
 	case len(j.fetch) == 1:
 		return w.fetchSegment(ctx, j.fetch[0])
 	}

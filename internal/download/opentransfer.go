@@ -7,10 +7,10 @@ import (
 	"ferry/internal/storage"
 )
 
-// resume opens the transfers of blobs. Each continues with the bytes that earlier sessions
+// openTransfers opens the transfers of blobs. Each continues with the bytes that earlier sessions
 // left on disk: only the gaps are fetched. Blobs of which nothing is on disk are fetched
 // at once, the others by further jobs.
-func (w *worker) resume(ctx context.Context, blobs []*Blob) error {
+func (w *worker) openTransfers(ctx context.Context, blobs []*Blob) error {
 	var empty []*Blob // blobs of which nothing is on disk
 	for _, b := range blobs {
 		t, stored, err := w.openTransfer(ctx, b)
@@ -86,7 +86,7 @@ func (d *Downloader) startFetching(blobs []*Blob) *job {
 		case b.dropped:
 			d.requeue(b, now)
 		case len(blobs) == 1:
-			j.fetch = append(j.fetch, d.nextSegment(b, now))
+			j.fetch = append(j.fetch, d.startNextGap(b, now))
 		default:
 			j.fetch = append(j.fetch, d.startSegment(b, storage.Range{End: b.Size}, now))
 		}
