@@ -155,10 +155,10 @@ func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
 			return Import{}, err
 		}
 	}
-	j := newJob(s, q, src, from.reference(), to)
+	j := newImportJob(s, q, src, from.reference(), to)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i := slices.IndexFunc(s.imports, func(o *job) bool { return o.state.ID == j.state.ID }); i >= 0 {
+	if i := slices.IndexFunc(s.imports, func(o *importJob) bool { return o.state.ID == j.state.ID }); i >= 0 {
 		if same := s.imports[i]; !same.ended() {
 			if !same.request.sameSettings(q) {
 				return Import{}, fmt.Errorf("import %s: %w", same.state.ID, ErrDiffers)
@@ -184,7 +184,7 @@ func (s *Service) evictOldest() error {
 	if len(s.imports) < maxImports {
 		return nil
 	}
-	i := slices.IndexFunc(s.imports, (*job).ended)
+	i := slices.IndexFunc(s.imports, (*importJob).ended)
 	if i < 0 {
 		return ErrBusy
 	}

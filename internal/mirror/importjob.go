@@ -14,8 +14,8 @@ import (
 	"ferry/internal/replication"
 )
 
-// A job is a waiting, running or remembered import.
-type job struct {
+// An importJob is a waiting, running or remembered import.
+type importJob struct {
 	*task
 	request      ImportRequest
 	source       *source
@@ -26,9 +26,9 @@ type job struct {
 	state Import
 }
 
-func newJob(s *Service, q ImportRequest, from *source, reference string, to []destination) *job {
+func newImportJob(s *Service, q ImportRequest, from *source, reference string, to []destination) *importJob {
 	id := importID(q.Source, to)
-	j := &job{
+	j := &importJob{
 		task: s.newTask(s.Log.With("source", q.Source), s.importSlots, replication.Options{
 			Source: importSource + id, Prune: replication.PruneNone, KeepTags: !q.Force,
 		}),
@@ -42,7 +42,7 @@ func newJob(s *Service, q ImportRequest, from *source, reference string, to []de
 }
 
 // snapshot returns the state of the import.
-func (j *job) snapshot() Import {
+func (j *importJob) snapshot() Import {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	i := j.state
@@ -54,20 +54,20 @@ func (j *job) snapshot() Import {
 }
 
 // ended reports whether the import has ended.
-func (j *job) ended() bool {
+func (j *importJob) ended() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return !j.state.EndedAt.IsZero()
 }
 
-func (j *job) set(change func(*Import)) {
+func (j *importJob) set(change func(*Import)) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	change(&j.state)
 }
 
 // run runs the import once there is a slot for it.
-func (j *job) run(ctx context.Context) {
+func (j *importJob) run(ctx context.Context) {
 	err := j.acquireSlot(ctx)
 	defer j.releaseSlot()
 	if err == nil {
@@ -97,7 +97,7 @@ func (j *job) run(ctx context.Context) {
 
 // forget deletes the records of the import's items. If it is done, it also ends the
 // leases that kept its content from garbage collection.
-func (j *job) forget(ctx context.Context, done bool) error {
+func (j *importJob) forget(ctx context.Context, done bool) error {
 	source := importSource + j.state.ID
 	return j.DB.Update(ctx, func(tx *metadb.Tx) error {
 		if done {
@@ -108,7 +108,7 @@ func (j *job) forget(ctx context.Context, done bool) error {
 }
 
 // copy fetches the image.
-func (j *job) copy(ctx context.Context) error {
+func (j *importJob) copy(ctx context.Context) error {
 	d, err := j.resolve(ctx)
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (j *job) copy(ctx context.Context) error {
 }
 
 // resolve returns the digest of the image at the source.
-func (j *job) resolve(ctx context.Context) (d digest.Digest, err error) {
+func (j *importJob) resolve(ctx context.Context) (d digest.Digest, err error) {
 	tries := 0
 	more := func(error) bool { tries++; return tries < importTries }
 	err = j.ask(ctx, more, func() (err error) {
@@ -148,7 +148,7 @@ func (j *job) resolve(ctx context.Context) (d digest.Digest, err error) {
 
 // itemsError returns the errors of all images that are not here. If an image is here, and
 // only some of its referrers are not, that is a warning and not an error.
-func (j *job) itemsError(ctx context.Context) error {
+func (j *importJob) itemsError(ctx context.Context) error {
 	items, err := j.engine.Items(ctx, metadb.AnySyncItem, "", "", len(j.destinations))
 	for _, i := range items {
 		if i.State != replication.Failed {
@@ -166,7 +166,7 @@ func (j *job) itemsError(ctx context.Context) error {
 
 // itemError returns the reason why an image is not here; nil if it is here, with its
 // tag. If the tag was created during the import, the error is [ErrExists].
-func (j *job) itemError(ctx context.Context, i metadb.SyncItem) error {
+func (j *importJob) itemError(ctx context.Context, i metadb.SyncItem) error {
 	if i.Tag != "" {
 		tag, err := j.Storage.Tag(ctx, i.Repository, i.Tag)
 		if err == nil && string(tag.Digest) != i.Digest && !j.request.Force {
@@ -184,7 +184,7 @@ func (j *job) itemError(ctx context.Context, i metadb.SyncItem) error {
 
 // isWhole reports whether a manifest is here with all manifests below it. A rule with
 // platforms may have fetched it without some of them. It skips those in seen.
-func (j *job) isWhole(ctx context.Context, repository string, d digest.Digest, seen map[digest.Digest]bool) bool {
+func (j *importJob) isWhole(ctx context.Context, repository string, d digest.Digest, seen map[digest.Digest]bool) bool {
 	if seen[d] {
 		return true
 	}
