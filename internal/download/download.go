@@ -7,6 +7,7 @@
 // results. The other files:
 //
 //   - opentransfer.go opens transfers, which continue where earlier sessions stopped;
+//   - segment.go gives each request a gap of a blob;
 //   - rangesize.go decides how many bytes one request asks for;
 //   - stream.go writes a response to disk;
 //   - commit.go verifies a blob and makes it visible;

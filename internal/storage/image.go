@@ -35,7 +35,7 @@ func (s *Storage) PutImages(ctx context.Context, images []Image, also func(*meta
 			return err
 		}
 		for _, p := range im.Manifests {
-			prepared, err := s.prepare(ctx, p)
+			prepared, err := s.parseAndCheck(ctx, p)
 			if err != nil {
 				return err
 			}

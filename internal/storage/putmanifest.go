@@ -17,7 +17,7 @@ import (
 // digests. To put the same manifest again changes nothing, except that an index then holds the
 // children that the last Put did not omit.
 func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
-	prepared, err := s.prepare(ctx, p)
+	prepared, err := s.parseAndCheck(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -43,9 +43,9 @@ type preparedPut struct {
 	row    Manifest
 }
 
-// prepare checks a manifest, and returns it with its row. Blobs whose files were lost are taken
-// out of service, and count as absent.
-func (s *Storage) prepare(ctx context.Context, p Put) (preparedPut, error) {
+// parseAndCheck checks a manifest, and returns it with its row. Blobs whose files were lost are
+// taken // out of service, and count as absent.
+func (s *Storage) parseAndCheck(ctx context.Context, p Put) (preparedPut, error) {
 	if err := checkNames(p.Repository, p.Tags); err != nil {
 		return preparedPut{}, err
 	}
@@ -100,7 +100,7 @@ func (c *change) put(p preparedPut) (Manifest, error) {
 	if err := checkWritable(c.tx, p.Repository); err != nil {
 		return row, err
 	}
-	children, err := p.children(c.tx)
+	children, err := p.checkedChildren(c.tx)
 	if err != nil {
 		return row, err
 	}
@@ -155,9 +155,9 @@ func (c *change) addManifest(row Manifest, children []metadb.Child) (_ Manifest,
 	return row, err
 }
 
-// children returns the content that the manifest refers to, after it has checked that the
+// checkedChildren returns the content that the manifest refers to, after it has checked that the
 // repository has all children that are not omitted.
-func (p preparedPut) children(tx *metadb.Tx) ([]metadb.Child, error) {
+func (p preparedPut) checkedChildren(tx *metadb.Tx) ([]metadb.Child, error) {
 	var children []metadb.Child
 	var blobs, manifests []string
 	for _, b := range p.parsed.Blobs() {

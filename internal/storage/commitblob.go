@@ -71,7 +71,7 @@ func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
 	defer s.partials.lockAll(ids)() // they have no rows
 	err := each(partials, func(i int, p verified) error { return s.writeSmall(ctx, p, data[i]) })
 	if err == nil {
-		err = s.commitPartials(ctx, partials, func(*metadb.Tx) error { return nil })
+		err = s.commitBlobs(ctx, partials, func(*metadb.Tx) error { return nil })
 	}
 	if err == nil {
 		return nil
@@ -106,7 +106,7 @@ type verified struct {
 	repositories []string // that get the blob
 }
 
-// commitPartials makes blobs of partials. In one transaction it links them to their
+// commitBlobs makes blobs of partials. In one transaction it links them to their
 // repositories and runs also. All digests must be different. If it returns an error, the
 // partials are unchanged, unless only the replacement of a file failed. The end of the context
 // does not interrupt it. No other function creates a blob.
@@ -114,7 +114,7 @@ type verified struct {
 // A file that exists is replaced by the verified partial, because its own bytes may have
 // changed since it was written. That happens after the transaction, because the partial must
 // exist until then.
-func (s *Storage) commitPartials(ctx context.Context, partials []verified, also func(*metadb.Tx) error) error {
+func (s *Storage) commitBlobs(ctx context.Context, partials []verified, also func(*metadb.Tx) error) error {
 	ctx = context.WithoutCancel(ctx)
 	digests := make([]string, len(partials))
 	for i, p := range partials {
