@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,47 +13,6 @@ import (
 
 	"ferry/internal/oci"
 )
-
-// An Access is an action on a repository. With an empty repository it is an access that every
-// principal has: to GET /v2/, and to list the repositories that it may read.
-type Access struct {
-	Repository string
-	Action     Action
-}
-
-// A Grant is the rights of a request: those of its principal here and now and, for a request with a
-// signed token, only as far as the token's scopes cover them.
-type Grant struct {
-	principal *Principal
-	scopes    []Scope // of a signed token
-	limited   bool    // whether the scopes limit the rights
-	sender    string  // the address that the request came from
-}
-
-// AllowsRepository reports whether the request may do action on repository.
-func (g Grant) AllowsRepository(repository string, action Action) bool {
-	if g.principal == nil || !g.principal.Permissions.AllowsRepository(repository, action) {
-		return false
-	}
-	return !g.limited || slices.ContainsFunc(g.scopes, func(s Scope) bool { return s.allows(repository, action) })
-}
-
-// Name returns the name of the principal; "" for an anonymous request.
-func (g Grant) Name() string {
-	if g.principal == nil {
-		return ""
-	}
-	return g.principal.Name
-}
-
-// Sender returns the address from which the request came.
-func (g Grant) Sender() string { return g.sender }
-
-// MayList reports whether the catalog shows the repository to the principal.
-func (g Grant) MayList(repository string) bool {
-	return g.principal != nil && (g.principal.Permissions.AllowsRepository(repository, MetadataRead) ||
-		g.principal.Permissions.AllowsRepository(repository, ContentRead))
-}
 
 // A ChallengeError is a refusal with a place to log in, or a time to try again.
 type ChallengeError struct {
@@ -110,26 +68,6 @@ func NewAuthenticator(o AuthenticatorOptions) *Authenticator {
 	}
 }
 
-// Authorize returns the grant of a request that is allowed every access in need. Otherwise the
-// error is a [*ChallengeError] for a request without valid credentials, or [oci.ErrDenied].
-func (a *Authenticator) Authorize(r *http.Request, need ...Access) (Grant, error) {
-	g, err := a.grant(r)
-	if err != nil {
-		return Grant{}, a.challenge(r, err, need)
-	}
-	for _, n := range need {
-		if n.Repository == "" || g.AllowsRepository(n.Repository, n.Action) {
-			continue
-		}
-		if g.limited && g.principal.Permissions.AllowsRepository(n.Repository, n.Action) {
-			// The client may have this right, and must request a token for it.
-			return Grant{}, a.challenge(r, errInsufficientScope, need)
-		}
-		return Grant{}, oci.ErrDenied.With("Insufficient scopes to perform the operation")
-	}
-	return g, nil
-}
-
 // Basic returns the principal with the request's name and password. A request without them gets
 // [ErrUnauthenticated] too.
 func (a *Authenticator) Basic(r *http.Request) (*Principal, error) {
@@ -142,20 +80,6 @@ func (a *Authenticator) Basic(r *http.Request) (*Principal, error) {
 
 // errInsufficientScope is the error for a signed token whose scopes do not cover the request.
 var errInsufficientScope = errors.New("insufficient_scope")
-
-func (a *Authenticator) grant(r *http.Request) (Grant, error) {
-	if isBearer(r) {
-		_, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		c, err := a.signer.verify(strings.TrimSpace(value))
-		if err != nil {
-			return Grant{}, err
-		}
-		p, err := a.directory.Lookup(r.Context(), c.Kind, c.Subject, c.Generation)
-		return Grant{principal: p, scopes: c.Access, limited: true, sender: sender(r)}, err
-	}
-	p, err := a.Basic(r)
-	return Grant{principal: p, sender: sender(r)}, err
-}
 
 func isBearer(r *http.Request) bool {
 	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")

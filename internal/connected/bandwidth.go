@@ -128,7 +128,7 @@ func (r *limitedReader) Read(p []byte) (int, error) {
 	}
 	n, err := r.Reader.Read(p)
 	if n > 0 {
-		r.agent.spend(r.ctx, n)
+		r.agent.spendBudget(r.ctx, n)
 		r.agent.bandwidth.wait(r.ctx, n)
 	}
 	return n, err

@@ -48,9 +48,9 @@ func (s state) budgetSpent(now time.Time) (spent bool, next time.Time) {
 	return b.Bytes > 0 && s.Spent.within(start, next) && s.Spent.Bytes >= b.Bytes, next
 }
 
-// spend counts n bytes of a layer that came. If the budget is spent then, it stops
+// spendBudget counts n bytes of a layer that came. If the budget is spent then, it stops
 // the running sync, unless that fetches only urgent repositories.
-func (a *Agent) spend(ctx context.Context, n int) {
+func (a *Agent) spendBudget(ctx context.Context, n int) {
 	now := a.now()
 	a.mu.Lock()
 	if start, next := a.state.budget().Period(now); !a.state.Spent.within(start, next) {

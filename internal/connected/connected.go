@@ -162,7 +162,7 @@ func (a *Agent) activate(ctx context.Context) {
 			return
 		}
 		if ctx.Err() == nil {
-			retry.Sleep(ctx, a.failed(ctx, err), wakeup)
+			retry.Sleep(ctx, a.pauseAfterFailure(ctx, err), wakeup)
 		}
 	}
 }
@@ -178,14 +178,14 @@ const deactivatedPause = 10 * time.Minute
 func (a *Agent) deactivated(ctx context.Context, err error) {
 	wakeup := a.awaitWakeup()
 	a.update(ctx, func(s *state) { s.Activated = false })
-	a.failed(ctx, parentError{deactivatedError{err}})
+	a.pauseAfterFailure(ctx, parentError{deactivatedError{err}})
 	retry.Sleep(ctx, deactivatedPause, wakeup)
 }
 
-// failed is [link.failed]. It also saves the problem if a person must solve it,
+// pauseAfterFailure is [link.pauseAfterFailure]. It also saves the problem if a person must solve it,
 // so that the status has it after a restart.
-func (a *Agent) failed(ctx context.Context, err error) (pause time.Duration) {
-	pause = a.link.failed(err)
+func (a *Agent) pauseAfterFailure(ctx context.Context, err error) (pause time.Duration) {
+	pause = a.link.pauseAfterFailure(err)
 	a.clock.compare(a.now(), a.parent.ParentTime())
 	a.saveProblem(ctx)
 	return pause

@@ -108,9 +108,9 @@ func (l *link) answered() (wasDown bool) {
 	return wasDown
 }
 
-// failed records a failure of the link, the parent or this instance, and
+// pauseAfterFailure records a failure of the link, the parent or this instance, and
 // returns the pause before the next try.
-func (l *link) failed(err error) time.Duration {
+func (l *link) pauseAfterFailure(err error) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f, hint, now := failureOf(err), hintFor(err), l.now()

@@ -44,13 +44,13 @@ func TestMisconfiguredLinkIsLoggedOnceWithAHint(t *testing.T) {
 			}
 			var text bytes.Buffer
 			l := link{log: slog.New(slog.NewTextHandler(&text, nil)), now: time.Now}
-			l.failed(parentError{err})
+			l.pauseAfterFailure(parentError{err})
 			if !strings.Contains(text.String(), " hint=") || !strings.Contains(text.String(), test.hint) ||
 				strings.Contains(text.String(), "secret") {
 				t.Error(text.String())
 			}
 			text.Reset()
-			l.failed(parentError{err})
+			l.pauseAfterFailure(parentError{err})
 			if text.Len() > 0 {
 				t.Errorf("it is said again: %s", &text)
 			}

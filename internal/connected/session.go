@@ -104,7 +104,7 @@ func (s *session) pollUntilEnd(ctx context.Context) error {
 		case errors.Is(err, gateway.ErrNotActivated):
 			return err
 		case err != nil:
-			pause = s.failed(ctx, err)
+			pause = s.pauseAfterFailure(ctx, err)
 		case more:
 			pause = s.polls.Reserve().Delay()
 		}

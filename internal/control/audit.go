@@ -43,9 +43,9 @@ func (s *Service) Audit(tx *metadb.Tx, by Caller, action, object string) error {
 		Object: object}, keptAudit)
 }
 
-// Note returns a function that writes an audit entry. It is for transactions that do not write the
+// AuditNote returns a function that writes an audit entry. It is for transactions that do not write the
 // control plane, such as the deletion of content.
-func (s *Service) Note(actor, sender, action, object, detail string) func(*metadb.Tx) error {
+func (s *Service) AuditNote(actor, sender, action, object, detail string) func(*metadb.Tx) error {
 	return func(tx *metadb.Tx) error {
 		return tx.AddAudit(metadb.AuditEntry{
 			At: s.now(), Actor: actor, Sender: sender, Action: action, Object: object, Detail: detail,
@@ -53,9 +53,9 @@ func (s *Service) Note(actor, sender, action, object, detail string) func(*metad
 	}
 }
 
-// Record writes an audit entry in a transaction of its own, for an action that has no other
+// AuditAlone writes an audit entry in a transaction of its own, for an action that has no other
 // transaction here. It works in a root and in a connected registry.
-func (s *Service) Record(ctx context.Context, by Caller, action, object string) error {
+func (s *Service) AuditAlone(ctx context.Context, by Caller, action, object string) error {
 	return s.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error { return s.Audit(tx, by, action, object) })
 }
 

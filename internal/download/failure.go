@@ -133,10 +133,10 @@ type failures struct {
 	backoff   *retry.Backoff
 }
 
-// add counts a failed try. It delays the blob's next try if the link is up, because then
+// addAndDelay counts a failed try. It delays the blob's next try if the link is up, because then
 // the fault is probably the blob's: linkIsUp says that the source answered, and a growing
 // number of successes says that other requests succeed. The delay is at least retryAfter.
-func (f *failures) add(now time.Time, linkIsUp bool, successes int64, retryAfter time.Duration) {
+func (f *failures) addAndDelay(now time.Time, linkIsUp bool, successes int64, retryAfter time.Duration) {
 	if f.first.IsZero() {
 		*f = failures{first: now, successes: successes, backoff: retry.NewBackoff(firstPause, maxPause, pauseFactor)}
 	}
@@ -203,12 +203,12 @@ func (d *Downloader) recordFailure(b *Blob, askedIn int, progress bool, err erro
 	}
 	retryAfter := retry.After(err)
 	if retryAfter > 0 || kind == linkFailed {
-		d.link.failed(now, retryAfter, err)
+		d.link.pauseAfter(now, retryAfter, err)
 	}
 	if progress {
 		return retryBlob
 	}
-	b.failures.add(now, kind != linkFailed, d.link.successes, retryAfter)
+	b.failures.addAndDelay(now, kind != linkFailed, d.link.successes, retryAfter)
 	v := decide(kind, b.failures.count, now.Sub(b.failures.first))
 	if v != deferBlob {
 		return v

@@ -34,9 +34,9 @@ type link struct {
 
 func newLink() link { return link{backoff: retry.NewBackoff(firstPause, maxPause, pauseFactor)} }
 
-// failed records a failed request. If the source asked for a pause, retryAfter is not 0.
+// pauseAfter records a failed request. If the source asked for a pause, retryAfter is not 0.
 // Requests that fail during a pause do not prolong the back-off.
-func (l *link) failed(now time.Time, retryAfter time.Duration, err error) {
+func (l *link) pauseAfter(now time.Time, retryAfter time.Duration, err error) {
 	if l.lastError == nil {
 		l.failingSince = now
 	}
@@ -111,7 +111,7 @@ func (d *Downloader) RequestSucceeded() {
 func (d *Downloader) RequestFailed(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.link.failed(time.Now(), retry.After(err), err)
+	d.link.pauseAfter(time.Now(), retry.After(err), err)
 }
 
 // IsFinal reports whether a request other than for a blob failed permanently. It counts

@@ -23,7 +23,7 @@ func (h *handler) imports() {
 			if err != nil {
 				return nil, importProblem(err)
 			}
-			return &shown{importOf(i)}, h.Control.Record(ctx, in.by, "import", "imports/"+i.ID)
+			return &shown{importOf(i)}, h.Control.AuditAlone(ctx, in.by, "import", "imports/"+i.ID)
 		})
 	register(h, operation{"GET /imports", "list-imports", "List the imports, newest first"},
 		func(context.Context, *struct{}) (*collection[api.Import], error) {

@@ -52,6 +52,6 @@ func (h *handler) deleteRepository(ctx context.Context, by control.Caller, name 
 		return control.Refuse(api.CodeManaged, "This operation is not allowed on this registry.").
 			WithHint("delete it in the parent registry; the deletion arrives with the next sync")
 	}
-	note := h.Control.Note(by.Name, by.Sender, "delete", "repositories/"+name, "")
+	note := h.Control.AuditNote(by.Name, by.Sender, "delete", "repositories/"+name, "")
 	return h.Repositories.DeleteRepository(ctx, name, note)
 }

@@ -65,7 +65,7 @@ type Service struct {
 	running    map[string]*run          // by rule
 	retries    map[string]*retryState   // by rule
 	losses     map[string]suspectedLoss // by rule
-	imports    []*importJob                   // oldest first
+	imports    []*importJob             // oldest first
 	jobContext context.Context          // the context of imports: that of Run; nil unless Run runs
 }
 

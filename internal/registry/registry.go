@@ -29,7 +29,7 @@ type Authorizer interface {
 // An Auditor records changes and their authors. action is "delete" or "lock", object is
 // such as "repositories/app/tags/v1", detail may be "".
 type Auditor interface {
-	Note(actor, sender, action, object, detail string) func(*metadb.Tx) error
+	AuditNote(actor, sender, action, object, detail string) func(*metadb.Tx) error
 }
 
 // Options configure a Registry. Storage and Authorizer are required.
@@ -159,7 +159,7 @@ func (g *Registry) auditNote(q *request, action, detail string) storage.Note {
 	default:
 		object += "/manifests/" + q.reference
 	}
-	return g.auditor.Note(q.grant.Name(), q.grant.Sender(), action, object, detail)
+	return g.auditor.AuditNote(q.grant.Name(), q.grant.Sender(), action, object, detail)
 }
 
 func (g *Registry) ping(w http.ResponseWriter, _ *request) error {

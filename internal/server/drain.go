@@ -14,9 +14,9 @@ import (
 // A transfer that is cut after that continues from the same byte at the next start.
 const drainTimeout = 15 * time.Second
 
-// serveUntil serves until ctx ends. Then it stops listening, waits up to [drainTimeout] for
+// serveThenDrain serves until ctx ends. Then it stops listening, waits up to [drainTimeout] for
 // running requests, and cuts the others.
-func serveUntil(ctx context.Context, srv *http.Server, l net.Listener, log *slog.Logger, draining func()) error {
+func serveThenDrain(ctx context.Context, srv *http.Server, l net.Listener, log *slog.Logger, draining func()) error {
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {

@@ -31,7 +31,7 @@ func TestRunningRequestsFinishWhenTheInstanceStops(t *testing.T) {
 	}), slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() {
-		done <- serveUntil(ctx, srv, l, slog.New(slog.DiscardHandler), func() { close(finish) })
+		done <- serveThenDrain(ctx, srv, l, slog.New(slog.DiscardHandler), func() { close(finish) })
 	}()
 	answer := make(chan string, 1)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

@@ -297,7 +297,7 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 	m := newMiddleware(in.routes(ctx, ready).find, in.log, in.metrics)
 	m.proxies, m.quota = in.proxies, newQuota(in.requests, in.proxies)
 	srv := newHTTPServer(m, in.log)
-	return serveUntil(ctx, srv, l, in.log, func() { ready.draining.Store(true) })
+	return serveThenDrain(ctx, srv, l, in.log, func() { ready.draining.Store(true) })
 }
 
 // routes returns the instance's APIs. When stop ends, held polls end, too.

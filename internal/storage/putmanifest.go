@@ -44,7 +44,7 @@ type preparedPut struct {
 }
 
 // parseAndCheck checks a manifest, and returns it with its row. Blobs whose files were lost are
-// taken // out of service, and count as absent.
+// taken out of service, and count as absent.
 func (s *Storage) parseAndCheck(ctx context.Context, p Put) (preparedPut, error) {
 	if err := checkNames(p.Repository, p.Tags); err != nil {
 		return preparedPut{}, err
