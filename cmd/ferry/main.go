@@ -9,6 +9,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // an image has no time zones
+
+	_ "golang.org/x/crypto/x509roots/fallback" // used only where the machine has no authorities
 
 	"ferry/internal/cli"
 )

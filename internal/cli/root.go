@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -16,8 +15,7 @@ import (
 )
 
 func newRootCommand(env *Env) *cobra.Command {
-	root := group("ferry", "An OCI container registry that travels",
-		newServeCommand(env),
+	root := group("ferry", "An OCI container registry that travels", append(instanceCommands(env),
 		newLoginCommand(env),
 		newRepositoryCommand(env),
 		newScopeMapCommand(env),
@@ -29,9 +27,9 @@ func newRootCommand(env *Env) *cobra.Command {
 		newMirrorCommand(env),
 		newImportCommand(env),
 		newAuditCommand(env),
-		newDemoCommand(env),
+		newPushLayoutCommand(env),
 		newVersionCommand(env),
-	)
+	)...)
 	root.Long = `Ferry is an OCI container registry that travels.
 
 A root registry runs where the network is good. Connected registries run at
@@ -253,22 +251,4 @@ func formatExamples(text string) string {
 		lines = append(lines, line)
 	}
 	return strings.Join(lines, "\n")
-}
-
-func newVersionCommand(env *Env) *cobra.Command {
-	return verb(env, "version", "Show the program's version", `
-		ferry version
-		ferry version --query ferry -o tsv`, versionOptions{})
-}
-
-type versionOptions struct{ noClient }
-
-func (versionOptions) define(*pflag.FlagSet) {}
-
-func (versionOptions) run(_ context.Context, env *Env, _ *client) error {
-	return env.print(map[string]string{
-		"ferry":    telemetry.Version(),
-		"go":       runtime.Version(),
-		"platform": runtime.GOOS + "/" + runtime.GOARCH,
-	})
 }

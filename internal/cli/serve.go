@@ -1,3 +1,5 @@
+//go:build !windows
+
 package cli
 
 import (
@@ -68,10 +70,14 @@ func (o *serveOptions) run(ctx context.Context, env *Env, _ *client) error {
 	}
 	level := new(slog.LevelVar)
 	level.Set(cfg.LogLevel)
+	log := telemetry.NewLogger(env.Stderr, level, cfg.LogFormat)
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
 	return server.Run(ctx, cfg, server.Options{
-		Log:     telemetry.NewLogger(env.Stderr, level, cfg.LogFormat),
+		Log:     log,
 		Level:   level,
 		Notices: env.Stdout,
 		Adopt:   o.adopt,
+		Ready:   func(server.Ready) { notifier{log}.ready(ctx, running) },
 	})
 }

@@ -56,23 +56,36 @@ func Create(dir string) (*Layout, error) {
 	return l, nil
 }
 
-// Resolve returns the manifest or index that tag names; "" names the only one.
-func (l *Layout) Resolve(tag string) (oci.Descriptor, error) {
+// Manifests returns the manifests and indexes that the layout lists, with and without a tag.
+func (l *Layout) Manifests() ([]oci.Descriptor, error) {
 	all, err := l.index()
 	if err != nil {
-		return oci.Descriptor{}, fmt.Errorf("open image layout %s: %w", l.dir, err)
+		return nil, fmt.Errorf("open image layout %s: %w", l.dir, err)
+	}
+	return all, nil
+}
+
+// Resolve returns the manifest or index that tag names. "" names the only one with a tag, or
+// the only one of all.
+func (l *Layout) Resolve(tag string) (oci.Descriptor, error) {
+	all, err := l.Manifests()
+	if err != nil {
+		return oci.Descriptor{}, err
 	}
 	var tags []string
+	var tagged []oci.Descriptor
 	for _, d := range all {
 		name := d.Annotations[v1.AnnotationRefName]
 		if tag != "" && name == tag || tag == "" && len(all) == 1 {
 			return d, nil
 		}
 		if name != "" {
-			tags = append(tags, name)
+			tags, tagged = append(tags, name), append(tagged, d)
 		}
 	}
 	switch {
+	case tag == "" && len(tagged) == 1:
+		return tagged[0], nil
 	case len(all) == 0:
 		return oci.Descriptor{}, fmt.Errorf("image layout %s has no image", l.dir)
 	case tag == "":
@@ -137,6 +150,21 @@ func (l *Layout) Tag(d oci.Descriptor, tag string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("tag %s: %w", tag, err)
+	}
+	return nil
+}
+
+// Add lists d without a tag. That is how a layout lists a referrer.
+func (l *Layout) Add(d oci.Descriptor) error {
+	all, err := l.index()
+	if err == nil {
+		all = slices.DeleteFunc(all, func(o oci.Descriptor) bool {
+			return o.Digest == d.Digest && o.Annotations[v1.AnnotationRefName] == ""
+		})
+		err = l.writeIndex(append(all, d))
+	}
+	if err != nil {
+		return fmt.Errorf("add %s: %w", d.Digest, err)
 	}
 	return nil
 }

@@ -64,6 +64,30 @@ func TestStoredManifestIsFoundByItsTag(t *testing.T) {
 	}
 }
 
+func TestReferrersDoNotHideTheOnlyTag(t *testing.T) {
+	l, err := Create(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(v string) oci.Descriptor {
+		d, err := l.PutJSON(oci.MediaTypeImageManifest, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	image, sbom := put("image"), put("sbom")
+	if err := errors.Join(l.Tag(image, "v1"), l.Add(sbom), l.Add(sbom)); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := l.Resolve(""); err != nil || d.Digest != image.Digest {
+		t.Errorf("the only tag is %s, %v", d.Digest, err)
+	}
+	if all, err := l.Manifests(); err != nil || len(all) != 2 {
+		t.Errorf("the layout lists %v, %v", all, err)
+	}
+}
+
 func TestErrorDescribesTheFaultOfALayout(t *testing.T) {
 	const mark, version = `{"imageLayoutVersion":"1.0.0"}`, "oci-layout"
 	for _, test := range []struct {

@@ -30,13 +30,14 @@ func (r *Registry) Push(
 	if sent == nil {
 		sent = func(int) {}
 	}
-	return r.push(ctx, pushJob{repository, from, sent}, root, tag, 0)
+	return r.push(ctx, pushJob{repository, from, sent, func(int64) {}}, root, tag, 0)
 }
 
 type pushJob struct {
 	repository string
 	from       Content
 	sent       func(n int)
+	present    func(n int64) // is called with the size of a blob that the registry has
 }
 
 func (r *Registry) push(ctx context.Context, p pushJob, d oci.Descriptor, reference string, depth int) error {
@@ -66,6 +67,9 @@ func (r *Registry) push(ctx context.Context, p pushJob, d oci.Descriptor, refere
 
 func (r *Registry) pushBlob(ctx context.Context, p pushJob, blob oci.Descriptor) error {
 	has, err := r.HasBlob(ctx, p.repository, blob.Digest)
+	if has {
+		p.present(blob.Size)
+	}
 	if err != nil || has {
 		return err
 	}

@@ -4,7 +4,6 @@ package telemetry
 import (
 	"io"
 	"log/slog"
-	"runtime/debug"
 
 	"ferry/internal/terminal"
 )
@@ -22,22 +21,4 @@ func NewLogger(w io.Writer, level slog.Leveler, format string) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(terminal.EscapingWriter{Writer: w}, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))
-}
-
-// Version returns the version of the program's module. If the program was built from a
-// checkout, it returns "dev-" and the commit.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "dev"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return "dev-" + s.Value[:12]
-		}
-	}
-	return "dev"
 }
