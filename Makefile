@@ -13,7 +13,7 @@ export FERRY_SHARED ?= $(abspath ../shared)
 # 2 GiB to spare.
 test chaos: export TMPDIR := $(shell test/memory.sh)
 
-.PHONY: test race fmt vet staticcheck imports words build conformance e2e bench bench-links bench-fleet chaos \
+.PHONY: test race fmt vet staticcheck imports words build image dist conformance e2e bench bench-links bench-fleet chaos \
 	fuzz tools packages clean
 
 test: ## every test that needs only Go
@@ -45,6 +45,14 @@ words: ## the words of docs/glossary.md, line lengths, links, and British spelli
 
 build: ## the program for amd64, arm64 and armv7, within its size limit
 	test/build.sh
+
+image: build ## the image, as an OCI image layout in bin/image
+	@test/tools.sh cyclonedx-gomod
+	build/image.sh
+
+dist: build ## the files of a release, in bin/dist; DIST=linux leaves out macOS and Windows
+	@test/tools.sh nfpm
+	build/dist.sh
 
 conformance: ## the OCI distribution specification's own suite
 	@test/tools.sh conformance

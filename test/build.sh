@@ -8,7 +8,7 @@ limit=$((38 << 20)) # bytes
 for platform in amd64 arm64 arm; do
 	out=bin/ferry-linux-$platform
 	CGO_ENABLED=0 GOOS=linux GOARCH=$platform GOARM=7 \
-		go build -trimpath -ldflags '-s -w' -o "$out" ./cmd/ferry
+		go build -trimpath -buildvcs=auto -ldflags '-s -w' -o "$out" ./cmd/ferry
 	size=$(stat -c %s "$out")
 	echo "$out: $size bytes"
 	if ((size > limit)); then
