@@ -22,11 +22,12 @@ if [[ ${DIST:-all} == all ]]; then
 	build ferry-windows-amd64.exe windows amd64
 fi
 
-MTIME=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
-export VERSION=$version MTIME
+mtime=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
+sed "s/MTIME/$mtime/" build/debian/nfpm.yaml >bin/nfpm.yaml # nfpm reads no variable there
+export VERSION=$version
 for pair in amd64:amd64 arm64:arm64 armhf:armv7; do
 	DEB_ARCH=${pair%:*} PROGRAM=$out/ferry-linux-${pair#*:} \
-		.tools/nfpm package --config build/debian/nfpm.yaml --packager deb \
+		.tools/nfpm package --config bin/nfpm.yaml --packager deb \
 		--target "$out/ferry_${version}_${pair%:*}.deb"
 done
 cd "$out"
