@@ -79,12 +79,6 @@ func (o *demoOptions) run(ctx context.Context, env *Env, _ *client) error {
 	})
 }
 
-// A capturedOutput is output that is shown on a terminal later.
-type capturedOutput struct {
-	bytes.Buffer
-	columns int // the width of the terminal; 0 is no limit
-}
-
 // runFerry runs a command with FERRY_CONFIG_DIR as its only environment variable, and
 // returns its output.
 func runFerry(ctx context.Context, configDir, stdin string, columns int, args []string) (string, error) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
@@ -110,6 +111,12 @@ func layout[T any](rows []T, columns []column[T], limit int) string {
 		lines[i] = strings.TrimRight(line, " ") + "\n"
 	}
 	return strings.Join(lines, "")
+}
+
+// A capturedOutput is output that is shown on a terminal later.
+type capturedOutput struct {
+	bytes.Buffer
+	columns int // the width of the terminal; 0 is no limit
 }
 
 // columnsOf returns the width of a terminal in characters; 0 if w is none.
