@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # Words of specifications, names of functions in their comments, and a mistake
 # that a test makes on purpose.
-known=artifact,catalog,catalogs,unauthorized,dialing,normalize,prioritize,conected
+known=artifact,catalog,catalogs,unauthorized,dialing,analyze,normalize,prioritize,conected
 
 code=() text=()
 while IFS= read -r -d '' file; do

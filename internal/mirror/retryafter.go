@@ -25,8 +25,8 @@ type hostRequests struct {
 	optional bool
 }
 
-// note records the pause that the response to one of the requests asks for.
-func (b *hostBackoff) note(of hostRequests, resp *http.Response) {
+// noteRetryAfter records the pause that the response to one of the requests asks for.
+func (b *hostBackoff) noteRetryAfter(of hostRequests, resp *http.Response) {
 	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
 		return
 	}
@@ -87,7 +87,7 @@ func (t backoffTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := t.RoundTripper.RoundTrip(req)
 	if err == nil {
-		t.hosts.note(own, resp)
+		t.hosts.noteRetryAfter(own, resp)
 	}
 	return resp, err
 }

@@ -13,7 +13,8 @@ import (
 	"ferry/internal/storage"
 )
 
-// The number of entries on a page, unless the parameter n asks for fewer.
+// The number of entries on a page, unless the parameter n asks for fewer: defaultPage for the
+// catalog and for lists with attributes, maxPage for tags and referrers.
 const (
 	defaultPage = 100
 	maxPage     = 1000

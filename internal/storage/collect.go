@@ -12,10 +12,13 @@ import (
 	"ferry/internal/metadb"
 )
 
-// pushAge is how long links without references are kept while their repository is pushed to. It
+// defaultGrace is the grace period: the age at which content that nothing refers to is deleted.
+const defaultGrace = time.Hour
+
+// longestPush is how long links without references are kept while their repository is pushed to. It
 // is the longest time that a push may take from its first layer to its manifest. Without a
 // limit, a busy repository would keep the layers of all abandoned pushes.
-const pushAge = 24 * time.Hour
+const longestPush = 24 * time.Hour
 
 // The age at which an upload that is not written to is deleted: a week, and only the grace
 // period on the day after the disk was full. Otherwise, an upload that filled the disk would
@@ -91,7 +94,7 @@ func (s *Storage) unlinkUnreferenced(ctx context.Context, _ *Collected) error {
 			return err
 		}
 		stale := metadb.StaleLink{
-			Before: now.Add(-s.grace), BeforePush: now.Add(-pushAge), Written: now.Add(-s.uploadPause()),
+			Before: now.Add(-s.grace), BeforePush: now.Add(-longestPush), Written: now.Add(-s.uploadPause()),
 		}
 		if _, err := tx.UnlinkUnreferenced(stale, now); err != nil {
 			return err
@@ -111,7 +114,7 @@ func (s *Storage) uploadPause() time.Duration {
 	if s.wasFull() {
 		return s.grace
 	}
-	return pushAge
+	return longestPush
 }
 
 func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {

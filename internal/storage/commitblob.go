@@ -50,7 +50,7 @@ func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
 	if err := s.checkReserve(); err != nil {
 		return err
 	}
-	var partials []verified
+	var partials []syncedPartial
 	var ids []string
 	index := map[digest.Digest]int{}
 	data := [][]byte{}
@@ -63,13 +63,13 @@ func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
 			i = len(partials)
 			index[b.Digest] = i
 			partials = append(partials,
-				verified{id: "small-" + strings.ToLower(rand.Text()), digest: b.Digest, size: int64(len(b.Data))})
+				syncedPartial{id: "small-" + strings.ToLower(rand.Text()), digest: b.Digest, size: int64(len(b.Data))})
 			data, ids = append(data, b.Data), append(ids, partials[i].id)
 		}
 		partials[i].repositories = append(partials[i].repositories, b.Repository)
 	}
 	defer s.partials.lockAll(ids)() // they have no rows
-	err := each(partials, func(i int, p verified) error { return s.writeSmall(ctx, p, data[i]) })
+	err := each(partials, func(i int, p syncedPartial) error { return s.writeSmall(ctx, p, data[i]) })
 	if err == nil {
 		err = s.commitBlobs(ctx, partials, func(*metadb.Tx) error { return nil })
 	}
@@ -83,7 +83,7 @@ func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
 }
 
 // writeSmall writes a partial and syncs it.
-func (s *Storage) writeSmall(ctx context.Context, v verified, data []byte) error {
+func (s *Storage) writeSmall(ctx context.Context, v syncedPartial, data []byte) error {
 	p, err := s.blobs.Partial(ctx, v.id)
 	if err != nil {
 		return s.mapDiskFull(err)
@@ -98,8 +98,8 @@ func (s *Storage) writeSmall(ctx context.Context, v verified, data []byte) error
 	return nil
 }
 
-// A verified partial has the complete content of a blob, and is synced.
-type verified struct {
+// A syncedPartial is a partial that has the complete content of a blob, and is synced.
+type syncedPartial struct {
 	id           string
 	digest       digest.Digest
 	size         int64
@@ -114,7 +114,7 @@ type verified struct {
 // A file that exists is replaced by the verified partial, because its own bytes may have
 // changed since it was written. That happens after the transaction, because the partial must
 // exist until then.
-func (s *Storage) commitBlobs(ctx context.Context, partials []verified, also func(*metadb.Tx) error) error {
+func (s *Storage) commitBlobs(ctx context.Context, partials []syncedPartial, also func(*metadb.Tx) error) error {
 	ctx = context.WithoutCancel(ctx)
 	digests := make([]string, len(partials))
 	for i, p := range partials {
@@ -126,7 +126,7 @@ func (s *Storage) commitBlobs(ctx context.Context, partials []verified, also fun
 		return err
 	}
 	moved := make([]bool, len(partials))
-	err = each(partials, func(i int, p verified) error {
+	err = each(partials, func(i int, p syncedPartial) error {
 		if here[i] {
 			return nil
 		}
@@ -138,7 +138,7 @@ func (s *Storage) commitBlobs(ctx context.Context, partials []verified, also fun
 		err = s.recordAll(ctx, partials, also)
 	}
 	if err == nil {
-		return each(partials, func(i int, p verified) error {
+		return each(partials, func(i int, p syncedPartial) error {
 			if moved[i] {
 				return nil
 			}
@@ -155,7 +155,7 @@ func (s *Storage) commitBlobs(ctx context.Context, partials []verified, also fun
 
 // haveFiles reports for each partial whether its blob is here already. It uses one connection
 // to the database at a time, because each connection that was ever used takes memory.
-func (s *Storage) haveFiles(ctx context.Context, partials []verified) ([]bool, error) {
+func (s *Storage) haveFiles(ctx context.Context, partials []syncedPartial) ([]bool, error) {
 	here := make([]bool, len(partials))
 	for i, p := range partials {
 		row, err := s.blob(ctx, p.digest)
@@ -170,7 +170,7 @@ func (s *Storage) haveFiles(ctx context.Context, partials []verified) ([]bool, e
 }
 
 // recordAll writes the rows of blobs in one transaction, in which it runs also.
-func (s *Storage) recordAll(ctx context.Context, partials []verified, also func(*metadb.Tx) error) error {
+func (s *Storage) recordAll(ctx context.Context, partials []syncedPartial, also func(*metadb.Tx) error) error {
 	healed := map[string]bool{}
 	err := s.write(ctx, func(tx *metadb.Tx) error {
 		clear(healed)
@@ -189,7 +189,7 @@ func (s *Storage) recordAll(ctx context.Context, partials []verified, also func(
 
 // record writes the rows of a blob whose file is in its place. It adds the repositories that the
 // blob heals to healed.
-func (s *Storage) record(tx *metadb.Tx, v verified, healed map[string]bool) error {
+func (s *Storage) record(tx *metadb.Tx, v syncedPartial, healed map[string]bool) error {
 	if err := s.putBlob(tx, v.digest, v.size, healed); err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func (s *Storage) record(tx *metadb.Tx, v verified, healed map[string]bool) erro
 }
 
 // each calls fn for each partial, some of them at a time.
-func each(partials []verified, fn func(i int, p verified) error) error {
+func each(partials []syncedPartial, fn func(i int, p syncedPartial) error) error {
 	var g errgroup.Group
 	g.SetLimit(smallWriters)
 	for i, p := range partials {

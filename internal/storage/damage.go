@@ -191,7 +191,7 @@ func (s *Storage) IsWhole(ctx context.Context, repository string, d digest.Diges
 	for _, b := range blobs {
 		var err error
 		if b.Size < 0 {
-			err = s.checkAbsent(ctx, repository, d, digest.Digest(b.Digest))
+			err = s.checkMayBeAbsent(ctx, repository, d, digest.Digest(b.Digest))
 		} else {
 			err = s.checkFile(ctx, metadb.Blob{Digest: b.Digest, Size: b.Size})
 		}
@@ -205,8 +205,8 @@ func (s *Storage) IsWhole(ctx context.Context, repository string, d digest.Diges
 	return true, nil
 }
 
-// checkAbsent returns [blob.ErrNotExist] unless the manifest may be served without the blob d.
-func (s *Storage) checkAbsent(ctx context.Context, repository string, manifest, d digest.Digest) error {
+// checkMayBeAbsent returns [blob.ErrNotExist] unless the manifest may be served without the blob d.
+func (s *Storage) checkMayBeAbsent(ctx context.Context, repository string, manifest, d digest.Digest) error {
 	m, err := s.DescribeManifest(ctx, repository, manifest)
 	if errors.Is(err, oci.ErrManifestUnknown) {
 		return blob.ErrNotExist

@@ -71,7 +71,7 @@ func New(o Options) (*Storage, error) {
 	}
 	s := &Storage{
 		db: o.DB, blobs: o.Blobs, now: o.Now, cache: newCache(cacheSize),
-		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), grace: cmp.Or(o.Grace, time.Hour),
+		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), grace: cmp.Or(o.Grace, defaultGrace),
 	}
 	s.transfers.open = map[*Transfer]bool{}
 	s.reservations.all = map[*Reservation]bool{}

@@ -219,7 +219,7 @@ func (t *Transfer) Commit(ctx context.Context, repositories ...string) (err erro
 	if got := digest.NewDigest(t.digest.Algorithm(), t.hash); got != t.digest {
 		return oci.ErrDigestInvalid.With("content has digest %s, not %s", got, t.digest)
 	}
-	return t.s.commitBlobs(ctx, []verified{{transferPartial(t.digest), t.digest, t.size, repositories}},
+	return t.s.commitBlobs(ctx, []syncedPartial{{transferPartial(t.digest), t.digest, t.size, repositories}},
 		func(tx *metadb.Tx) error {
 			return tx.DeleteTransfer(string(t.digest))
 		})

@@ -225,7 +225,7 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest) error {
 	if err := u.partial.Sync(); err != nil {
 		return u.s.mapDiskFull(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
 	}
-	return u.s.commitBlobs(ctx, []verified{{uploadPartial(u.row.ID), d, u.size, []string{u.row.Repository}}},
+	return u.s.commitBlobs(ctx, []syncedPartial{{uploadPartial(u.row.ID), d, u.size, []string{u.row.Repository}}},
 		func(tx *metadb.Tx) error {
 			return mapNotFound(tx.DeleteUpload(u.row.ID), oci.ErrBlobUploadUnknown)
 		})
