@@ -151,12 +151,7 @@ func (s *source) canDoWithout(part string, err error) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	since, ok := s.postponed[part]
-	if !ok {
-		since = time.Now()
-		s.postponed[part] = since
-	}
-	return time.Since(since)+pause >= planTimeout
+	return sinceFirst(s.postponed, part)+pause >= planTimeout
 }
 
 // addItems records which manifests of a rule's items are optional: those that no other tag
@@ -219,12 +214,17 @@ func (s *source) optionalBlobError(ctx context.Context, d digest.Digest, err err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	since, ok := s.blobFailures[d]
+	return &optionalError{err, sinceFirst(s.blobFailures, d)+retry.After(err) >= optionalTimeout}
+}
+
+// sinceFirst returns the time since the first call for a key of times.
+func sinceFirst[K comparable](times map[K]time.Time, key K) time.Duration {
+	first, ok := times[key]
 	if !ok {
-		since = time.Now()
-		s.blobFailures[d] = since
+		first = time.Now()
+		times[key] = first
 	}
-	return &optionalError{err, time.Since(since)+retry.After(err) >= optionalTimeout}
+	return time.Since(first)
 }
 
 // An optionalBody is the body of the response to a request for an optional blob.

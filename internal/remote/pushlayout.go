@@ -98,28 +98,30 @@ func (s *pushSet) add(d oci.Descriptor, depth int) error {
 // addReferrers adds those of candidates whose subject is in s, until no more are found. A
 // referrer stands after its subject in the result.
 func (s *pushSet) addReferrers(candidates []oci.Descriptor) (found []pushedReferrer, err error) {
-	for again := true; again; {
-		again = false
-		for _, d := range candidates {
-			if s.members[d.Digest] {
-				continue
-			}
-			payload, m, err := ReadManifest(s.from, d)
-			if err != nil {
-				return nil, err
-			}
-			if m.Subject == nil || !s.members[m.Subject.Digest] {
-				continue
-			}
-			if err := s.add(d, 0); err != nil {
-				return nil, err
-			}
+	var left []pushedReferrer
+	for _, d := range candidates {
+		payload, m, err := ReadManifest(s.from, d)
+		if err != nil {
+			return nil, err
+		}
+		if m.Subject != nil {
 			// as in a list of referrers (end-12a)
-			found = append(found, pushedReferrer{oci.Descriptor{
+			left = append(left, pushedReferrer{oci.Descriptor{
 				MediaType: m.MediaType, Digest: d.Digest, Size: int64(len(payload)), ArtifactType: m.ArtifactType,
 				Annotations: m.Annotations,
 			}, m.Subject.Digest})
-			again = true
+		}
+	}
+	for again := true; again; {
+		again = false
+		for _, f := range left {
+			if s.members[f.descriptor.Digest] || !s.members[f.subject] {
+				continue
+			}
+			if err := s.add(f.descriptor, 0); err != nil {
+				return nil, err
+			}
+			found, again = append(found, f), true
 		}
 	}
 	return found, nil

@@ -63,7 +63,7 @@ func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
 			i = len(partials)
 			index[b.Digest] = i
 			partials = append(partials,
-				syncedPartial{id: "small-" + strings.ToLower(rand.Text()), digest: b.Digest, size: int64(len(b.Data))})
+				syncedPartial{id: smallPartial(), digest: b.Digest, size: int64(len(b.Data))})
 			data, ids = append(data, b.Data), append(ids, partials[i].id)
 		}
 		partials[i].repositories = append(partials[i].repositories, b.Repository)
@@ -97,6 +97,9 @@ func (s *Storage) writeSmall(ctx context.Context, v syncedPartial, data []byte) 
 	}
 	return nil
 }
+
+// smallPartial returns a new name of a partial that has no row in the database.
+func smallPartial() string { return "small-" + strings.ToLower(rand.Text()) }
 
 // A syncedPartial is a partial that has the complete content of a blob, and is synced.
 type syncedPartial struct {

@@ -2,11 +2,9 @@ package storage
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
-	"strings"
 )
 
 // IsFileFailure reports whether err is the failure of one file of the blob store, such as an
@@ -20,8 +18,8 @@ func (s *Storage) IsFileFailure(ctx context.Context, err error) bool {
 
 // tryDisk writes a small file to the disk, syncs it, and deletes it.
 func (s *Storage) tryDisk(ctx context.Context) error {
-	id := "small-" + strings.ToLower(rand.Text())
-	defer s.partials.lock(id)() // it has no row
+	id := smallPartial()
+	defer s.partials.lock(id)()
 	p, err := s.blobs.Partial(ctx, id)
 	if err != nil {
 		return err
