@@ -17,8 +17,8 @@ import (
 	"ferry/internal/oci"
 )
 
-// user is the user and the group of the program in the image. It is numeric, so that Kubernetes
-// can see that it is not root.
+// user is the user and the group of the program in the image. Kubernetes accepts only a number as
+// proof that the user is not root.
 const user = 65532
 
 // platforms are the platforms of the image. Their programs are named for the architecture.

@@ -214,7 +214,7 @@ func (d *Downloader) wakeWorkers() {
 	d.changed = make(chan struct{})
 }
 
-// closeTransfers ends the session and makes durable what it received of unfinished blobs.
+// closeTransfers ends the session, and syncs the received bytes of unfinished blobs to disk.
 func (d *Downloader) closeTransfers() error {
 	d.mu.Lock()
 	open := d.queue.toClose

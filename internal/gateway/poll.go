@@ -163,7 +163,7 @@ func (s *server) pollHeld(
 type selection struct {
 	id      string
 	filter  subscription.Filter
-	version int64 // of the control plane from which it is
+	version int64 // of the control plane that it was compiled from
 }
 
 // selectionOf returns the desired state of the caller, and its selection.
@@ -209,9 +209,8 @@ func SubscriptionOf(r wire.ConnectedRegistry) subscription.Subscription {
 	}
 }
 
-// pollOnce answers a poll from the current content. The answer must not be used if
-// version, that of the control plane in the same transaction, differs from the
-// selection's.
+// pollOnce answers a poll from the current content. version is the control plane's in the
+// same transaction. If it differs from the selection's, the answer must not be used.
 func (s *server) pollOnce(
 	ctx context.Context, c caller, q wire.PollRequest, in selection,
 ) (a *pollAnswer, version int64, err error) {

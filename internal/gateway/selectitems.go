@@ -137,7 +137,7 @@ func (s *selector) readIndex(
 	return nil
 }
 
-// selectTags selects the tags that are selected by their names.
+// selectTags selects tags by their names.
 func (s *selector) selectTags() {
 	var candidates []storage.Tag
 	for _, t := range s.tags {

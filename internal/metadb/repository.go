@@ -26,8 +26,8 @@ func (tx *Tx) Repository(name string) (Repository, error) {
 		`SELECT `+repositoryColumns+` FROM repositories WHERE name = $1`, name)
 }
 
-// Repositories returns up to limit repositories after the name after, by name, without those
-// that have one of the locks hidden.
+// Repositories returns up to limit repositories after the name after, by name. It leaves out
+// repositories with a lock in hidden.
 func (tx *Tx) Repositories(after string, limit int, hidden Locks) ([]Repository, error) {
 	return list[Repository](tx, "list repositories", `SELECT `+repositoryColumns+` FROM repositories
 		WHERE name > $1 AND locks & $3 = 0 ORDER BY name LIMIT $2`, after, limit, uint8(hidden))

@@ -39,8 +39,8 @@ type TagOrder struct {
 	After  Tag           // the last tag of the page before; zero is the first page
 }
 
-// Tags returns up to limit tags of repository after o.After in the order o, without those that
-// have one of the locks hidden.
+// Tags returns up to limit tags of repository after o.After in the order o. It leaves out tags
+// with a lock in hidden.
 func (tx *Tx) Tags(repository string, o TagOrder, limit int, hidden Locks) ([]Tag, error) {
 	query := `SELECT ` + tagColumns + ` FROM tags WHERE repository = $1 AND locks & $2 = 0 AND ($3 = '' OR digest = $3)`
 	args := []any{repository, uint8(hidden), string(o.Digest), limit}
@@ -64,9 +64,9 @@ func (tx *Tx) Tags(repository string, o TagOrder, limit int, hidden Locks) ([]Ta
 	return list[Tag](tx, "list tags of "+repository, query+` LIMIT $4`, args...)
 }
 
-// TagNames returns up to limit names of tags of repository after the name after, in order,
-// without those that have one of the locks hidden. The query returns them in one row, which
-// takes a third of the time of a row for each.
+// TagNames returns up to limit names of tags of repository after the name after, in order. It
+// leaves out tags with a lock in hidden. The query returns all names in one row, which takes a
+// third of the time of a row for each.
 func (tx *Tx) TagNames(repository, after string, limit int, hidden Locks) ([]string, error) {
 	const separator = "," // which no name contains
 	names, err := get[string](tx, "list tags of "+repository,

@@ -146,9 +146,9 @@ func (l *listing) resolve(ctx context.Context, tags []string) error {
 	return nil
 }
 
-// lookUp resolves those of tags that it has not resolved yet, and returns the tags for
-// which the source has no manifest. The error is that of the source as a whole, or that
-// of the last of limit tags that failed in a row, which is probably an outage.
+// lookUp resolves the tags that are not resolved yet, and returns the tags without a
+// manifest at the source. It ends with an error if the source as a whole fails, or if
+// limit tags fail in a row, which is probably an outage.
 func (l *listing) lookUp(ctx context.Context, tags []string, limit int) (missing []string, _ error) {
 	unknown := slices.DeleteFunc(slices.Clone(tags), func(tag string) bool {
 		_, ok := l.resolved[tag]

@@ -196,7 +196,7 @@ func (c *children) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// maxAnnotations limits the annotations that are kept of a manifest, in bytes.
+// maxAnnotations is how many bytes of a manifest's annotations are kept.
 const maxAnnotations = 16 << 10
 
 // annotations are the annotations of a manifest that are listed with referrers. If they

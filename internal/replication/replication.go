@@ -30,8 +30,8 @@ type Ref = download.Ref
 // A Source is a registry from which content is synced. It may also be a [download.Batcher].
 type Source interface {
 	download.Source
-	// Plan streams to fn everything that is needed for the manifests in want, except for
-	// the content below the manifests in have. A manifest follows everything below it; a
+	// Plan passes to fn everything that the manifests in want need, but nothing below the
+	// manifests in have. A manifest follows everything below it; a
 	// referrer follows its subject. Plan returns after the last entry, or with the
 	// first error.
 	Plan(ctx context.Context, want, have []Ref, fn func(PlanEntry) error) error

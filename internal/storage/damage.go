@@ -73,7 +73,7 @@ func (s *Storage) checkFile(ctx context.Context, row metadb.Blob) error {
 	}
 	reason, err := s.takeOutOfService(context.WithoutCancel(ctx), d, inspect)
 	if err != nil && !errors.Is(err, metadb.ErrNotFound) { // the blob is absent in any case
-		s.log.Error("damage is not noted", "digest", d, "err", err)
+		s.log.Error("damage is not recorded", "digest", d, "err", err)
 	}
 	if err != nil || reason != "" {
 		return blob.ErrNotExist

@@ -129,7 +129,7 @@ func (r *PayloadReader) Next(ctx context.Context) ([]byte, error) {
 // error for that, or for a manifest that was deleted meanwhile.
 func (s *Storage) damagedPayload(ctx context.Context, m *Manifest) error {
 	if _, _, err := s.VerifyManifest(context.WithoutCancel(ctx), m.Repository, m.Digest); err != nil {
-		s.log.Error("damage is not noted", "repo", m.Repository, "digest", m.Digest, "err", err)
+		s.log.Error("damage is not recorded", "repo", m.Repository, "digest", m.Digest, "err", err)
 	}
 	return s.db.View(ctx, func(tx *metadb.Tx) error { return damagedManifest(tx, m.Repository, m.Digest) })
 }
