@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"ferry/internal/api"
-	"ferry/internal/gateway"
+	"ferry/internal/wire"
 )
 
 func TestSecondInstanceRetriesUntilTheFirstIsDeactivated(t *testing.T) {
@@ -150,7 +150,7 @@ func TestChainOfNewRegistriesActivatesInSeconds(t *testing.T) {
 		const levels = 5
 		root := newRoot(t)
 		names := []string{"", "level1", "level2", "level3", "level4", "level5"}
-		sites, connections := []*instance{root}, map[string]gateway.ConnectionString{}
+		sites, connections := []*instance{root}, map[string]wire.ConnectionString{}
 		for i := 1; i <= levels; i++ {
 			connections[names[i]] = root.connectedRegistry(names[i],
 				api.RegistryPut{Parent: names[i-1]})

@@ -50,9 +50,9 @@ type instance struct {
 	link    *listener
 	handler http.Handler
 
-	parent     *instance                // of a site that [instance.connect] made
-	connection gateway.ConnectionString // to the parent
-	stop       func()                   // ends the agent that was started last
+	parent     *instance             // of a site that [instance.connect] made
+	connection wire.ConnectionString // to the parent
+	stop       func()                // ends the agent that was started last
 
 	password string       // of the client token that was made last
 	requests atomic.Int64 // received
@@ -200,7 +200,7 @@ func (s *instance) update(name string, c api.Settings) {
 
 // connectedRegistry makes a connected registry below s, which must be a root, and returns its
 // connection string. It syncs app/* unless put says otherwise.
-func (s *instance) connectedRegistry(name string, put api.RegistryPut) gateway.ConnectionString {
+func (s *instance) connectedRegistry(name string, put api.RegistryPut) wire.ConnectionString {
 	s.T.Helper()
 	if put.Mode == "" {
 		put.Mode = "ReadOnly"
@@ -216,7 +216,7 @@ func (s *instance) connectedRegistry(name string, put api.RegistryPut) gateway.C
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	c, err := gateway.ParseConnectionString(strings.Replace(v.ConnectionString, "<parent gateway endpoint>", "parent",
+	c, err := wire.ParseConnectionString(strings.Replace(v.ConnectionString, "<parent gateway endpoint>", "parent",
 		1))
 	if err != nil {
 		s.T.Fatalf("%q: %v", v.ConnectionString, err)
@@ -244,13 +244,13 @@ func (s *instance) clientToken(name, repository string) string {
 func (s *instance) child(name string) *instance { return newInstance(s.T, name, dbtest.SQLite(s.T)) }
 
 // start runs the agent of child below s, until stop or the test's end.
-func (s *instance) start(child *instance, c gateway.ConnectionString) (stop func()) {
+func (s *instance) start(child *instance, c wire.ConnectionString) (stop func()) {
 	s.T.Helper()
 	return s.startAt(child, c, func(ctx context.Context, _, _ string) (net.Conn, error) { return s.link.dial(ctx) })
 }
 
 // startAt is start with a network; nil is the real one.
-func (s *instance) startAt(child *instance, c gateway.ConnectionString,
+func (s *instance) startAt(child *instance, c wire.ConnectionString,
 	dial func(context.Context, string, string) (net.Conn, error)) (stop func()) {
 	s.T.Helper()
 	transport := gateway.NewTransport()

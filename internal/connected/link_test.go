@@ -36,7 +36,7 @@ func TestMisconfiguredLinkIsLoggedOnceWithAHint(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			protocol, endpoint, _ := strings.Cut(test.url, "://")
-			c := gateway.NewClient(gateway.ConnectionString{Name: "ship1", Token: "ship1", Password: "secret",
+			c := gateway.NewClient(wire.ConnectionString{Name: "ship1", Token: "ship1", Password: "secret",
 				Endpoint: endpoint, Protocol: protocol}, test.transport)
 			_, err := c.Activate(t.Context(), wire.ActivateRequest{})
 			if err == nil {

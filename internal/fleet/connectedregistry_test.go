@@ -13,6 +13,7 @@ import (
 	"ferry/internal/api"
 	"ferry/internal/fleet/fleettest"
 	"ferry/internal/gateway"
+	"ferry/internal/wire"
 )
 
 func TestCreateMakesSyncTokenAndScopeMap(t *testing.T) {
@@ -295,7 +296,7 @@ func TestInstanceSettingsContainAConnectionString(t *testing.T) {
 	var v api.InstanceSettings
 	root.Call(t, "POST", "/connected-registries/Ship01/settings",
 		object{"parentProtocol": "http", "generatePassword": 2}).OK(t, &v)
-	c, err := gateway.ParseConnectionString(v.ConnectionString)
+	c, err := wire.ParseConnectionString(v.ConnectionString)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,8 +7,8 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/control"
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/wire"
 )
 
 // Placeholders for missing values, in the reference's words.
@@ -58,7 +58,7 @@ func (s *Service) InstanceSettings(ctx context.Context, by control.Caller, name 
 	if err != nil {
 		return api.InstanceSettings{}, err
 	}
-	connection := gateway.ConnectionString{
+	connection := wire.ConnectionString{
 		Name: row.Name, Token: row.SyncToken, Password: password, Protocol: post.ParentProtocol,
 		Endpoint: cmp.Or(s.endpointFor(by, row), noEndpoint),
 	}

@@ -27,7 +27,7 @@ import (
 
 // A Client is the child's side of the gateway. It is safe for concurrent use.
 type Client struct {
-	connection ConnectionString
+	connection wire.ConnectionString
 	http       *http.Client
 	codec      *codec
 	clock      atomic.Pointer[parentClock]
@@ -49,7 +49,7 @@ func (c *Client) ParentTime() time.Time {
 // NewClient returns the client for a connection string. A nil transport is a
 // [NewTransport]. The client follows redirects of blobs only, by the rules of
 // package outbound.
-func NewClient(c ConnectionString, transport http.RoundTripper) *Client {
+func NewClient(c wire.ConnectionString, transport http.RoundTripper) *Client {
 	if transport == nil {
 		transport = NewTransport()
 	}

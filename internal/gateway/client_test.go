@@ -32,7 +32,7 @@ func clientOf(t *testing.T, answer http.HandlerFunc) *gateway.Client {
 	t.Cleanup(srv.Close)
 	transport := gateway.NewTransport()
 	t.Cleanup(transport.CloseIdleConnections)
-	return gateway.NewClient(gateway.ConnectionString{
+	return gateway.NewClient(wire.ConnectionString{
 		Name: "ship1", Token: "ship1", Password: "s3cr3t", Protocol: "http",
 		Endpoint: strings.TrimPrefix(srv.URL, "http://"),
 	}, transport)
@@ -254,7 +254,7 @@ func TestSilentParentTimesOut(t *testing.T) {
 	}
 }
 
-var plainHTTP = gateway.ConnectionString{Name: "ship1", Token: "ship1", Password: "s3cr3t", Protocol: "http",
+var plainHTTP = wire.ConnectionString{Name: "ship1", Token: "ship1", Password: "s3cr3t", Protocol: "http",
 	Endpoint: "parent"}
 
 func TestElementsOfAnAnswerAreCountedBeforeDecoding(t *testing.T) {

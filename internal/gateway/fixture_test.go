@@ -128,8 +128,8 @@ func (f *fixture) second(t testing.TB) *gateway.Client {
 	return client
 }
 
-func (f *fixture) connection(password string) gateway.ConnectionString {
-	return gateway.ConnectionString{
+func (f *fixture) connection(password string) wire.ConnectionString {
+	return wire.ConnectionString{
 		Name: "ship1", Token: "ship1", Password: password, Protocol: "http",
 		Endpoint: strings.TrimPrefix(f.server.URL, "http://"),
 	}

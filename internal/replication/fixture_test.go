@@ -224,7 +224,7 @@ func (p *parent) client() *gateway.Client {
 }
 
 func newClient(address string, transport http.RoundTripper) *gateway.Client {
-	return gateway.NewClient(gateway.ConnectionString{
+	return gateway.NewClient(wire.ConnectionString{
 		Name: "ship", Token: "ship", Password: "x", Endpoint: address, Protocol: "http",
 	}, transport)
 }

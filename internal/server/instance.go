@@ -60,7 +60,7 @@ type instance struct {
 }
 
 // parent reads the connection string in cfg, or in the file that cfg names; nil is none.
-func parent(cfg config.Config) (*gateway.ConnectionString, error) {
+func parent(cfg config.Config) (*wire.ConnectionString, error) {
 	const hint = "get one with: " + getSettings
 	text, err := cfg.Connection()
 	if err != nil {
@@ -69,8 +69,8 @@ func parent(cfg config.Config) (*gateway.ConnectionString, error) {
 	if text == "" {
 		return nil, nil
 	}
-	c, err := gateway.ParseConnectionString(text)
-	if errors.As(err, new(gateway.PlaceholderError)) {
+	c, err := wire.ParseConnectionString(text)
+	if errors.As(err, new(wire.PlaceholderError)) {
 		return nil, err // it has a hint of its own
 	}
 	if err != nil {
@@ -82,7 +82,7 @@ func parent(cfg config.Config) (*gateway.ConnectionString, error) {
 // open opens the data directory and the database, and creates the other parts. The data
 // directory is locked until close.
 func open(
-	ctx context.Context, cfg config.Config, parent *gateway.ConnectionString, localURL string, o Options,
+	ctx context.Context, cfg config.Config, parent *wire.ConnectionString, localURL string, o Options,
 ) (in *instance, err error) {
 	in = &instance{log: o.Log, notices: o.Notices, url: localURL, metrics: telemetry.NewMetrics(), readers: cfg.Metrics}
 	defer func() {
@@ -215,7 +215,7 @@ func (in *instance) mirror(cfg config.Config) error {
 }
 
 // follow creates the agent that keeps the instance in sync with its parent.
-func (in *instance) follow(ctx context.Context, cfg config.Config, parent gateway.ConnectionString) (err error) {
+func (in *instance) follow(ctx context.Context, cfg config.Config, parent wire.ConnectionString) (err error) {
 	address := loginServer(cfg, in.url)
 	engine := replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log,
 		ChunkSize: cfg.ChunkSize})

@@ -1,5 +1,6 @@
-// Package wire is the types of the gateway protocol, and nothing else: the requests of a connected
-// registry, the child, and the answers of its parent. docs/protocol.md describes the protocol.
+// Package wire is what a parent and a child agree on, and nothing else: the types of the gateway
+// protocol, which are the requests of a connected registry, the child, and the answers of its
+// parent; and the connection string. docs/protocol.md describes the protocol.
 package wire
 
 import (

@@ -1,4 +1,4 @@
-package gateway_test
+package wire_test
 
 import (
 	"errors"
@@ -8,13 +8,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"ferry/internal/gateway"
+	"ferry/internal/wire"
 )
 
 const plainString = "ConnectedRegistryName=ship1;SyncTokenName=ship1-sync;SyncTokenPassword=s3cr3t=/+==;" +
 	"ParentGatewayEndpoint=root.example:5000;ParentEndpointProtocol=https"
 
-var plainConnection = gateway.ConnectionString{
+var plainConnection = wire.ConnectionString{
 	Name: "ship1", Token: "ship1-sync", Password: "s3cr3t=/+==", Endpoint: "root.example:5000", Protocol: "https",
 }
 
@@ -38,7 +38,7 @@ func TestConnectionStringIsReadFromQuotesAndWhiteSpace(t *testing.T) {
 			";ParentEndpointProtocol=https"),
 		"wrapped in its password": strings.Replace(plainString, "s3cr", "s3\ncr", 1),
 	} {
-		c, err := gateway.ParseConnectionString(text)
+		c, err := wire.ParseConnectionString(text)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -75,7 +75,7 @@ func TestBadConnectionStringErrorsHaveNoPassword(t *testing.T) {
 		{replace("ship1-sync", "a:b"), "colon"},
 		{plainString + strings.Repeat("s3cr3t", 1000), "longer than"},
 	} {
-		_, err := gateway.ParseConnectionString(test.text)
+		_, err := wire.ParseConnectionString(test.text)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%.60s: %v, want %q", test.text, err, test.want)
 		}
@@ -89,7 +89,7 @@ func TestPlaceholderHasItsOwnHint(t *testing.T) {
 	for value, want := range map[string]string{
 		"root.example:5000": "host:port", "s3cr3t=/+==": "--generate-password",
 	} {
-		_, err := gateway.ParseConnectionString(strings.Replace(plainString, value, "<a word>", 1))
+		_, err := wire.ParseConnectionString(strings.Replace(plainString, value, "<a word>", 1))
 		var h interface{ Hint() string }
 		if !errors.As(err, &h) || !strings.Contains(h.Hint(), want) ||
 			(want == "host:port") == strings.Contains(h.Hint(), "again") {
@@ -113,11 +113,11 @@ func FuzzParseConnectionString(f *testing.F) {
 	f.Add("\ufeff\"" + plainString + "\"\r\n")
 	f.Add("SyncTokenPassword=;=;")
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := gateway.ParseConnectionString(text)
+		c, err := wire.ParseConnectionString(text)
 		if err != nil {
 			return
 		}
-		again, err := gateway.ParseConnectionString(c.Secret())
+		again, err := wire.ParseConnectionString(c.Secret())
 		if err != nil || again != c {
 			t.Errorf("%q came back as %q, %v", c.Secret(), again.Secret(), err)
 		}
