@@ -14,7 +14,7 @@ export FERRY_SHARED ?= $(abspath ../shared)
 test chaos: export TMPDIR := $(shell test/memory.sh)
 
 .PHONY: test race fmt vet staticcheck imports words build image dist conformance e2e bench bench-links bench-fleet chaos \
-	fuzz tools packages clean
+	fuzz kubernetes-tools tools packages clean
 
 test: ## every test that needs only Go
 	go test ./...
@@ -80,6 +80,10 @@ chaos: ## SEEDS random histories of a site with failing links and parents, and o
 
 fuzz: ## a short run of every fuzz target; FUZZTIME=100000x for a longer one
 	test/fuzz.sh
+
+kubernetes-tools: ## the programs of a Kubernetes node, which take minutes to build the first time
+	test/kubernetes/programs.sh
+	@test/tools.sh helm containerd-2.4/containerd containerd-2.4/containerd-shim-runc-v2 containerd-2.4/ctr
 
 tools: ## every tool of test/tools.txt
 	test/tools.sh

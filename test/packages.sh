@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs missing Debian packages that the end-to-end tests need. Without root
-# it prints the command that installs them.
+# Installs missing Debian packages that tests need. Without root it prints the
+# command that installs them.
 set -euo pipefail
 
-packages=(skopeo podman containerd postgresql jq)
+packages=(skopeo podman containerd postgresql jq etcd-server runc containernetworking-plugins iptables)
 
 missing=()
 for p in "${packages[@]}"; do

@@ -20,7 +20,7 @@ while read -r name module _; do
 		continue
 	fi
 	echo "install $module"
-	GOBIN=$PWD/.tools GOFLAGS= GOWORK=off go install "$module"
+	GOBIN=$(dirname "$PWD/.tools/$name") GOFLAGS= GOWORK=off go install "$module"
 done <test/tools.txt
 
 for name in "$@"; do
