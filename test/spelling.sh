@@ -11,7 +11,7 @@ known=artifact,catalog,catalogs,unauthorized,dialing,analyze,normalize,prioritiz
 code=() text=()
 while IFS= read -r -d '' file; do
 	case $file in
-	go.mod | go.sum | *.svg | */testdata/fuzz/*) ;;
+	go.mod | go.sum | */go.mod | */go.sum | *.svg | */testdata/fuzz/*) ;;
 	*.go) code+=("$file") ;;
 	*) text+=("$file") ;;
 	esac

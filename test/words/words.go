@@ -107,7 +107,7 @@ func Check(root string, bans []Ban) ([]Finding, error) {
 			}
 			return nil
 		}
-		if !d.Type().IsRegular() || file == "go.sum" {
+		if !d.Type().IsRegular() || generated(file) {
 			return nil
 		}
 		text, err := os.ReadFile(name)
@@ -120,6 +120,11 @@ func Check(root string, bans []Ban) ([]Finding, error) {
 		return nil
 	})
 	return c.findings, err
+}
+
+// generated reports whether Go wrote a file: sums, and the names of modules that other modules need.
+func generated(file string) bool {
+	return path.Base(file) == "go.sum" || path.Base(file) == "go.mod" && file != "go.mod"
 }
 
 // ignoredDir reports whether a directory holds nothing that people write.
