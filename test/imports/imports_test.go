@@ -34,7 +34,7 @@ var layers = []layer{
 	{
 		[]string{"internal/oci", "internal/schedule", "internal/subscription", "internal/telemetry", "internal/config",
 			"internal/faultnet", "internal/wire", "internal/api", "internal/retry", "internal/atomicfile",
-			"internal/outbound"},
+			"internal/outbound", "internal/kube"},
 		"they are vocabulary that everything uses, so they depend on no other package of ours",
 	},
 	{
