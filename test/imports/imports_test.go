@@ -32,6 +32,10 @@ var layers = []layer{
 		"they bound the memory that a stranger's request takes, so they may depend on no other package of ours",
 	},
 	{
+		[]string{"internal/noderuntime"},
+		"it changes files of a node that may run no Ferry, so it depends on no other package of ours",
+	},
+	{
 		[]string{"internal/oci", "internal/schedule", "internal/subscription", "internal/telemetry", "internal/config",
 			"internal/faultnet", "internal/wire", "internal/api", "internal/retry", "internal/atomicfile",
 			"internal/outbound", "internal/kube"},
@@ -172,6 +176,8 @@ var bans = []ban{
 		reason: "we use it only to log in to other registries"},
 	{target: "github.com/adhocore/gronx", only: []string{"internal/schedule"},
 		reason: "the meaning of a cron expression is defined in one place"},
+	{target: "github.com/pelletier/go-toml", only: []string{"internal/noderuntime"},
+		reason: "only container runtimes have files in this format"},
 	{target: "github.com/prometheus/client_golang", only: []string{"internal/telemetry"},
 		reason: "metrics have one registry and one list of names"},
 }
