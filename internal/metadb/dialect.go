@@ -1,13 +1,10 @@
 package metadb
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -17,13 +14,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
-	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite"               // the driver "sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
-
-//go:embed migrations/*.sql
-var migrations embed.FS
 
 // A dialect is all that differs between SQLite and PostgreSQL. All other SQL runs on both.
 type dialect struct {
@@ -90,6 +83,15 @@ func (d dialect) tables() string {
 	return `SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = $1`
 }
 
+// columns is a query for the columns of all tables, as "table.column".
+func (d dialect) columns() string {
+	if d.postgres {
+		return `SELECT table_name || '.' || column_name FROM information_schema.columns
+			WHERE table_schema = ANY (current_schemas(false))`
+	}
+	return `SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'`
+}
+
 // viewIsolation gives a reader one state of the database for its whole transaction. On SQLite
 // that is always so.
 func (d dialect) viewIsolation() sql.IsolationLevel {
@@ -147,59 +149,3 @@ func IsFull(err error) bool {
 	p := (*pgconn.PgError)(nil)
 	return errors.As(err, &p) && p.Code == "53100" // disk_full
 }
-
-// migrations returns the migrations to this program's version of the schema.
-func (db *DB) migrations() (*goose.Provider, error) {
-	var source fs.FS
-	source, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, err
-	}
-	name, options := goose.DialectPostgres, []goose.ProviderOption{goose.WithSessionLocker(migrationLock{})}
-	if !db.dialect.postgres {
-		name, source, options = goose.DialectSQLite3, withoutCollation{source}, nil
-	}
-	return goose.NewProvider(name, db.write, source, options...)
-}
-
-// A migrationLock lets one of several servers that start on a PostgreSQL database migrate it,
-// while the others wait.
-type migrationLock struct{}
-
-// SessionLock implements goose's lock.SessionLocker.
-func (migrationLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
-	_, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock(7162354)`)
-	return err
-}
-
-// SessionUnlock implements goose's lock.SessionLocker.
-func (migrationLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
-	_, err := conn.ExecContext(ctx, `SELECT pg_advisory_unlock(7162354)`)
-	return err
-}
-
-// withoutCollation is a file system that removes the words COLLATE "C" from its files, because
-// SQLite neither knows nor needs them.
-type withoutCollation struct{ fs.FS }
-
-func (w withoutCollation) Open(name string) (fs.File, error) {
-	f, err := w.FS.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	if _, ok := f.(fs.ReadDirFile); ok {
-		return f, nil
-	}
-	text, err := io.ReadAll(f)
-	if err != nil {
-		return nil, err
-	}
-	return &file{File: f, Reader: bytes.NewReader(bytes.ReplaceAll(text, []byte(` COLLATE "C"`), nil))}, nil
-}
-
-type file struct {
-	fs.File
-	*bytes.Reader
-}
-
-func (f *file) Read(p []byte) (int, error) { return f.Reader.Read(p) }

@@ -1,10 +1,6 @@
 package metadb
 
-import (
-	"context"
-
-	"github.com/pressly/goose/v3"
-)
+import "context"
 
 // An Identity says which instance a database belongs to. A new or empty database has the zero
 // value.
@@ -22,15 +18,14 @@ const (
 
 // identity reads the database's identity, also before the database is migrated. The error is
 // [ErrNewer] or [ErrOtherSchema] if this program cannot migrate it.
-func (db *DB) identity(ctx context.Context, m *goose.Provider) (id Identity, err error) {
-	var tables int
-	if err := db.write.QueryRowContext(ctx, db.dialect.tables(), "settings").Scan(&tables); err != nil || tables == 0 {
-		return id, err
-	}
-	if err := db.checkSchema(ctx, m); err != nil {
-		return id, err
-	}
-	return Read(ctx, db, (*Tx).Identity)
+func (db *DB) identity(ctx context.Context) (Identity, error) {
+	return Read(ctx, db, func(tx *Tx) (id Identity, err error) {
+		version, err := tx.schemaVersion(db.dialect)
+		if err != nil || version == 0 {
+			return id, err
+		}
+		return tx.Identity()
+	})
 }
 
 // Identity returns the identity of the database.

@@ -19,10 +19,6 @@ import (
 // ErrNotFound is returned, wrapped, by methods of [Tx] whose row does not exist.
 var ErrNotFound = errors.New("not found")
 
-// ErrNewer is returned, wrapped, by [Open] for a database of a newer version of the program.
-// Nothing was changed.
-var ErrNewer = errors.New("the database is of a newer version of ferry")
-
 // A DB is an open database. It is safe for concurrent use.
 type DB struct {
 	dialect dialect
@@ -78,18 +74,14 @@ func OpenIf(ctx context.Context, url string, accept func(Identity) error) (*DB, 
 
 // prepare migrates the database, if accept returns nil for it.
 func (db *DB) prepare(ctx context.Context, accept func(Identity) error) error {
-	m, err := db.migrations()
-	if err != nil {
-		return fmt.Errorf("open database: %w", err)
-	}
-	id, err := db.identity(ctx, m)
+	id, err := db.identity(ctx)
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
 	if err := accept(id); err != nil {
 		return err
 	}
-	if err := db.migrate(ctx, m); err != nil {
+	if err := db.migrate(ctx); err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
 	if db.uptime, err = Read(ctx, db, (*Tx).Uptime); err != nil {

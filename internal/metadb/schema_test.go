@@ -211,9 +211,7 @@ func TestFileOfAnotherFormatIsRefusedUnchanged(t *testing.T) {
 func TestDatabaseOfAnotherBuildIsRefusedUnchanged(t *testing.T) {
 	urls(t, func(t *testing.T, address, driver, source string) {
 		db := open(t, address)
-		update(t, db, func(tx *metadb.Tx) error {
-			return errors.Join(tx.TouchRepository("a", epoch), tx.SetSetting("schema", "another"))
-		})
+		update(t, db, func(tx *metadb.Tx) error { return tx.TouchRepository("a", epoch) })
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -230,22 +228,5 @@ func TestDatabaseOfAnotherBuildIsRefusedUnchanged(t *testing.T) {
 				t.Errorf("Open = %v, want %v", err, metadb.ErrOtherSchema)
 			}
 		}
-	})
-}
-
-func TestInterruptedFirstStartContinues(t *testing.T) {
-	urls(t, func(t *testing.T, address, _, _ string) {
-		db := open(t, address)
-		update(t, db, func(tx *metadb.Tx) error { return tx.SetSetting("schema", "") })
-		if err := db.Close(); err != nil {
-			t.Fatal(err)
-		}
-		view(t, open(t, address), func(tx *metadb.Tx) error {
-			hash, err := tx.Setting("schema")
-			if hash == "" {
-				t.Error("the schema has no hash")
-			}
-			return err
-		})
 	})
 }

@@ -161,7 +161,6 @@ var bans = []ban{
 		reason: "only metadb knows which database is in use"},
 	{target: "github.com/jackc/pgx", only: []string{"internal/metadb"},
 		reason: "only metadb knows which database is in use"},
-	{target: "github.com/pressly/goose", only: []string{"internal/metadb"}, reason: "the schema has one owner"},
 	{target: "github.com/spf13/cobra", only: []string{"internal/cli"},
 		reason: "only commands depend on the library for commands"},
 	{target: "github.com/vbauerster/mpb", only: []string{"internal/cli"},

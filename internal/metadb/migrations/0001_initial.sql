@@ -1,5 +1,3 @@
--- +goose Up
-
 -- Times are milliseconds since 1970 in UTC. Some times have an age (stored_at,
 -- linked_at, expires_at, since, changed_at of feed, removed_at, and updated_at of
 -- uploads and transfers): they are the milliseconds that the instance had run by
@@ -41,8 +39,7 @@ CREATE TABLE manifests (
   artifact_type TEXT NOT NULL,
   subject       TEXT COLLATE "C" NOT NULL, -- '' is none
   annotations   TEXT NOT NULL,             -- a JSON object; those that are listed with referrers
-  payload       BYTEA,                     -- NULL if it is in manifest_chunks
-  size          BIGINT NOT NULL,           -- of the payload, in bytes
+  payload       BYTEA NOT NULL,
   pushed_at     BIGINT NOT NULL,
   locks         INTEGER NOT NULL DEFAULT 0,
   was_referenced INTEGER NOT NULL DEFAULT 0, -- 1 once a tag, an index or a subject referenced it
@@ -52,23 +49,12 @@ CREATE TABLE manifests (
 );
 CREATE INDEX manifests_subject ON manifests (repository, subject, pushed_at, digest);
 
--- The payload of a manifest of more than 128 KiB, in chunks of 32 KiB: a row is held
--- several times in memory while it is read or written.
-CREATE TABLE manifest_chunks (
-  repository TEXT COLLATE "C" NOT NULL,
-  digest     TEXT COLLATE "C" NOT NULL,
-  n          INTEGER NOT NULL, -- 0 is the first
-  content    BYTEA NOT NULL,
-  PRIMARY KEY (repository, digest, n),
-  FOREIGN KEY (repository, digest) REFERENCES manifests (repository, digest) ON DELETE CASCADE
-);
-
 -- The content that a manifest refers to.
 CREATE TABLE manifest_children (
   repository TEXT COLLATE "C" NOT NULL,
   parent     TEXT COLLATE "C" NOT NULL,
   child      TEXT COLLATE "C" NOT NULL,
-  kind       INTEGER NOT NULL, -- 0: config, layer or other blob; 1: manifest that the index holds; 2: one it omits
+  manifest   INTEGER NOT NULL, -- 0: config, layer or other blob; 1: manifest that the index holds; 2: one it omits
   PRIMARY KEY (repository, parent, child)
 );
 CREATE INDEX manifest_children_child ON manifest_children (child, repository);
@@ -132,7 +118,6 @@ CREATE TABLE feed (
   seq        BIGINT NOT NULL,
   relist_seq BIGINT NOT NULL, -- of its last change that needs a complete listing
   prev_seq   BIGINT NOT NULL, -- of the change before the last
-  healed_seq BIGINT NOT NULL DEFAULT 0, -- of the last time that damaged content was back in service
   changed_at BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX feed_seq ON feed (seq);
@@ -263,8 +248,8 @@ CREATE TABLE mirror_rules (
   created_at  BIGINT NOT NULL,
   version     BIGINT NOT NULL,                  -- counts edits; the resource's ETag
   -- Its last run. Times are 0 for never.
-  requested_at BIGINT NOT NULL,           -- when an operator last requested a run
-  retry_since  BIGINT NOT NULL DEFAULT 0, -- when the run was due that has to be retried; 0 is none
+  asked_at     BIGINT NOT NULL,           -- when an operator last requested a run
+  owed_at      BIGINT NOT NULL DEFAULT 0, -- when the run was due that has to be retried; 0 is none
   started_at   BIGINT NOT NULL,
   ended_at     BIGINT NOT NULL,
   succeeded_at BIGINT NOT NULL, -- when the repository last matched its source

@@ -1,0 +1,41 @@
+package metadb
+
+import "context"
+
+// Versions is the number of versions of the schema.
+func Versions() int { return len(columnsOf()) - 1 }
+
+// ColumnsOf returns the hash of the columns of a version.
+func ColumnsOf(version int) string { return columnsOf()[version] }
+
+// Columns returns the hash of the columns in db.
+func (db *DB) Columns(ctx context.Context) (string, error) {
+	return Read(ctx, db, func(tx *Tx) (string, error) { return tx.columns(db.dialect) })
+}
+
+// Exec runs one statement.
+func (db *DB) Exec(ctx context.Context, query string, args ...any) error {
+	return db.Update(ctx, func(tx *Tx) error { return tx.do("exec", query, args...) })
+}
+
+// OpenAt opens a new database and migrates it to a version only, and further with the
+// statements of more.
+func OpenAt(ctx context.Context, url string, version int, more ...string) (*DB, error) {
+	d, err := parse(url)
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{dialect: d}
+	if err := db.connect(ctx); err != nil {
+		return nil, err
+	}
+	all, err := d.migrations()
+	if err != nil {
+		return nil, err
+	}
+	all = all[:version:version]
+	if more != nil {
+		all = append(all, migration{"more.sql", more})
+	}
+	return db, db.Update(ctx, func(tx *Tx) error { return tx.migrate(d, all) })
+}
