@@ -81,11 +81,13 @@ type RefusedLogin struct {
 
 // An InstanceStatus is the state of an instance.
 type InstanceStatus struct {
-	Role       string      `json:"role" enum:"root,connected"`
-	Name       string      `json:"name,omitempty" doc:"The name of the connected registry."`
-	Version    string      `json:"version" doc:"The version of the program."`
-	InstanceID string      `json:"instanceId"`
-	Sync       *SyncStatus `json:"sync,omitempty"`
+	Role       string `json:"role" enum:"root,connected"`
+	Name       string `json:"name,omitempty" doc:"The name of the connected registry."`
+	Version    string `json:"version" doc:"The version of the program."`
+	InstanceID string `json:"instanceId"`
+	// CAFingerprint is there if the instance has a CA of its own.
+	CAFingerprint string      `json:"caFingerprint,omitempty" doc:"SHA-256 of the CA at /ca.crt."`
+	Sync          *SyncStatus `json:"sync,omitempty"`
 }
 
 // A SettingsPost requests the settings that an instance needs to become a connected registry.

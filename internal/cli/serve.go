@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ferry/internal/config"
+	"ferry/internal/kube"
 	"ferry/internal/server"
 	"ferry/internal/telemetry"
 )
@@ -71,13 +72,20 @@ func (o *serveOptions) run(ctx context.Context, env *Env, _ *client) error {
 	level := new(slog.LevelVar)
 	level.Set(cfg.LogLevel)
 	log := telemetry.NewLogger(env.Stderr, level, cfg.LogFormat)
+	var publisher server.CAPublisher
+	if cfg.CAConfigMap != "" {
+		if publisher, err = kube.NewPublisher(env.Getenv, cfg.CAConfigMap, "ca.crt"); err != nil {
+			return err
+		}
+	}
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	return server.Run(ctx, cfg, server.Options{
-		Log:     log,
-		Level:   level,
-		Notices: env.Stdout,
-		Adopt:   o.adopt,
-		Ready:   func(server.Ready) { notifier{log}.ready(ctx, running) },
+		Log:         log,
+		Level:       level,
+		Notices:     env.Stdout,
+		Adopt:       o.adopt,
+		CAPublisher: publisher,
+		Ready:       func(server.Ready) { notifier{log}.ready(ctx, running) },
 	})
 }

@@ -14,8 +14,11 @@ type Config struct {
 	DataDir              string // has the blobs, the database and the instance's secrets
 	Listen               string // host:port; port 0 is any free port
 	Database             string // "" is SQLite in DataDir; else postgres://... or sqlite:PATH
+	TLS                  string // one of the constants below; "" is what the other settings say; see [Config.TLSMode]
 	TLSCert              string // PEM files; both or neither
 	TLSKey               string
+	TLSNames             string // of certificates that the instance makes or requests; see [ParseNames]
+	CAConfigMap          string // NAMESPACE/NAME of a ConfigMap in Kubernetes that gets the instance's CA
 	ConnectionString     string // at most one of these two; either makes a connected registry
 	ConnectionStringFile string
 	ChunkSize            int64  // bytes in one range request of a sync
@@ -29,6 +32,24 @@ type Config struct {
 	MaxConnections       int    // open at a time; 0 is the default for the kind of instance
 	LogLevel             slog.Level
 	LogFormat            string // text or json
+}
+
+// The values of [Config.TLS].
+const (
+	TLSOff   = "off"
+	TLSFiles = "files"  // a certificate that somebody else renews
+	TLSOwnCA = "own-ca" // a certificate of a CA that the instance keeps
+)
+
+// TLSMode returns the origin of the instance's certificate.
+func (c Config) TLSMode() string {
+	switch {
+	case c.TLS != "":
+		return c.TLS
+	case c.TLSCert != "":
+		return TLSFiles
+	}
+	return TLSOff
 }
 
 // The values of [Config.Metrics]. Every user of the machine can connect over loopback, and

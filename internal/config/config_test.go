@@ -37,7 +37,8 @@ func TestSettingsHaveTheirOrderOfPrecedence(t *testing.T) {
 
 func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 	values := map[string]string{
-		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls-cert": "c", "tls-key": "k",
+		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls": "own-ca",
+		"tls-names": "ship1.example,10.1.1.1,*.example", "ca-config-map": "site/ca", "tls-cert": "c", "tls-key": "k",
 		"connection-string": "a=b", "connection-string-file": "f", "chunk-size": "3MiB", "spread": "90s",
 		"scrub": "14d", "scrub-rate": "8MiB", "scrub-window": "01:00-05:00",
 		"external-url": "https://h", "metrics": "anyone", "trusted-proxies": "10.0.0.0/8", "max-connections": "100",
@@ -85,6 +86,13 @@ func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
 		{"small chunk", "", "chunk-size", "1KiB", "chunk-size 1KiB: want 64KiB to 1GiB"},
 		{"port", "", "listen", "127.0.0.1:70000", `port "70000" is not a number`},
 		{"no port", "", "listen", "127.0.0.1", "want host:port"},
+		{"unknown TLS", "tls: maybe", "", "", "want off, files or own-ca"},
+		{"files without files", "", "tls", "files", "want tls-cert and tls-key"},
+		{"own CA with files", "tls-cert: c\ntls-key: k\n", "tls", "own-ca", "tls-cert is for tls files"},
+		{"names without own CA", "", "tls-names", "x", "want tls own-ca"},
+		{"name with a port", "tls-names: x:5000\n", "tls", "own-ca", "without ports"},
+		{"ConfigMap without own CA", "", "ca-config-map", "a/b", "want tls own-ca"},
+		{"ConfigMap without namespace", "ca-config-map: b\n", "tls", "own-ca", "want NAMESPACE/NAME"},
 		{"half of TLS", "", "tls-cert", "x", "tls-cert and tls-key belong together"},
 		{"database", "", "database", "mysql://secret@h", "database: want postgres://"},
 		{"external URL", "", "external-url", "ferry.example", "external-url"},

@@ -33,6 +33,15 @@ func (c *Config) settings() []Setting {
 		{"listen", "ADDR", c.Listen, "host:port to serve at; port 0 is any free port", text(&c.Listen)},
 		{"database", "URL", c.Database, "postgres://... or sqlite:PATH, instead of SQLite in the data directory",
 			text(&c.Database)},
+		{"tls", "MODE", c.TLS,
+			"off, files (with tls-cert and tls-key, and then the default), or own-ca: a certificate of a CA that " +
+				"the instance makes and renews, and that clients get from /ca.crt", text(&c.TLS)},
+		{"tls-names", "LIST", c.TLSNames,
+			"names and addresses in the certificate of own-ca, such as registry.example,10.1.1.1, instead of " +
+				"those that the instance finds", text(&c.TLSNames)},
+		{"ca-config-map", "NAMESPACE/NAME", c.CAConfigMap,
+			"ConfigMap of this Kubernetes cluster that gets the certificate of own-ca's CA, as ca.crt",
+			text(&c.CAConfigMap)},
 		{"tls-cert", "FILE", c.TLSCert, "PEM file with the certificate and its chain; a changed file is read again",
 			text(&c.TLSCert)},
 		{"tls-key", "FILE", c.TLSKey, "PEM file with the certificate's key", text(&c.TLSKey)},

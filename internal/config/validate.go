@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -20,6 +21,9 @@ const (
 // databases matches the URL of a database.
 var databases = regexp.MustCompile(`^(sqlite:|postgres(ql)?://)`)
 
+// configMap matches the namespace and the name of a ConfigMap.
+var configMap = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
+
 // Validate returns an error about the first mistake in c, with the name of the setting. It
 // opens no file and no connection.
 func (c Config) Validate() error {
@@ -28,6 +32,18 @@ func (c Config) Validate() error {
 		return errors.New("data-dir is empty: want the directory for the data of this instance")
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return errors.New("tls-cert and tls-key belong together: only one of them is given")
+	case c.TLS != "" && !slices.Contains([]string{TLSOff, TLSFiles, TLSOwnCA}, c.TLS):
+		return fmt.Errorf("tls %.80q: want off, files or own-ca", c.TLS)
+	case c.TLSMode() == TLSFiles && c.TLSCert == "":
+		return errors.New("tls is files: want tls-cert and tls-key, too")
+	case c.TLSMode() != TLSFiles && c.TLSCert != "":
+		return fmt.Errorf("tls-cert is for tls files, and tls is %s: want one of them", c.TLS)
+	case c.TLSMode() != TLSOwnCA && c.TLSNames != "":
+		return errors.New("tls-names is for a certificate that the instance makes: want tls own-ca, too")
+	case c.TLSMode() != TLSOwnCA && c.CAConfigMap != "":
+		return errors.New("ca-config-map is for the instance's own CA: want tls own-ca, too")
+	case c.CAConfigMap != "" && !configMap.MatchString(c.CAConfigMap):
+		return fmt.Errorf("ca-config-map %.80q: want NAMESPACE/NAME", c.CAConfigMap)
 	case c.ConnectionString != "" && c.ConnectionStringFile != "":
 		return errors.New("connection-string and connection-string-file are both given: want one of them")
 	case c.ChunkSize < MinChunkSize || c.ChunkSize > MaxChunkSize:
@@ -54,6 +70,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := ParseProxies(c.TrustedProxies); err != nil {
 		return fmt.Errorf("trusted-proxies %.80q: %w", c.TrustedProxies, err)
+	}
+	if _, err := ParseNames(c.TLSNames); err != nil {
+		return fmt.Errorf("tls-names: %w", err)
 	}
 	if err := checkListen(c.Listen); err != nil {
 		return err

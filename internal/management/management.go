@@ -51,11 +51,12 @@ type Options struct {
 	Fleet         *fleet.Service
 	Authenticator Authenticator
 	Repositories  Repositories
-	Syncer        Syncer       // nil in a root
-	Mirrors       Mirrors      // nil in a connected registry
-	Verifier      Verifier     // nil leaves out its operations
-	Version       string       // of the program
-	Log           *slog.Logger // nil discards
+	Syncer        Syncer        // nil in a root
+	Mirrors       Mirrors       // nil in a connected registry
+	Verifier      Verifier      // nil leaves out its operations
+	CAFingerprint func() string // of the instance's own CA; nil if it has none
+	Version       string        // of the program
+	Log           *slog.Logger  // nil discards
 }
 
 // NewHandler returns the management API, for the paths below /api/v1/. Its OpenAPI document is
@@ -159,6 +160,9 @@ func (h *handler) status() {
 			v := api.InstanceStatus{Role: "root", Version: h.Version, InstanceID: h.Control.InstanceID()}
 			if self := h.Control.Self(); self != "" {
 				v.Role, v.Name, v.Sync = "connected", self, h.Fleet.SyncStatus()
+			}
+			if h.CAFingerprint != nil {
+				v.CAFingerprint = h.CAFingerprint()
 			}
 			return &plain[api.InstanceStatus]{v}, nil
 		})

@@ -11,6 +11,11 @@ import (
 	"time"
 )
 
+// A certificateSource has the certificate for each handshake.
+type certificateSource interface {
+	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+}
+
 // A certificate is a TLS certificate in two files. If they are replaced while the server
 // runs, the next handshake uses the new ones.
 type certificate struct {
@@ -46,10 +51,10 @@ func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, 
 	return c, nil
 }
 
-// get returns the certificate for a handshake. If a file changed, it reads both again. If
+// GetCertificate returns the certificate for a handshake. If a file changed, it reads both again. If
 // the new files do not match, because one of them is still to be replaced, it returns the
 // old certificate.
-func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (c *certificate) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, err := c.fileVersions()

@@ -56,7 +56,7 @@ func writePair(t *testing.T, dir, name string, modified time.Time) (certFile, ke
 
 func subject(t *testing.T, c *certificate) string {
 	t.Helper()
-	pair, err := c.get(&tls.ClientHelloInfo{})
+	pair, err := c.GetCertificate(&tls.ClientHelloInfo{})
 	if err != nil {
 		t.Fatal(err)
 	}

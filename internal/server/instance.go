@@ -51,6 +51,8 @@ type instance struct {
 	mirrors *mirror.Service  // nil in a connected registry
 	upkeep  *upkeep
 	scrub   *scrub.Scrubber
+	certs   certificateSource // nil without TLS
+	ca      *ownCA            // nil unless the instance has a CA
 	metrics *telemetry.Metrics
 	readers string // of metrics, as [config.Config] has it
 	spread  func(registries int) time.Duration
@@ -324,6 +326,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		token:    in.auth.TokenHandler(in.log),
 		gateway:  cancelOnStop(stop, wire.PathPoll, gateway.NewServer(parent)),
 		api:      management.NewHandler(in.management()),
+		ca:       in.caHandler(),
 		live:     http.HandlerFunc(live),
 		ready:    ready,
 		sync:     health,
@@ -336,6 +339,9 @@ func (in *instance) management() management.Options {
 	o := management.Options{
 		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,
 		Verifier: in.scrub, Version: telemetry.Version(), Log: in.log,
+	}
+	if in.ca != nil {
+		o.CAFingerprint = in.ca.authority.Fingerprint
 	}
 	if in.agent != nil {
 		o.Syncer = in.agent

@@ -21,16 +21,9 @@ const (
 	maxHeaderBytes    = 32 << 10        // enough for a token with the largest number of scopes
 )
 
-// listen opens the listener of cfg, with TLS if cfg has a certificate, and returns it with
-// its scheme.
-func listen(cfg config.Config, connected bool, log *slog.Logger) (l net.Listener, scheme string, err error) {
-	var cert *certificate
-	if cfg.TLSCert != "" {
-		if cert, err = loadCertificate(cfg.TLSCert, cfg.TLSKey, log); err != nil {
-			return nil, "", err
-		}
-	}
-	l, err = net.Listen("tcp", cfg.Listen)
+// listen opens the listener of cfg, without TLS.
+func listen(cfg config.Config, connected bool, log *slog.Logger) (net.Listener, error) {
+	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		var sys *os.SyscallError
 		if errors.As(err, &sys) {
@@ -38,24 +31,28 @@ func listen(cfg config.Config, connected bool, log *slog.Logger) (l net.Listener
 		}
 		err = fmt.Errorf("listen on %s: %w", cfg.Listen, err)
 		if errors.Is(err, os.ErrPermission) {
-			return nil, "", withHint(err,
+			return nil, withHint(err,
 				"ports below 1024 need a privilege; choose a higher one, such as --listen :5000")
 		}
-		return nil, "", advise(cfg, err)
+		return nil, advise(cfg, err)
 	}
 	trusted, err := config.ParseProxies(cfg.TrustedProxies)
 	if err != nil {
-		return nil, "", err // cannot happen: Validate has checked it
+		return nil, err // cannot happen: Validate has checked it
 	}
-	l = newBoundedListener(l, newQuota(maxConnections(cfg, connected), trusted), log)
-	if cert == nil {
-		return l, "http", nil
+	return newBoundedListener(l, newQuota(maxConnections(cfg, connected), trusted), log), nil
+}
+
+// withTLS adds TLS to a listener, unless there are no certificates.
+func withTLS(l net.Listener, certs certificateSource) net.Listener {
+	if certs == nil {
+		return l
 	}
 	return tls.NewListener(l, &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		GetCertificate: cert.get,
+		GetCertificate: certs.GetCertificate,
 		NextProtos:     []string{"h2", "http/1.1"},
-	}), "https", nil
+	})
 }
 
 func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
@@ -70,7 +67,11 @@ func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 }
 
 // localURL returns the URL of a listener for clients on this machine.
-func localURL(scheme string, addr net.Addr) string {
+func localURL(cfg config.Config, addr net.Addr) string {
+	scheme := "https"
+	if cfg.TLSMode() == config.TLSOff {
+		scheme = "http"
+	}
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
 		return scheme + "://" + addr.String()

@@ -12,6 +12,7 @@ type routes struct {
 	token    http.Handler // /oauth2/token and /acr/oauth2/token
 	gateway  http.Handler // /gateway/v1/
 	api      http.Handler // /api/v1/
+	ca       http.Handler // /ca.crt
 	live     http.Handler // /health
 	ready    http.Handler // /health/ready
 	sync     http.Handler // /health/sync
@@ -31,6 +32,8 @@ func (rs *routes) find(path string) (api string, h http.Handler) {
 		return "gateway", rs.gateway
 	case strings.HasPrefix(path, "/api/"):
 		return "management", rs.api
+	case path == "/ca.crt":
+		return "ca", rs.ca
 	case path == "/health":
 		return "health", rs.live
 	case path == "/health/ready":

@@ -32,6 +32,8 @@ type Options struct {
 	// Adopt accepts that the data directory and the database belong together, even if their
 	// ids differ, and creates the settings that the database lacks.
 	Adopt bool
+	// CAPublisher makes the instance's own CA known to others; nil is allowed.
+	CAPublisher CAPublisher
 	// Ready is called once, when the instance serves; nil is allowed.
 	Ready func(Ready)
 }
@@ -58,12 +60,18 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	}
 	limitMemory(ctx)
 	unix.Umask(othersPermissions) // of the whole process: only the owner may read its files
-	l, scheme, err := listen(cfg, connection != nil, o.Log)
+	var files *certificate
+	if cfg.TLSMode() == config.TLSFiles {
+		if files, err = loadCertificate(cfg.TLSCert, cfg.TLSKey, o.Log); err != nil {
+			return err
+		}
+	}
+	l, err := listen(cfg, connection != nil, o.Log)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	in, err := open(ctx, cfg, connection, localURL(scheme, l.Addr()), o)
+	in, err := open(ctx, cfg, connection, localURL(cfg, l.Addr()), o)
 	if err != nil {
 		return advise(cfg, err)
 	}
@@ -72,6 +80,14 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	password, err := in.control.EnsureAdmin(ctx, cfg.DataDir)
 	if err != nil {
 		return advise(cfg, err)
+	}
+	if files != nil {
+		in.certs = files
+	}
+	if cfg.TLSMode() == config.TLSOwnCA {
+		if err := in.openCA(cfg, o.CAPublisher); err != nil {
+			return advise(cfg, err)
+		}
 	}
 	local, err := listenLocal(cfg.DataDir)
 	if err != nil { // for example, its path is too long
@@ -85,7 +101,11 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	}
 
 	all, ctx := errgroup.WithContext(ctx)
-	all.Go(func() error { return in.serve(ctx, l) })
+	all.Go(func() error { return in.serve(ctx, withTLS(l, in.certs)) })
+	if in.ca != nil {
+		all.Go(func() error { return in.ca.authority.Run(ctx) })
+		all.Go(func() error { return in.ca.publish(ctx) })
+	}
 	if local != nil {
 		all.Go(func() error { return in.serveLocal(ctx, local) })
 	}
@@ -104,6 +124,10 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 // password.
 func (in *instance) notice(r Ready, password string) {
 	fmt.Fprintf(in.notices, "Ferry serves at %s as a %s.\n", r.URL, in.role())
+	if in.ca != nil {
+		fmt.Fprintf(in.notices, "Clients must trust its CA, which is at %s/ca.crt.\nSHA-256 fingerprint: %s\n",
+			r.URL, in.ca.authority.Fingerprint())
+	}
 	if password != "" {
 		fmt.Fprintf(in.notices, "\nThis is its first start. The administrator's password is shown only now:\n\n")
 		fmt.Fprintf(in.notices, "  user      admin\n  password  %s\n\n", password)

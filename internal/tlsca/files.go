@@ -53,6 +53,10 @@ func (a *Authority) load() error {
 	if a.cas, err = loadCAs(a.path(caKeyFile)); err != nil {
 		return err
 	}
+	if _, err := os.Stat(a.path(caFile)); err == nil && len(a.cas) == 0 {
+		a.o.Log.Warn("the CA's key is missing, and a new CA is made: clients must trust that one",
+			"path", a.path(caKeyFile))
+	}
 	pair, err := tls.LoadX509KeyPair(a.path(certFile), a.path(keyFile))
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {

@@ -42,6 +42,10 @@ var layers = []layer{
 		"they are vocabulary that everything uses, so they depend on no other package of ours",
 	},
 	{
+		[]string{"internal/tlsca"},
+		"it keeps certificates in files, and needs to know nothing else of an instance",
+	},
+	{
 		[]string{"internal/storage/blob", "internal/metadb", "internal/auth", "internal/remote", "internal/layout"},
 		"each is one basis of content (bytes, rows, rights, other registries, image layouts), and none needs another",
 	},
