@@ -13,8 +13,8 @@ export FERRY_SHARED ?= $(abspath ../shared)
 # 2 GiB to spare.
 test chaos: export TMPDIR := $(shell test/memory.sh)
 
-.PHONY: test race fmt vet staticcheck imports words build image dist conformance e2e bench bench-links bench-fleet chaos \
-	fuzz kubernetes-tools tools packages clean
+.PHONY: test race fmt vet staticcheck imports words build image dist conformance e2e kubernetes bench bench-links \
+	bench-fleet chaos fuzz kubernetes-tools tools packages clean
 
 test: ## every test that needs only Go
 	go test ./...
@@ -28,12 +28,12 @@ fmt: ## fails if gofmt would change a file
 
 vet:
 	go vet ./...
-	go vet -tags e2e,bench,conformance ./test/...
+	go vet -tags e2e,bench,conformance,kubernetes ./test/...
 
 staticcheck:
 	@test/tools.sh staticcheck
 	.tools/staticcheck ./...
-	.tools/staticcheck -tags e2e,bench,conformance ./test/...
+	.tools/staticcheck -tags e2e,bench,conformance,kubernetes ./test/...
 
 imports: ## the rules about which package may import which
 	go test -count=1 -v ./test/imports
@@ -61,6 +61,9 @@ conformance: ## the OCI distribution specification's own suite
 e2e: packages ## real clients, the user story, the quick start, and syncs over links that break
 	@test/tools.sh crane regctl oras helm registry
 	go test -count=1 -v -tags e2e -timeout 15m ./test/e2e
+
+kubernetes: packages kubernetes-tools ## Ferry on a Kubernetes node, as root
+	go test -count=1 -v -tags kubernetes -timeout 15m ./test/kubernetes
 
 bench: ## the figures of docs/performance.md; UPDATE=1 writes them there
 	@test/tools.sh registry

@@ -5,6 +5,7 @@ package image
 
 import (
 	"archive/tar"
+	"bytes"
 	"cmp"
 	"compress/gzip"
 	"crypto/sha256"
@@ -39,6 +40,8 @@ type Options struct {
 	Arch   string  // default "amd64"
 	// Plain leaves layers uncompressed, which is quicker for large ones.
 	Plain bool
+	// Program is the path of a static program that the image runs; it has a layer of its own.
+	Program string
 }
 
 // New makes an image in a directory that is deleted when the test ends.
@@ -74,13 +77,31 @@ func (m *Image) write(o Options) error {
 		RootFS:   v1.RootFS{Type: "layers"},
 	}
 	m.Manifest = v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest}
-	for i, size := range o.Layers {
-		layer, diffID, err := m.layer(o, i, size)
+	add := func(header tar.Header, content io.Reader) error {
+		layer, diffID, err := m.layer(o.Plain, header, content)
 		if err != nil {
 			return err
 		}
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
 		m.Manifest.Layers = append(m.Manifest.Layers, layer)
+		return nil
+	}
+	for i, size := range o.Layers {
+		header := tar.Header{Name: fmt.Sprintf("file%d", i), Mode: 0o644, Size: size}
+		if err := add(header, Random(o.Seed<<8+uint64(i))); err != nil {
+			return err
+		}
+	}
+	if o.Program != "" {
+		text, err := os.ReadFile(o.Program)
+		if err != nil {
+			return err
+		}
+		header := tar.Header{Name: "program", Mode: 0o755, Size: int64(len(text))}
+		if err := add(header, bytes.NewReader(text)); err != nil {
+			return err
+		}
+		config.Config.Entrypoint = []string{"/program"}
 	}
 	var err error
 	if m.Manifest.Config, err = m.json(v1.MediaTypeImageConfig, config); err != nil {
@@ -125,9 +146,9 @@ func writeJSON(path string, v any) error {
 	return os.WriteFile(path, text, 0o644)
 }
 
-// layer writes layer i, an archive with one file. It returns the layer and the digest of
+// layer writes a layer, an archive with one file. It returns the layer and the digest of
 // its uncompressed content.
-func (m *Image) layer(o Options, i int, size int64) (v1.Descriptor, digest.Digest, error) {
+func (m *Image) layer(uncompressed bool, header tar.Header, content io.Reader) (v1.Descriptor, digest.Digest, error) {
 	f, err := os.CreateTemp(m.Dir, "layer-*")
 	if err != nil {
 		return v1.Descriptor{}, "", err
@@ -137,18 +158,18 @@ func (m *Image) layer(o Options, i int, size int64) (v1.Descriptor, digest.Diges
 	plain := sha256.New()
 	var out io.WriteCloser = nopCloser{io.MultiWriter(f, packed)}
 	mediaType := v1.MediaTypeImageLayer
-	if !o.Plain {
+	if !uncompressed {
 		mediaType = v1.MediaTypeImageLayerGzip
 		if out, err = gzip.NewWriterLevel(out, gzip.NoCompression); err != nil {
 			return v1.Descriptor{}, "", err
 		}
 	}
 	archive := tar.NewWriter(io.MultiWriter(out, plain))
-	header := &tar.Header{Name: fmt.Sprintf("file%d", i), Mode: 0o644, Size: size, Format: tar.FormatPAX}
-	if err := archive.WriteHeader(header); err != nil {
+	header.Format = tar.FormatPAX
+	if err := archive.WriteHeader(&header); err != nil {
 		return v1.Descriptor{}, "", err
 	}
-	if _, err := io.CopyN(archive, Random(o.Seed<<8+uint64(i)), size); err != nil {
+	if _, err := io.CopyN(archive, content, header.Size); err != nil {
 		return v1.Descriptor{}, "", err
 	}
 	if err := archive.Close(); err != nil {
