@@ -29,6 +29,8 @@ type Config struct {
 	ExternalURL          string // address of this instance for others; "" is the address that a client used
 	Metrics              string // permission to read /metrics: one of the constants below
 	TrustedProxies       string // addresses and networks whose X-Forwarded-For is trusted; see [ParseProxies]
+	MirrorNames          string // repositories that stand for other registries; see registry.ParseMirrorNames
+	MirrorDefault        string // the registry that stands in for a repository that does not exist; "" is none
 	MaxConnections       int    // open at a time; 0 is the default for the kind of instance
 	LogLevel             slog.Level
 	LogFormat            string // text or json

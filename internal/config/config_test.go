@@ -42,6 +42,7 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 		"connection-string": "a=b", "connection-string-file": "f", "chunk-size": "3MiB", "spread": "90s",
 		"scrub": "14d", "scrub-rate": "8MiB", "scrub-window": "01:00-05:00",
 		"external-url": "https://h", "metrics": "anyone", "trusted-proxies": "10.0.0.0/8", "max-connections": "100",
+		"mirror-names": "docker.io=hub", "mirror-default": "docker.io",
 		"log-level": "error", "log-format": "json",
 	}
 	for _, s := range Settings() {

@@ -78,6 +78,12 @@ func (c *Config) settings() []Setting {
 		{"trusted-proxies", "LIST", c.TrustedProxies,
 			"addresses and networks of proxies, such as 10.0.0.0/8,::1. They are trusted to name the sender " +
 				"of a request in X-Forwarded-For or Forwarded", text(&c.TrustedProxies)},
+		{"mirror-names", "LIST", c.MirrorNames,
+			"repositories that answer pulls of other registries, as REGISTRY=PREFIX, such as " +
+				"docker.io=hub,quay.io=mirror/quay", text(&c.MirrorNames)},
+		{"mirror-default", "REGISTRY", c.MirrorDefault,
+			"the registry whose repositories answer a pull of a repository that does not exist here, for Docker, " +
+				"which does not say that it asks a mirror: docker.io", text(&c.MirrorDefault)},
 		{"max-connections", "NUMBER", connectionsText(c.MaxConnections),
 			"the largest number of connections at a time; one address may have half of them. auto is 16384 " +
 				"for a root, and 512 for a connected registry", func(s string) (err error) {
