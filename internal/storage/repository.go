@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
@@ -34,6 +35,17 @@ func (s *Storage) Repository(ctx context.Context, name string) (Repository, erro
 		}
 		manifests, tags, err := tx.CountContent(name)
 		return Repository{row, manifests, tags}, err
+	})
+}
+
+// HasRepository reports whether the repository name exists. It is one indexed query.
+func (s *Storage) HasRepository(ctx context.Context, name string) (bool, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) {
+		_, err := tx.Repository(name)
+		if errors.Is(err, metadb.ErrNotFound) {
+			return false, nil
+		}
+		return err == nil, err
 	})
 }
 
