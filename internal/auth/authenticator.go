@@ -34,6 +34,10 @@ type AuthenticatorOptions struct {
 	// Address returns the scheme and host at which the sender of a request reached this registry,
 	// for the challenge; nil is the function [Address].
 	Address func(*http.Request) string
+	// StandIn returns the repository that answers pulls of a repository that does not exist; "" is
+	// none. A token for the one is also for the other, as far as its holder may pull both. nil is
+	// none for every repository.
+	StandIn func(repository string) string
 	// Failed is called with every refused login, unless it is nil. It must be cheap, because
 	// strangers decide how often it is called.
 	Failed func(ctx context.Context, sender, name string)
@@ -45,6 +49,7 @@ type Authenticator struct {
 	directory Directory
 	signer    *Signer
 	address   func(*http.Request) string
+	standIn   func(repository string) string
 	failed    func(ctx context.Context, sender, name string)
 	limiter   *Limiter
 	passwords *passwordCache
@@ -59,12 +64,15 @@ func NewAuthenticator(o AuthenticatorOptions) *Authenticator {
 	if o.Address == nil {
 		o.Address = Address
 	}
+	if o.StandIn == nil {
+		o.StandIn = func(string) string { return "" }
+	}
 	if o.Failed == nil {
 		o.Failed = func(context.Context, string, string) {}
 	}
 	return &Authenticator{
-		directory: o.Directory, signer: o.Signer, address: o.Address, failed: o.Failed,
-		limiter: NewLimiter(o.Now), passwords: newPasswordCache(),
+		directory: o.Directory, signer: o.Signer, address: o.Address, standIn: o.StandIn,
+		failed: o.Failed, limiter: NewLimiter(o.Now), passwords: newPasswordCache(),
 	}
 }
 

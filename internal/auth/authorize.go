@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -64,9 +65,42 @@ func (a *Authenticator) Authorize(r *http.Request, need ...Access) (Grant, error
 			// The client may have this right, and must request a token for it.
 			return Grant{}, a.challenge(r, errInsufficientScope, need)
 		}
-		return Grant{}, oci.ErrDenied.With("Insufficient scopes to perform the operation")
+		return Grant{}, errDenied
 	}
 	return g, nil
+}
+
+// errDenied is the refusal of a principal without the right, with the reference's message.
+var errDenied = oci.ErrDenied.With("Insufficient scopes to perform the operation")
+
+// AuthorizeFirst returns the grant of a request that one of several repositories may answer, and
+// that repository: among those in need that the principal has the right to, the first that exists,
+// or else the last. exists is called only for these, and a challenge has the scopes of all
+// repositories in need. So nobody finds out whether a repository exists that they may not read.
+func (a *Authenticator) AuthorizeFirst(
+	r *http.Request, exists func(ctx context.Context, repository string) (bool, error), need ...Access,
+) (Grant, string, error) {
+	g, err := a.grant(r)
+	if err != nil {
+		return Grant{}, "", a.challenge(r, err, need)
+	}
+	allowed := slices.DeleteFunc(slices.Clone(need), func(n Access) bool {
+		return !g.principal.Permissions.AllowsRepository(n.Repository, n.Action)
+	})
+	for i, n := range allowed {
+		if i < len(allowed)-1 {
+			if ok, err := exists(r.Context(), n.Repository); err != nil {
+				return Grant{}, "", err
+			} else if !ok {
+				continue
+			}
+		}
+		if !g.AllowsRepository(n.Repository, n.Action) {
+			return Grant{}, "", a.challenge(r, errInsufficientScope, need)
+		}
+		return g, n.Repository, nil
+	}
+	return Grant{}, "", errDenied
 }
 
 func (a *Authenticator) grant(r *http.Request) (Grant, error) {

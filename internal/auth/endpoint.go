@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,7 +32,7 @@ func (a *Authenticator) TokenHandler(log *slog.Logger) http.Handler {
 			return
 		}
 		granted := []Scope{}
-		for _, s := range scopes {
+		for _, s := range a.withStandIns(scopes) {
 			if g := s.granted(p.Permissions); len(g.Actions) > 0 {
 				granted = append(granted, g)
 			}
@@ -48,6 +49,26 @@ func (a *Authenticator) TokenHandler(log *slog.Logger) http.Handler {
 			"expires_in": int(tokenLifetime / time.Second), "issued_at": issued.UTC().Format(time.RFC3339),
 		})
 	})
+}
+
+// maxStandIns bounds the scopes that [Authenticator.withStandIns] adds. Clients that do not read a
+// challenge request one or two.
+const maxStandIns = 8
+
+// withStandIns adds to the scopes a scope to pull the repository that stands in for each of theirs.
+// Docker needs it: it requests a token for the repository in its request, and does not read the
+// scopes of a challenge.
+func (a *Authenticator) withStandIns(scopes []Scope) []Scope {
+	all := scopes
+	for _, s := range scopes[:min(len(scopes), maxStandIns)] {
+		if s.Type != "repository" || !slices.Contains(s.Actions, "pull") {
+			continue
+		}
+		if name := a.standIn(s.Name); name != "" {
+			all = append(all, Scope{Type: s.Type, Name: name, Actions: []string{"pull"}})
+		}
+	}
+	return all
 }
 
 // tokenRequest parses a token request.

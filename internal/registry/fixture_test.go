@@ -79,7 +79,7 @@ type instance struct {
 
 func newInstance(t testing.TB) *instance { return newInstanceOn(t, dbtest.SQLite(t), directory{}) }
 
-func newInstanceOn(t testing.TB, db *metadb.DB, users directory) *instance {
+func newInstanceOn(t testing.TB, db *metadb.DB, users directory, names ...registry.MirrorNames) *instance {
 	t.Helper()
 	s := &instance{t: t, user: "all", storage: newStorage(t, db)}
 	users["all"] = everyAction
@@ -87,9 +87,14 @@ func newInstanceOn(t testing.TB, db *metadb.DB, users directory) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: users.principals(t), Signer: signer})
-	s.handler = registry.New(registry.Options{Storage: s.storage, Authorizer: a,
-		Writable: func() bool { return !s.readOnly }})
+	accounts := auth.AuthenticatorOptions{Directory: users.principals(t), Signer: signer}
+	content := registry.Options{Storage: s.storage, Writable: func() bool { return !s.readOnly }}
+	for _, n := range names {
+		accounts.StandIn, content.Mirrors = n.StandIn, n
+	}
+	a := auth.NewAuthenticator(accounts)
+	content.Authorizer = a
+	s.handler = registry.New(content)
 	tokens := a.TokenHandler(slog.New(slog.DiscardHandler))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/oauth2/token" {

@@ -74,7 +74,7 @@ func (g *Registry) listTags(w http.ResponseWriter, q *request) error {
 		p.setNextLink(w, q, names[p.n-1])
 	}
 	names = append([]string{}, names[:min(len(names), p.n)]...) // an empty list, not null
-	return writeJSON(w, map[string]any{"name": q.repository, "tags": names})
+	return writeJSON(w, map[string]any{"name": q.path, "tags": names})
 }
 
 // tags returns page p of the tags in order o, and sets the Link header if there are more

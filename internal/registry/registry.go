@@ -6,6 +6,7 @@ package registry
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -24,6 +25,10 @@ import (
 // are [auth.ChallengeError]s or those of the specification.
 type Authorizer interface {
 	Authorize(r *http.Request, need ...auth.Access) (auth.Grant, error)
+	// AuthorizeFirst returns the grant for one of the accesses in need, and its repository; see
+	// [auth.Authenticator.AuthorizeFirst].
+	AuthorizeFirst(r *http.Request, exists func(ctx context.Context, repository string) (bool, error),
+		need ...auth.Access) (auth.Grant, string, error)
 }
 
 // An Auditor records changes and their authors. action is "delete" or "lock", object is
@@ -38,6 +43,7 @@ type Options struct {
 	Authorizer Authorizer
 	// Writable reports whether clients may write; if it is nil, they always may.
 	Writable func() bool
+	Mirrors  MirrorNames
 	Auditor  Auditor      // records deletions and lock changes; nil records nothing
 	Log      *slog.Logger // nil discards
 }
@@ -47,6 +53,7 @@ type Registry struct {
 	storage    *storage.Storage
 	authorizer Authorizer
 	writable   func() bool
+	mirrors    MirrorNames
 	auditor    Auditor
 	log        *slog.Logger
 	scan       int // maximum number of repositories that a catalog request scans
@@ -58,6 +65,7 @@ type Registry struct {
 func New(o Options) *Registry {
 	r := &Registry{
 		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, scan: maxScan, auditor: o.Auditor,
+		mirrors:   o.Mirrors,
 		log:       cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		receiving: memlimit.New(maxReceiving, maxWait), storing: memlimit.New(maxStoring, maxWait),
 		sending: memlimit.New(maxSending, maxWait),
@@ -85,6 +93,9 @@ var apiVersion = []string{"registry/2.0"}
 
 func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 	q, err := parse(r)
+	if err == nil {
+		err = g.setAlternatives(q)
+	}
 	if err != nil {
 		// An anonymous client learns nothing, not even that the path is wrong.
 		if _, err := g.authorizer.Authorize(r); err != nil {
@@ -99,7 +110,7 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 		}
 		return errReadOnly
 	}
-	if q.grant, err = g.authorizer.Authorize(r, q.need...); err != nil {
+	if err := g.authorize(q); err != nil {
 		return err
 	}
 	return q.nameUnknown(q.route.handle(g, w, q))
@@ -112,11 +123,11 @@ func (q *request) nameUnknown(err error) error {
 	switch {
 	case e == nil:
 	case e.Message == oci.ErrManifestUnknown.Message && q.reference != "":
-		return e.With("%s: %s of %s", e.Message, q.reference, q.repository)
+		return e.With("%s: %s of %s", e.Message, q.reference, q.name())
 	case e.Message == oci.ErrBlobUnknown.Message && q.reference != "":
-		return e.With("%s: %s of %s", e.Message, q.reference, q.repository)
+		return e.With("%s: %s of %s", e.Message, q.reference, q.name())
 	case e.Message == oci.ErrNameUnknown.Message:
-		return e.With("%s: %s", e.Message, q.repository)
+		return e.With("%s: %s", e.Message, q.name())
 	}
 	return err
 }

@@ -14,7 +14,9 @@ type request struct {
 	*http.Request
 	endpoint   endpoint
 	route      *route
-	repository string
+	path       string // the repository in the path
+	mirrorOf   string // the registry that the client asks a mirror for; "" is none; see [MirrorNames]
+	repository string // the repository that answers
 	reference  string // a tag, a digest or the id of an upload; "" if the endpoint has none
 	need       []auth.Access
 	grant      auth.Grant
@@ -58,6 +60,7 @@ func parse(r *http.Request) (*request, error) {
 			q.need[i] = auth.Access{Repository: q.repository, Action: action}
 		}
 	}
+	q.path = q.repository
 	return q, q.checkReference()
 }
 
@@ -167,6 +170,14 @@ func (q *request) checkReference() error {
 		}
 	}
 	return nil
+}
+
+// name returns the repository as the client knows it, for messages.
+func (q *request) name() string {
+	if q.mirrorOf != "" {
+		return q.mirrorOf + "/" + q.path
+	}
+	return q.path
 }
 
 // cutLast splits a path at its last slash.

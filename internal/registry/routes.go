@@ -18,15 +18,17 @@ type route struct {
 
 // An access has the actions that a request needs on its repository.
 type access struct {
-	need  []auth.Action
-	write bool // a read-only registry refuses it
+	need     []auth.Action
+	write    bool // a read-only registry refuses it
+	mirrored bool // it may be for a repository of another registry; see [MirrorNames]
 }
 
 var (
 	anyone = access{}
-	pull   = access{need: []auth.Action{auth.ContentRead}}
+	pull   = access{need: []auth.Action{auth.ContentRead}, mirrored: true}
 	push   = access{need: []auth.Action{auth.ContentRead, auth.ContentWrite}, write: true}
 	remove = access{need: []auth.Action{auth.ContentDelete}, write: true}
+	list   = access{need: []auth.Action{auth.MetadataRead}, mirrored: true}
 	read   = access{need: []auth.Action{auth.MetadataRead}}
 	change = access{need: []auth.Action{auth.MetadataWrite}, write: true}
 )
@@ -41,7 +43,7 @@ var routes = map[endpoint]*route{
 	{"PATCH", "/v2/<name>/blobs/uploads/<upload>"}:  {push, (*Registry).patchUpload},      // end-5
 	{"PUT", "/v2/<name>/blobs/uploads/<upload>"}:    {push, (*Registry).putUpload},        // end-6
 	{"PUT", "/v2/<name>/manifests/<reference>"}:     {push, (*Registry).putManifest},      // end-7a, end-7b
-	{"GET", "/v2/<name>/tags/list"}:                 {read, (*Registry).listTags},         // end-8a, end-8b
+	{"GET", "/v2/<name>/tags/list"}:                 {list, (*Registry).listTags},         // end-8a, end-8b
 	{"DELETE", "/v2/<name>/manifests/<reference>"}:  {remove, (*Registry).deleteManifest}, // end-9
 	{"DELETE", "/v2/<name>/blobs/<digest>"}:         {remove, (*Registry).deleteBlob},     // end-10
 	{"GET", "/v2/<name>/referrers/<digest>"}:        {pull, (*Registry).listReferrers},    // end-12a, end-12b

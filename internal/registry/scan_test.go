@@ -16,7 +16,7 @@ import (
 )
 
 // noAccess authorises everybody, without access to any repository.
-type noAccess struct{}
+type noAccess struct{ Authorizer }
 
 func (noAccess) Authorize(*http.Request, ...auth.Access) (auth.Grant, error) {
 	return auth.Grant{}, nil

@@ -54,6 +54,7 @@ type instance struct {
 	certs   certificateSource // nil without TLS
 	ca      *ownCA            // nil unless the instance has a CA
 	metrics *telemetry.Metrics
+	names   registry.MirrorNames
 	readers string // of metrics, as [config.Config] has it
 	spread  func(registries int) time.Duration
 	proxies proxies // trusted to name the sender of a request
@@ -96,6 +97,10 @@ func open(
 		return in, err
 	}
 	if in.proxies, err = config.ParseProxies(cfg.TrustedProxies); err != nil {
+		return in, err
+	}
+	in.names, err = registry.ParseMirrorNames(cfg.MirrorNames, cfg.MirrorDefault, hostOf(cfg.ExternalURL))
+	if err != nil {
 		return in, err
 	}
 	in.requests = maxConnections(cfg, parent != nil)
@@ -144,7 +149,7 @@ func open(
 	}
 	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
 		Directory: in.control.Directory(), Signer: signer, Address: addressFor(cfg.ExternalURL),
-		Failed: in.control.LoginFailed,
+		StandIn: in.names.StandIn, Failed: in.control.LoginFailed,
 	})
 	in.upkeep = &upkeep{
 		storage: in.storage, fleet: in.fleet, db: in.db, log: in.log, level: levelOf(cfg, o), now: time.Now,
@@ -319,7 +324,8 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		health.rules = in.mirrors
 	}
 	content := registry.Options{
-		Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Auditor: in.control, Log: in.log,
+		Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Mirrors: in.names,
+		Auditor: in.control, Log: in.log,
 	}
 	return &routes{
 		registry: registry.New(content),
