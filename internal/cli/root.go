@@ -28,6 +28,7 @@ func newRootCommand(env *Env) *cobra.Command {
 		newImportCommand(env),
 		newAuditCommand(env),
 		newPushLayoutCommand(env),
+		newInstallCommand(env),
 		newVersionCommand(env),
 	)...)
 	root.Long = `Ferry is an OCI container registry that travels.

@@ -50,6 +50,10 @@ var layers = []layer{
 		"each is one basis of content (bytes, rows, rights, other registries, image layouts), and none needs another",
 	},
 	{
+		[]string{"internal/install"},
+		"it writes files for a machine, and needs no running instance",
+	},
+	{
 		[]string{"internal/storage/blob/fs", "internal/storage/blob/s3", "internal/storage/blob/blobtest",
 			"internal/metadb/dbtest"},
 		"each implements, or tests, the package above it",

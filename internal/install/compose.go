@@ -1,0 +1,81 @@
+package install
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Compose plans a project of Docker Compose: one service with the image of Ferry, which keeps
+// its data in a volume, or in a directory of the host. The file works with Compose 1.27 and
+// later, and with podman-compose.
+func Compose(o Options) (Plan, error) {
+	if o.Image == "" {
+		return Plan{}, errNoImage
+	}
+	if o.Port == 0 {
+		o.Port = imagePort
+	}
+	volume := "data"
+	if o.DataDir != "" {
+		volume = o.DataDir
+	}
+	var t strings.Builder
+	fmt.Fprintf(&t, `# The connected registry %s. Written by ferry install compose.
+services:
+  ferry:
+    image: %q
+    command: ["serve"]
+    restart: unless-stopped
+    stop_grace_period: 30s
+    user: "%d:%d"
+    read_only: true
+    cap_drop: [ALL]
+    security_opt: ["no-new-privileges:true"]
+    ports: ["%d:%d"]
+    environment:
+      FERRY_CONNECTION_STRING_FILE: /run/secrets/%s
+`, o.Connection.Name, dollars(o.Image), imageUser, imageUser, o.Port, imagePort, connectionFile)
+	for _, s := range o.settings() {
+		fmt.Fprintf(&t, "      %s: %q\n", s.variable(), dollars(s.value))
+	}
+	fmt.Fprintf(&t, `    secrets: [%[1]s]
+    volumes: ["%[2]s:%[3]s"]
+    # It fails if the instance does not answer, not if it is out of sync. A start may migrate a
+    # large database.
+    healthcheck:
+      test: ["CMD", "ferry", "sync", "status", "--data-dir", "%[3]s", "--open"]
+      interval: 1m
+      timeout: 10s
+      retries: 3
+      start_period: 10m
+    # Docker keeps all log lines for ever by default, which fills the disk.
+    logging:
+      driver: json-file
+      options: {max-size: "10m", max-file: "3"}
+secrets:
+  %[1]s:
+    file: ./%[1]s
+`, connectionFile, volume, imageData)
+	if o.DataDir == "" {
+		t.WriteString("volumes:\n  data: {}\n")
+	}
+	p := Plan{Files: []File{{Name: "compose.yaml", Text: t.String()}, o.connection(imageUser)}}
+	p.Next = o.enter()
+	if o.DataDir != "" {
+		p.Next = append(p.Next, "# The user of the image owns the data.",
+			fmt.Sprintf("sudo install -d -m 0700 -o %d -g %d %s", imageUser, imageUser, o.DataDir))
+	}
+	p.Next = append(p.Next, "docker compose up -d", "docker compose exec ferry ferry sync status --data-dir "+imageData)
+	p.Next = append(p.Next, o.clients("docker", "HOST", o.Port)...)
+	return p, nil
+}
+
+// dollars escapes dollar signs, which stand for variables in a compose file.
+func dollars(s string) string { return strings.ReplaceAll(s, "$", "$$") }
+
+// clients returns the commands that let the machines at the place pull. They run on each of
+// those machines.
+func (o Options) clients(runtime, host string, port int) []string {
+	return []string{"# On each machine that pulls:",
+		fmt.Sprintf("sudo ferry client configure %s --endpoint %s", runtime, o.url(host, port))}
+}
