@@ -88,6 +88,15 @@ type InstanceStatus struct {
 	// CAFingerprint is there if the instance has a CA of its own.
 	CAFingerprint string      `json:"caFingerprint,omitempty" doc:"SHA-256 of the CA at /ca.crt."`
 	Sync          *SyncStatus `json:"sync,omitempty"`
+
+	Parent *InstanceParent `json:"parent,omitempty" doc:"Of a connected registry."`
+}
+
+// An InstanceParent is the parent of a connected registry, and when it syncs from there.
+type InstanceParent struct {
+	URL        string `json:"url" doc:"The address from the connection string."`
+	Schedule   string `json:"schedule,omitempty" doc:"Cron, five fields, UTC."`
+	SyncWindow string `json:"syncWindow,omitempty" doc:"ISO 8601; absent when continuous."`
 }
 
 // A SettingsPost requests the settings that an instance needs to become a connected registry.

@@ -162,12 +162,19 @@ func (c *client) noteIfSlow() (stop func()) {
 	}
 }
 
+// A notRunningError is the data directory of an instance that does not run.
+type notRunningError string
+
+func (dir notRunningError) Error() string {
+	return "no ferry serve runs with the data directory " + string(dir)
+}
+
 // unreachable explains a request that got no answer, or half of one.
 func (c *client) unreachable(err error) error {
 	switch {
 	case c.local == "":
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return withHint(fmt.Errorf("no ferry serve runs with the data directory %s", c.local),
+		return withHint(notRunningError(c.local),
 			"is ferry serve running, and is that its --data-dir?")
 	case errors.Is(err, fs.ErrPermission):
 		return withHint(fmt.Errorf("you may not open the socket in the data directory %s", c.local),

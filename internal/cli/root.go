@@ -24,6 +24,7 @@ func newRootCommand(env *Env) *cobra.Command {
 		newSyncCommand(env),
 		newVerifyCommand(env),
 		newRepairCommand(env),
+		newDoctorCommand(env),
 		newMirrorCommand(env),
 		newImportCommand(env),
 		newAuditCommand(env),

@@ -55,6 +55,7 @@ type Options struct {
 	Mirrors       Mirrors       // nil in a connected registry
 	Verifier      Verifier      // nil leaves out its operations
 	CAFingerprint func() string // of the instance's own CA; nil if it has none
+	ParentURL     string        // of the parent's gateway; "" in a root
 	Version       string        // of the program
 	Log           *slog.Logger  // nil discards
 }
@@ -160,6 +161,10 @@ func (h *handler) status() {
 			v := api.InstanceStatus{Role: "root", Version: h.Version, InstanceID: h.Control.InstanceID()}
 			if self := h.Control.Self(); self != "" {
 				v.Role, v.Name, v.Sync = "connected", self, h.Fleet.SyncStatus()
+				v.Parent = &api.InstanceParent{URL: h.ParentURL}
+				if own := h.Control.State().Registry(self); own != nil { // else it was never activated
+					v.Parent.Schedule, v.Parent.SyncWindow = own.Settings.Schedule, own.Settings.SyncWindow
+				}
 			}
 			if h.CAFingerprint != nil {
 				v.CAFingerprint = h.CAFingerprint()

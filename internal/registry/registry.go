@@ -45,6 +45,7 @@ type Options struct {
 	Writable func() bool
 	Mirrors  MirrorNames
 	Auditor  Auditor      // records deletions and lock changes; nil records nothing
+	Version  string       // of the program, for those who log in; "" is not sent
 	Log      *slog.Logger // nil discards
 }
 
@@ -55,6 +56,7 @@ type Registry struct {
 	writable   func() bool
 	mirrors    MirrorNames
 	auditor    Auditor
+	version    string
 	log        *slog.Logger
 	scan       int // maximum number of repositories that a catalog request scans
 
@@ -67,6 +69,7 @@ func New(o Options) *Registry {
 		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, scan: maxScan, auditor: o.Auditor,
 		mirrors:   o.Mirrors,
 		log:       cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		version:   o.Version,
 		receiving: memlimit.New(maxReceiving, maxWait), storing: memlimit.New(maxStoring, maxWait),
 		sending: memlimit.New(maxSending, maxWait),
 	}
@@ -173,7 +176,14 @@ func (g *Registry) auditNote(q *request, action, detail string) storage.Note {
 	return g.auditor.AuditNote(q.grant.Name(), q.grant.Sender(), action, object, detail)
 }
 
-func (g *Registry) ping(w http.ResponseWriter, _ *request) error {
+// headerVersion is the header with the version of the program. `ferry doctor` compares it with its
+// own.
+const headerVersion = "Ferry-Version"
+
+func (g *Registry) ping(w http.ResponseWriter, q *request) error {
+	if g.version != "" && q.grant.Name() != "" {
+		w.Header().Set(headerVersion, g.version)
+	}
 	return writeJSON(w, struct{}{})
 }
 

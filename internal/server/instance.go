@@ -41,6 +41,8 @@ type instance struct {
 	notices io.Writer
 	url     string // for clients on this machine
 
+	parentURL string // "" in a root
+
 	dir     *dataDir
 	db      *metadb.DB
 	storage *storage.Storage
@@ -223,6 +225,7 @@ func (in *instance) mirror(cfg config.Config) error {
 
 // follow creates the agent that keeps the instance in sync with its parent.
 func (in *instance) follow(ctx context.Context, cfg config.Config, parent wire.ConnectionString) (err error) {
+	in.parentURL = parent.URL()
 	address := loginServer(cfg, in.url)
 	engine := replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log,
 		ChunkSize: cfg.ChunkSize})
@@ -325,7 +328,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	}
 	content := registry.Options{
 		Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Mirrors: in.names,
-		Auditor: in.control, Log: in.log,
+		Auditor: in.control, Version: telemetry.Version(), Log: in.log,
 	}
 	return &routes{
 		registry: registry.New(content),
@@ -344,7 +347,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 func (in *instance) management() management.Options {
 	o := management.Options{
 		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,
-		Verifier: in.scrub, Version: telemetry.Version(), Log: in.log,
+		Verifier: in.scrub, ParentURL: in.parentURL, Version: telemetry.Version(), Log: in.log,
 	}
 	if in.ca != nil {
 		o.CAFingerprint = in.ca.authority.Fingerprint

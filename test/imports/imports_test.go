@@ -111,6 +111,10 @@ var layers = []layer{
 		"it puts an instance together, and no part of the instance may depend on that",
 	},
 	{
+		[]string{"internal/doctor"},
+		"it looks at registries from outside, with the vocabulary only",
+	},
+	{
 		[]string{"internal/demo"},
 		"it uses running instances as a user would",
 	},
