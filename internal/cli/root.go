@@ -30,6 +30,8 @@ func newRootCommand(env *Env) *cobra.Command {
 		newAuditCommand(env),
 		newPushLayoutCommand(env),
 		newInstallCommand(env),
+		newClientCommand(env),
+		newCredentialProviderCommand(env),
 		newVersionCommand(env),
 	)...)
 	root.Long = `Ferry is an OCI container registry that travels.
