@@ -98,10 +98,12 @@ func (b *builder) image(l *layout.Layout, p v1.Platform) (oci.Descriptor, error)
 		Created:  &b.created,
 		Platform: p,
 		Config: v1.ImageConfig{
-			User:         fmt.Sprintf("%d:%d", user, user),
-			Entrypoint:   []string{"/usr/bin/ferry"},
-			Cmd:          []string{"serve"},
-			Env:          []string{"PATH=/usr/bin", "FERRY_DATA_DIR=/var/lib/ferry", "FERRY_LISTEN=:5000"},
+			User:       fmt.Sprintf("%d:%d", user, user),
+			Entrypoint: []string{"/usr/bin/ferry"},
+			Cmd:        []string{"serve"},
+			// An operator's settings, and the variables of the reference, take precedence over these.
+			Env: []string{"PATH=/usr/bin", "FERRY_DEFAULT_DATA_DIR=/var/lib/ferry",
+				"FERRY_DEFAULT_LISTEN=:5000"},
 			ExposedPorts: map[string]struct{}{"5000/tcp": {}},
 			Volumes:      map[string]struct{}{"/var/lib/ferry": {}},
 			WorkingDir:   "/",
@@ -124,14 +126,16 @@ func (b *builder) image(l *layout.Layout, p v1.Platform) (oci.Descriptor, error)
 // files writes the only layer of an image: the program, a data directory, and names for the
 // user. The program has authorities and time zones in it.
 func (b *builder) files(w *tar.Writer, p v1.Platform) error {
-	for _, dir := range []string{"etc/", "usr/", "usr/bin/", "var/", "var/lib/"} {
+	for _, dir := range []string{"etc/", "usr/", "usr/bin/", "var/", "var/acr/", "var/lib/"} {
 		if err := b.header(w, tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755}); err != nil {
 			return err
 		}
 	}
-	data := tar.Header{Typeflag: tar.TypeDir, Name: "var/lib/ferry/", Mode: 0o700, Uid: user, Gid: user}
-	if err := b.header(w, data); err != nil {
-		return err
+	for _, dir := range []string{"var/acr/data/", "var/lib/ferry/"} { // the first is the reference's
+		data := tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o700, Uid: user, Gid: user}
+		if err := b.header(w, data); err != nil {
+			return err
+		}
 	}
 	for _, file := range []struct{ name, text string }{
 		{"etc/passwd", fmt.Sprintf("root:x:0:0::/:/\nferry:x:%d:%d::/var/lib/ferry:/\n", user, user)},

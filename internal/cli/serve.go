@@ -78,6 +78,9 @@ func (o *serveOptions) run(ctx context.Context, env *Env, _ *client) error {
 			return err
 		}
 	}
+	if cfg.ReferenceVariables != "" {
+		log.Info("settings are taken from variables of the reference", "variables", cfg.ReferenceVariables)
+	}
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	return server.Run(ctx, cfg, server.Options{

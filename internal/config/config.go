@@ -21,6 +21,7 @@ type Config struct {
 	CAConfigMap          string // NAMESPACE/NAME of a ConfigMap in Kubernetes that gets the instance's CA
 	ConnectionString     string // at most one of these two; either makes a connected registry
 	ConnectionStringFile string
+	ParentEndpoint       string // host, or host:port, of the parent; "" is that of the connection string
 	ChunkSize            int64  // bytes in one range request of a sync
 	Spread               string // time over which children delay their fetches; see [ParseSpread]
 	Scrub                string // how often all stored content is read again; see [ParseScrub]
@@ -34,6 +35,10 @@ type Config struct {
 	MaxConnections       int    // open at a time; 0 is the default for the kind of instance
 	LogLevel             slog.Level
 	LogFormat            string // text or json
+
+	// ReferenceVariables are the names of the reference's variables that gave a setting,
+	// separated by commas.
+	ReferenceVariables string
 }
 
 // The values of [Config.TLS].

@@ -39,7 +39,8 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 	values := map[string]string{
 		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls": "own-ca",
 		"tls-names": "ship1.example,10.1.1.1,*.example", "ca-config-map": "site/ca", "tls-cert": "c", "tls-key": "k",
-		"connection-string": "a=b", "connection-string-file": "f", "chunk-size": "3MiB", "spread": "90s",
+		"connection-string": "a=b", "connection-string-file": "f",
+		"parent-endpoint": "h:1", "chunk-size": "3MiB", "spread": "90s",
 		"scrub": "14d", "scrub-rate": "8MiB", "scrub-window": "01:00-05:00",
 		"external-url": "https://h", "metrics": "anyone", "trusted-proxies": "10.0.0.0/8", "max-connections": "100",
 		"mirror-names": "docker.io=hub", "mirror-default": "docker.io",

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 )
 
@@ -11,16 +12,20 @@ type given struct{ text, where string }
 // A layer is the settings from one place, by name.
 type layer map[string]given
 
-// Load returns a Config from the defaults, the YAML file at path ("" is none), the
-// environment and the flags, and validates it. Later places take precedence. An error names
-// the place of the mistake: a line of the file, a variable or a flag.
+// Load returns a Config from the defaults, the variables of the reference, the YAML file at
+// path ("" is none), the environment and the flags, and validates it. Later places take
+// precedence. An error names the place of the mistake: a line of the file, a variable or a
+// flag.
 func Load(path string, getenv func(string) string, flags map[string]string) (Config, error) {
 	file, err := readLayer(path)
 	if err != nil {
 		return Config{}, err
 	}
-	env, flag := layer{}, layer{}
+	defaults, env, flag := layer{}, layer{}, layer{}
 	for _, s := range Settings() {
+		if v := getenv(s.DefaultEnv()); v != "" {
+			defaults[s.Name] = given{v, s.DefaultEnv()}
+		}
 		if v := getenv(s.Env()); v != "" {
 			env[s.Name] = given{v, s.Env()}
 		}
@@ -28,12 +33,21 @@ func Load(path string, getenv func(string) string, flags map[string]string) (Con
 			flag[s.Name] = given{v, "--" + s.Name}
 		}
 	}
-	c := Default()
+	own := layer{} // what the operator set
 	for _, l := range []layer{file, env, flag} {
+		maps.Copy(own, l)
+	}
+	reference, err := referenceLayer(getenv, own)
+	if err != nil {
+		return Config{}, err
+	}
+	c := Default()
+	for _, l := range []layer{defaults, reference, file, env, flag} {
 		if err := c.apply(l); err != nil {
 			return Config{}, err
 		}
 	}
+	c.ReferenceVariables = reference.variables(own)
 	return c, c.Validate()
 }
 

@@ -16,9 +16,13 @@ type Setting struct {
 }
 
 // Env returns the name of the setting's environment variable.
-func (s Setting) Env() string {
-	return "FERRY_" + strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))
-}
+func (s Setting) Env() string { return "FERRY_" + s.variable() }
+
+// DefaultEnv returns the name of the variable with which an image sets another default. It
+// gives way to every other place.
+func (s Setting) DefaultEnv() string { return "FERRY_DEFAULT_" + s.variable() }
+
+func (s Setting) variable() string { return strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_")) }
 
 // Settings returns every setting, in the order in which help shows them.
 func Settings() []Setting {
@@ -50,6 +54,8 @@ func (c *Config) settings() []Setting {
 			text(&c.ConnectionString)},
 		{"connection-string-file", "FILE", c.ConnectionStringFile, "read the connection string from this file",
 			text(&c.ConnectionStringFile)},
+		{"parent-endpoint", "HOST", c.ParentEndpoint,
+			"host, or host:port, of the parent, instead of that in the connection string", text(&c.ParentEndpoint)},
 		{"chunk-size", "SIZE", FormatSize(c.ChunkSize), "bytes in one range request of a sync, such as 512KiB or 1MiB",
 			func(s string) (err error) {
 				c.ChunkSize, err = ParseSize(s)

@@ -61,6 +61,12 @@ func openDataDir(path string, adopt bool, log *slog.Logger) (d *dataDir, err err
 	if err == nil {
 		d.hasContent, err = hasFiles(path, "blobs/sha256", "blobs/sha512", "partial")
 	}
+	if err == nil && d.instance == "" {
+		if found, _ := hasFiles(path, "registry"); found {
+			log.Info("the data directory has a directory that Ferry does not use; if it is the reference's, it can be "+
+				"deleted once this registry is in sync", "path", filepath.Join(path, "registry"))
+		}
+	}
 	if err == nil {
 		var found bool
 		found, err = hasFiles(path, "blobs")

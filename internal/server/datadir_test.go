@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/config"
@@ -332,5 +333,28 @@ func TestReplacedKeysAreLogged(t *testing.T) {
 				t.Errorf("start %d without %v says:\n%s", boot, missing, &log)
 			}
 		}
+	}
+}
+
+func TestFilesOfTheReferenceStayAsTheyAre(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	dir := filepath.Join(cfg.DataDir, "registry", "docker", "registry", "v2")
+	for _, name := range []string{"blobs/sha256/ab/abcd/data", "repositories/hello/_manifests/tags/1/current/link"} {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := contentOf(t, filepath.Join(cfg.DataDir, "registry"))
+	makeFilledRoot(t, cfg)
+	r, _ := run(t, cfg)
+	if _, body := get(t, r.URL+"/v2/_catalog", "admin", passwordOf(t, r)); strings.Contains(body, "hello") {
+		t.Errorf("the catalog has a repository of the reference: %s", body)
+	}
+	if diff := cmp.Diff(before, contentOf(t, filepath.Join(cfg.DataDir, "registry"))); diff != "" {
+		t.Error(diff)
 	}
 }

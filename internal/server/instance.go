@@ -74,7 +74,7 @@ func parent(cfg config.Config) (*wire.ConnectionString, error) {
 	if text == "" {
 		return nil, nil
 	}
-	c, err := wire.ParseConnectionString(text)
+	c, err := wire.ParseConnectionStringFor(text, cfg.ParentEndpoint)
 	if errors.As(err, new(wire.PlaceholderError)) {
 		return nil, err // it has a hint of its own
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/url"
@@ -39,6 +40,12 @@ var connectionKeys = []string{keyName, keyToken, keyPassword, keyEndpoint, keyPr
 // pair of quotes around the text, and an empty last field. No error has any of
 // the values.
 func ParseConnectionString(text string) (ConnectionString, error) {
+	return ParseConnectionStringFor(text, "")
+}
+
+// ParseConnectionStringFor is [ParseConnectionString] with another endpoint, or with that of
+// the text if endpoint is "".
+func ParseConnectionStringFor(text, endpoint string) (ConnectionString, error) {
 	if len(text) > maxConnectionString {
 		return ConnectionString{}, fmt.Errorf("connection string is longer than %d bytes", maxConnectionString)
 	}
@@ -64,6 +71,7 @@ func ParseConnectionString(text string) (ConnectionString, error) {
 		}
 		seen[known], *values[known] = true, strings.TrimSpace(value)
 	}
+	c.Endpoint = cmp.Or(endpoint, c.Endpoint)
 	for i, key := range connectionKeys {
 		if *values[i] == "" {
 			return ConnectionString{}, fmt.Errorf("connection string: %s is missing", key)

@@ -123,3 +123,14 @@ func FuzzParseConnectionString(f *testing.F) {
 		}
 	})
 }
+
+func TestOtherEndpointReplacesAPlaceholder(t *testing.T) {
+	text := strings.Replace(plainString, "root.example:5000", "<parent gateway endpoint>", 1)
+	c, err := wire.ParseConnectionStringFor(text, "above:8000")
+	if err != nil || c.Endpoint != "above:8000" {
+		t.Errorf("%v, %v", c, err)
+	}
+	if _, err := wire.ParseConnectionStringFor(text, "http://above"); err == nil {
+		t.Error("an endpoint with a scheme is accepted")
+	}
+}
