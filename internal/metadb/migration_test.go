@@ -98,6 +98,43 @@ func TestLargeManifestsMoveToChunks(t *testing.T) {
 	})
 }
 
+func TestKeysOfStoredJSONAreRenamed(t *testing.T) {
+	const (
+		state = `{"self":{"name":"\"left\":"},"whole":{"f":1},"heard":"t","trouble":{},` +
+			`"left":[{"Items":["heard"],"Left":-1}]}`
+		wantState = `{"self":{"name":"\"left\":"},"watermarks":{"f":1},"lastAnswer":"t","problem":{},` +
+			`"inFlight":[{"Items":["heard"],"TimeLeft":-1}]}`
+		report     = `{"status":{"open":[{"tag":"open"}],"lastRefused":{"from":"from","why":"why"}}}`
+		wantReport = `{"status":{"outOfSync":[{"tag":"open"}],"lastRefused":{"source":"from","reason":"why"}}}`
+	)
+	urls(t, func(t *testing.T, address, _, _ string) {
+		old := openAt(t, address, 1)
+		for query, value := range map[string]string{
+			`INSERT INTO settings (name, value) VALUES ('connected-registry', $1), ('other', '"left":')`: state,
+			`INSERT INTO connected_registries
+				(name, parent, sync_token, spec, status, instance_id, created_at, version)
+				VALUES ('s', '', 's', '{}', $1, '', 1, 1)`: report,
+		} {
+			if err := old.Exec(t.Context(), query, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		old.Close()
+		view(t, open(t, address), func(tx *metadb.Tx) error {
+			got, err := tx.Setting("connected-registry")
+			other, err2 := tx.Setting("other")
+			if got != wantState || other != `"left":` {
+				t.Errorf("the settings became %s and %s", got, other)
+			}
+			r, err3 := tx.ConnectedRegistry("s")
+			if string(r.Status) != wantReport {
+				t.Errorf("the report became %s", r.Status)
+			}
+			return errors.Join(err, err2, err3)
+		})
+	})
+}
+
 func TestFailedMigrationChangesNothing(t *testing.T) {
 	urls(t, func(t *testing.T, address, _, _ string) {
 		old := openAt(t, address, 1)
