@@ -33,12 +33,12 @@ func newInstallCommand(env *Env) *cobra.Command {
 		newInstallPlaceCommand(env, "k8s", "Write the values of the chart connected-registry", `
 			ferry install k8s --connection-string-file ship1.connection --storage-class local-path --storage-size 20Gi
 			ferry install k8s --connection-string-file ship1.connection --http --cluster-ip 10.43.0.50`),
-	), `Write the files that run a connected registry: with Docker Compose, on an IoT Edge
-device, on a host with systemd, or in Kubernetes. Nothing is started. The
+	), `Write the files that run a connected registry: with Docker Compose, on an IoT
+Edge device, on a host with systemd, or in Kubernetes. Nothing is started. The
 commands that come next are printed.
 
-The connection string is checked first. A file that has it can be read only by
-you. Files that exist with another content are kept, unless --force is given.`)
+The connection string is checked first. Only you can read a file that has it.
+Files that exist with another content are kept, unless --force is given.`)
 }
 
 func newInstallPlaceCommand(env *Env, place, short, examples string) *cobra.Command {
