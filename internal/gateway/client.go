@@ -31,6 +31,7 @@ type Client struct {
 	http       *http.Client
 	codec      *codec
 	clock      atomic.Pointer[parentClock]
+	version    atomic.Int32 // of the protocol that both sides speak; 0 until the parent has answered
 }
 
 // A parentClock is the time on the parent's clock at a time here.
@@ -89,13 +90,25 @@ func NewTransport() *http.Transport {
 // Activate binds the instance to the connected registry.
 func (c *Client) Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error) {
 	q.Name, q.Capability = c.connection.Name, wire.Capability
-	return call(ctx, c, wire.PathActivate, q, activateResponses, stall)
+	a, err := call(ctx, c, wire.PathActivate, q, activateResponses, stall)
+	if err == nil {
+		c.version.Store(int32(commonCapability(a.Capability)))
+	}
+	return a, err
 }
 
 // Poll sends the report, and asks for changes.
 func (c *Client) Poll(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error) {
 	q.Name, q.Capability = c.connection.Name, wire.Capability
-	return call(ctx, c, wire.PathPoll, q, pollResponses, time.Duration(q.WaitSeconds)*time.Second+stall)
+	var body any = q
+	if c.version.Load() < 2 {
+		body = pollRequest1(q)
+	}
+	a, err := call(ctx, c, wire.PathPoll, body, pollResponses, time.Duration(q.WaitSeconds)*time.Second+stall)
+	if err == nil {
+		c.version.Store(int32(commonCapability(a.Capability)))
+	}
+	return a, err
 }
 
 // The decoders of a parent's answers. They are only read.
@@ -113,7 +126,9 @@ var (
 
 // Plan implements [replication.Source].
 func (c *Client) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
-	q := wire.PlanRequest{Name: c.connection.Name, Want: wantsOf(want), Have: wantsOf(have)}
+	q := wire.PlanRequest{
+		Name: c.connection.Name, Capability: wire.Capability, Want: wantsOf(want), Have: wantsOf(have),
+	}
 	resp, err := c.stream(ctx, wire.PathPlan, q)
 	if err != nil {
 		return err

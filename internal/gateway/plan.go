@@ -37,13 +37,14 @@ func (s *server) plan(ctx context.Context, c caller, q wire.PlanRequest) (stream
 		return stream{}, err
 	}
 	p := &planner{
-		server: s, caller: c, platforms: in.filter.Platforms, have: map[wire.Want]bool{}, sent: map[wire.Want]bool{},
+		server: s, caller: c, version: commonCapability(q.Capability), platforms: in.filter.Platforms,
+		have: map[wire.Want]bool{}, sent: map[wire.Want]bool{},
 	}
 	for _, have := range q.Have {
 		p.have[have] = true
 	}
 	write := func(ctx context.Context, w io.Writer) error {
-		p.w, p.out = w, json.NewEncoder(w)
+		p.w = w
 		defer p.endLarge()
 		return p.run(ctx, q.Want)
 	}
@@ -54,9 +55,9 @@ func (s *server) plan(ctx context.Context, c caller, q wire.PlanRequest) (stream
 type planner struct {
 	*server
 	caller    caller
+	version   int // of the protocol
 	platforms subscription.Platforms
 	w         io.Writer
-	out       *json.Encoder // to w
 	entries   int
 	large     bool               // a large manifest was met: the plan is one of few that have any
 	have      map[wire.Want]bool // manifests that the child has, with their blobs
@@ -72,7 +73,7 @@ func (p *planner) run(ctx context.Context, wants []wire.Want) error {
 			return err
 		}
 	}
-	return p.out.Encode(wire.PlanEntry{End: &wire.PlanEnd{Entries: p.entries}})
+	return p.write(wire.PlanEntry{End: &wire.PlanEnd{Entries: p.entries}})
 }
 
 // want writes everything that the child needs for one manifest, and its referrers.
@@ -261,7 +262,20 @@ func missingReason(err error) string {
 
 func (p *planner) emit(e wire.PlanEntry) error {
 	p.entries++
-	return p.out.Encode(e)
+	return p.write(e)
+}
+
+// write writes an entry, with the names of the child's version of the protocol.
+func (p *planner) write(e wire.PlanEntry) error {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	if p.version < 2 {
+		line = toVersion1(line, planRenames())
+	}
+	_, err = p.w.Write(append(line, '\n'))
+	return err
 }
 
 // emitManifest writes a manifest. The payload of a large one is read and written chunk by chunk.

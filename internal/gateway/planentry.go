@@ -32,7 +32,7 @@ func readPlanEntry(r *bufio.Reader) (e wire.PlanEntry, err error) {
 	if err != nil {
 		return e, err
 	}
-	if _, err = planEntries.Unmarshal(line, &e); err != nil || payload == nil {
+	if _, err = planEntries.Unmarshal(fromVersion1(line, planRenames()), &e); err != nil || payload == nil {
 		return e, err
 	}
 	if e.Manifest == nil || len(e.Manifest.Payload) > 0 {

@@ -251,7 +251,7 @@ func readBody[Q any](
 	if err != nil {
 		return 0, err
 	}
-	return requests.Unmarshal(text, q)
+	return requests.Unmarshal(fromVersion1(text, reportRenames()), q)
 }
 
 // writeJSON answers with a, compressed if that is smaller.

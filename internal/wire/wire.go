@@ -13,7 +13,8 @@ import (
 // sides send theirs, and use the lower one.
 //
 //   - 1: activate, poll, plan, blobs; the ways "whole" and "batch".
-const Capability = 1
+//   - 2: the same, with other names of fields; see docs/protocol.md.
+const Capability = 2
 
 // The paths of the protocol at the parent's address.
 const (
@@ -134,8 +135,9 @@ type Item struct {
 
 // PlanRequest asks for everything that the child needs for the wanted manifests.
 type PlanRequest struct {
-	Name string `json:"name"`
-	Want []Want `json:"want"` // at most 1,000
+	Name       string `json:"name"`
+	Capability int    `json:"capability,omitempty"` // since version 2
+	Want       []Want `json:"want"`                 // at most 1,000
 	// Have are manifests that the child has with everything below them, except referrers. The
 	// parent need not send them. At most 10,000.
 	Have []Want `json:"have,omitempty"`
