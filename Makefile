@@ -13,7 +13,7 @@ export FERRY_SHARED ?= $(abspath ../shared)
 # 2 GiB to spare.
 test chaos: export TMPDIR := $(shell test/memory.sh)
 
-.PHONY: test race fmt vet staticcheck imports words build image dist conformance e2e kubernetes bench bench-links \
+.PHONY: test race fmt vet staticcheck imports words build image dist charts conformance e2e kubernetes bench bench-links \
 	bench-fleet chaos fuzz kubernetes-tools tools packages clean
 
 test: ## every test that needs only Go
@@ -28,12 +28,12 @@ fmt: ## fails if gofmt would change a file
 
 vet:
 	go vet ./...
-	go vet -tags e2e,bench,conformance,kubernetes ./test/...
+	go vet -tags e2e,bench,conformance,kubernetes,charts ./test/...
 
 staticcheck:
 	@test/tools.sh staticcheck
 	.tools/staticcheck ./...
-	.tools/staticcheck -tags e2e,bench,conformance,kubernetes ./test/...
+	.tools/staticcheck -tags e2e,bench,conformance,kubernetes,charts ./test/...
 
 imports: ## the rules about which package may import which
 	go test -count=1 -v ./test/imports
@@ -53,6 +53,11 @@ image: build ## the image, as an OCI image layout in bin/image
 dist: build ## the files of a release, in bin/dist; DIST=linux leaves out macOS and Windows
 	@test/tools.sh nfpm
 	build/dist.sh
+
+charts: build ## checks the charts and packages them into bin/charts; UPDATE=1 rewrites their golden files
+	@test/tools.sh helm
+	go test -count=1 -tags charts ./test/charts $(if $(UPDATE),-args -update)
+	build/charts.sh
 
 conformance: ## the OCI distribution specification's own suite
 	@test/tools.sh conformance

@@ -4,10 +4,15 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
+	"ferry/test/image"
 	"ferry/test/instance"
 )
 
@@ -78,4 +83,65 @@ func login(helm command, l instance.Login) error {
 	_, err := helm.feed(l.Password, "registry", "login", l.Host, "--username", l.User, "--password-stdin",
 		"--plain-http")
 	return err
+}
+
+// Both charts of this repository travel through Ferry: helm pushes them to one, and renders them
+// from there. The pull secret in the result is that of the sync token, and pulls the image.
+func TestFerrysChartsAreInstalledFromFerry(t *testing.T) {
+	root := startRoot(t)
+	sh := root.Admin(t, "root")
+	img := image.New(t, image.Options{Seed: 40, Layers: []int64{1000}})
+	if err := root.AsAdmin(t).Push(t.Context(), "ferry", img); err != nil {
+		t.Fatal(err)
+	}
+	connection := instance.Connect(t, sh, "ship1", root.Host, []string{"ferry"})
+	l := pushToken(t, root, "charts/*")
+	dir := t.TempDir()
+	helm := newHelm(t, dir)
+	if err := login(helm, l); err != nil {
+		t.Fatal(err)
+	}
+	for chart, flags := range map[string][]string{
+		"registry":           {"--set", "image.repository=" + root.Host + "/ferry"},
+		"connected-registry": {"--set", "connectionString=" + connection.ConnectionString, "--set", "httpEnabled=true"},
+	} {
+		for _, args := range [][]string{
+			{"package", "../../charts/" + chart, "--destination", dir, "--version", "1.2.3", "--app-version", "4.5.6"},
+			{"push", filepath.Join(dir, chart+"-1.2.3.tgz"), "oci://" + l.Host + "/charts", "--plain-http"},
+		} {
+			if _, err := helm.run(args...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := helm.run(append([]string{"template", "site", "oci://" + l.Host + "/charts/" + chart,
+			"--version", "1.2.3", "--plain-http"}, flags...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := `image: "` + root.Host + `/ferry:4.5.6"`; !strings.Contains(out, want) {
+			t.Errorf("%s: there is no %s in\n%s", chart, want, out)
+		}
+		if chart == "registry" {
+			continue
+		}
+		encoded := regexp.MustCompile(`\.dockerconfigjson: (\S+)`).FindStringSubmatch(out)
+		if encoded == nil {
+			t.Fatalf("there is no pull secret in\n%s", out)
+		}
+		text, err := base64.StdEncoding.DecodeString(encoded[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var secret struct {
+			Auths map[string]struct{ Username, Password string }
+		}
+		if err := json.Unmarshal(text, &secret); err != nil {
+			t.Fatal(err)
+		}
+		auth := secret.Auths[root.Host]
+		puller := instance.Login{Host: root.Host, User: auth.Username, Password: auth.Password}
+		if got, err := puller.Pull(t.Context(), "ferry", "v1"); err != nil || got != img.Digest {
+			t.Errorf("pulled %s with the pull secret, want %s: %v", got, img.Digest, err)
+		}
+	}
 }

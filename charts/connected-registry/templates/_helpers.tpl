@@ -1,7 +1,7 @@
 {{/* A field of the connection string: list of the root context and the key. */}}
 {{- define "cr.field" -}}
 {{- $text := (index . 0).Values.connectionString | default "" | replace "\n" "" | replace "\r" "" -}}
-{{- $field := regexFind (printf "(?i)(^|;)[\\s\"']*%s\\s*=[^;]*" (index . 1)) $text -}}
+{{- $field := regexFind (printf "(?i)(^|;)[\\s\"'\\x{feff}]*%s\\s*=[^;]*" (index . 1)) $text -}}
 {{- regexReplaceAll "^[^=]*=\\s*" $field "" | trim | trimAll "\"'" -}}
 {{- end -}}
 

@@ -53,6 +53,7 @@
   (printf "%s.%s" $service .Release.Namespace)
   (printf "%s.%s.svc" $service .Release.Namespace)
   (printf "%s.%s.svc.%s" $service .Release.Namespace .Values.clusterDomain) -}}
+{{- with .Values.service.clusterIP }}{{ $names = append $names . }}{{ end -}}
 {{- with .Values.externalURL }}{{ $names = append $names (urlParse .).hostname }}{{ end -}}
 {{- $names | uniq | toJson -}}
 {{- end -}}
