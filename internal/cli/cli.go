@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -30,6 +31,12 @@ type Env struct {
 	Getenv func(string) string
 	Now    func() time.Time // nil is time.Now
 
+	// Hangup has an element for each SIGHUP. It ends every command but ferry serve, which
+	// reads its settings again, unless IgnoreHangup is true, as under nohup.
+	Hangup       <-chan os.Signal
+	IgnoreHangup bool
+	hangups      hangups
+
 	output string // the values of --output, --query and --to-file
 	query  query
 	file   resultFile
@@ -41,6 +48,8 @@ func Run(ctx context.Context, args []string, env *Env) int {
 	if env.Now == nil {
 		env.Now = time.Now
 	}
+	ctx, stop := env.watchHangups(ctx)
+	defer stop()
 	root := newRootCommand(env)
 	args, err := resolve(root, args)
 	if err == nil {

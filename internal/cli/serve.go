@@ -65,7 +65,11 @@ func (o *serveOptions) define(set *pflag.FlagSet) {
 }
 
 func (o *serveOptions) run(ctx context.Context, env *Env, _ *client) error {
-	cfg, err := config.Load(cmp.Or(o.file, env.Getenv("FERRY_CONFIG")), env.Getenv, o.settings)
+	reload := env.reloads()
+	load := func() (config.Config, error) {
+		return config.Load(cmp.Or(o.file, env.Getenv("FERRY_CONFIG")), env.Getenv, o.settings)
+	}
+	cfg, err := load()
 	if err != nil {
 		return withHint(usageError{err}, "see ferry serve --help")
 	}
@@ -89,6 +93,8 @@ func (o *serveOptions) run(ctx context.Context, env *Env, _ *client) error {
 		Notices:     env.Stdout,
 		Adopt:       o.adopt,
 		CAPublisher: publisher,
+		Load:        load,
+		Reload:      reload,
 		Ready:       func(server.Ready) { notifier{log}.ready(ctx, running) },
 	})
 }

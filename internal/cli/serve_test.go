@@ -5,19 +5,23 @@ package cli
 import (
 	"bytes"
 	"context"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
-// A firstWrite ends a context with the first line that is written to it.
+// A firstWrite calls end with the first text that is written to it.
 type firstWrite struct {
 	bytes.Buffer
-	end context.CancelFunc
+	end func()
 }
 
 func (w *firstWrite) Write(p []byte) (int, error) {
-	w.end()
+	if w.Len() == 0 {
+		w.end()
+	}
 	return w.Buffer.Write(p)
 }
 
@@ -42,4 +46,48 @@ func TestDeploymentOfTheReferenceStarts(t *testing.T) {
 	if !strings.Contains(log.String(), names) || strings.Contains(log.String(), "s3cr3t") {
 		t.Errorf("the log does not name the variables alone: %s", &log)
 	}
+}
+
+func TestHangupReloadsServeAndEndsOtherCommands(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	hangup := make(chan os.Signal, 1)
+	out := &firstWrite{end: func() { hangup <- syscall.SIGHUP }}
+	log := &endsWith{text: "settings were read again", end: cancel}
+	code := Run(ctx, []string{"serve", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0"}, &Env{
+		Stdin: strings.NewReader(""), Stdout: out, Stderr: log, Getenv: func(string) string { return "" },
+		Hangup: hangup,
+	})
+	if code != 0 || !strings.Contains(log.String(), log.text) {
+		t.Errorf("exit code %d: %s", code, log)
+	}
+
+	env := &Env{Hangup: hangup}
+	other, stop := env.watchHangups(t.Context())
+	defer stop()
+	hangup <- syscall.SIGHUP
+	<-other.Done()
+
+	env = &Env{Hangup: hangup, IgnoreHangup: true}
+	other, stop = env.watchHangups(t.Context())
+	defer stop()
+	hangup <- syscall.SIGHUP
+	hangup <- syscall.SIGHUP // the first was handled when there is room for this one
+	if other.Err() != nil {
+		t.Error("a hangup that nohup ignores ended a command")
+	}
+}
+
+// An endsWith ends a context when a text is written to it.
+type endsWith struct {
+	bytes.Buffer
+	text string
+	end  context.CancelFunc
+}
+
+func (w *endsWith) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(w.text)) {
+		w.end()
+	}
+	return w.Buffer.Write(p)
 }

@@ -68,6 +68,22 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 	}
 }
 
+func TestChangedSettingsAreNamedAndTaken(t *testing.T) {
+	from, to := Default(), Default()
+	to.ChunkSize, to.LogLevel, to.MaxConnections, to.Listen, to.TLSNames = 1<<20+1, slog.LevelWarn, 7, ":1", "a"
+	names := from.Changes(to)
+	want := []string{"listen", "tls-names", "chunk-size", "max-connections", "log-level"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(to, from.With(to, names)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(from, to.With(from, names)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestConnectionStringOverridesAFileOfALowerLayer(t *testing.T) {
 	path := write(t, "connection-string-file: /file\n")
 	got, err := Load(path, noEnv, map[string]string{"connection-string": "x"})

@@ -18,6 +18,10 @@ func (a *Agent) SyncNow(ctx context.Context) {
 	a.wake()
 }
 
+// TryNow makes the agent try its parent at once if the last try failed, because the
+// connection string changed. It opens no window, and a running sync goes on.
+func (a *Agent) TryNow() { a.wake() }
+
 // Pause stops the running sync, which keeps every byte that it has. No other sync
 // begins until [Agent.Resume], even after a restart. Polls go on, and report
 // that syncs are paused.

@@ -70,7 +70,7 @@ func (s *server) sendBatched(ctx context.Context, w io.Writer, c caller, want wi
 func (c *Client) Batch(
 	ctx context.Context, want []download.Ref, fn func(i int, size int64, content io.Reader) error,
 ) error {
-	q := wire.BatchRequest{Name: c.connection.Name, Want: wantsOf(want)}
+	q := wire.BatchRequest{Name: c.name(), Want: wantsOf(want)}
 	resp, err := c.stream(ctx, wire.PathBlobs, q)
 	if err != nil {
 		return err

@@ -27,10 +27,16 @@ import (
 
 // A Client is the child's side of the gateway. It is safe for concurrent use.
 type Client struct {
+	transport http.RoundTripper
+	parent    atomic.Pointer[parent]
+	codec     *codec
+	clock     atomic.Pointer[parentClock]
+}
+
+// A parent is the other end of the gateway.
+type parent struct {
 	connection wire.ConnectionString
 	http       *http.Client
-	codec      *codec
-	clock      atomic.Pointer[parentClock]
 	version    atomic.Int32 // of the protocol that both sides speak; 0 until the parent has answered
 }
 
@@ -54,9 +60,20 @@ func NewClient(c wire.ConnectionString, transport http.RoundTripper) *Client {
 	if transport == nil {
 		transport = NewTransport()
 	}
-	home := &url.URL{Scheme: c.Protocol, Host: c.Endpoint}
-	return &Client{connection: c, http: outbound.NewClient(home, transport), codec: newCodec(maxResponse)}
+	client := &Client{transport: transport, codec: newCodec(maxResponse)}
+	client.Connect(c)
+	return client
 }
+
+// Connect makes the next request, and all later ones, use another connection string. It must
+// be for the same connected registry.
+func (c *Client) Connect(to wire.ConnectionString) {
+	home := &url.URL{Scheme: to.Protocol, Host: to.Endpoint}
+	c.parent.Store(&parent{connection: to, http: outbound.NewClient(home, c.transport)})
+}
+
+// name returns the connected registry's name.
+func (c *Client) name() string { return c.parent.Load().connection.Name }
 
 // stall is how long the parent may send nothing before the request fails.
 const stall = time.Minute
@@ -89,24 +106,26 @@ func NewTransport() *http.Transport {
 
 // Activate binds the instance to the connected registry.
 func (c *Client) Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error) {
-	q.Name, q.Capability = c.connection.Name, wire.Capability
+	q.Name, q.Capability = c.name(), wire.Capability
+	parent := c.parent.Load()
 	a, err := call(ctx, c, wire.PathActivate, q, activateResponses, stall)
 	if err == nil {
-		c.version.Store(int32(commonCapability(a.Capability)))
+		parent.version.Store(int32(commonCapability(a.Capability)))
 	}
 	return a, err
 }
 
 // Poll sends the report, and asks for changes.
 func (c *Client) Poll(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error) {
-	q.Name, q.Capability = c.connection.Name, wire.Capability
+	q.Name, q.Capability = c.name(), wire.Capability
+	parent := c.parent.Load()
 	var body any = q
-	if c.version.Load() < 2 {
+	if parent.version.Load() < 2 {
 		body = pollRequest1(q)
 	}
 	a, err := call(ctx, c, wire.PathPoll, body, pollResponses, time.Duration(q.WaitSeconds)*time.Second+stall)
 	if err == nil {
-		c.version.Store(int32(commonCapability(a.Capability)))
+		parent.version.Store(int32(commonCapability(a.Capability)))
 	}
 	return a, err
 }
@@ -127,7 +146,7 @@ var (
 // Plan implements [replication.Source].
 func (c *Client) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
 	q := wire.PlanRequest{
-		Name: c.connection.Name, Capability: wire.Capability, Want: wantsOf(want), Have: wantsOf(have),
+		Name: c.name(), Capability: wire.Capability, Want: wantsOf(want), Have: wantsOf(have),
 	}
 	resp, err := c.stream(ctx, wire.PathPlan, q)
 	if err != nil {
@@ -167,18 +186,19 @@ func readPlan(body io.Reader, fn func(replication.PlanEntry) error) error {
 func (c *Client) Blob(
 	ctx context.Context, repository string, d digest.Digest, offset, length int64,
 ) (io.ReadCloser, int64, error) {
-	path := c.connection.URL() + "/v2/" + (&url.URL{Path: repository}).EscapedPath() + "/blobs/" + string(d)
+	parent := c.parent.Load()
+	path := parent.connection.URL() + "/v2/" + (&url.URL{Path: repository}).EscapedPath() + "/blobs/" + string(d)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return nil, 0, fmt.Errorf("open blob %s: %w", d, err)
 	}
-	r.SetBasicAuth(c.connection.Token, c.connection.Password)
+	r.SetBasicAuth(parent.connection.Token, parent.connection.Password)
 	span := fmt.Sprintf("bytes=%d-", offset)
 	if length >= 0 {
 		span += strconv.FormatInt(offset+length-1, 10)
 	}
 	r.Header.Set("Range", span)
-	resp, err := c.http.Do(r)
+	resp, err := parent.http.Do(r)
 	if err != nil {
 		return nil, 0, fmt.Errorf("open blob %s: %w", d, retry.WithoutURL(err))
 	}
@@ -249,18 +269,19 @@ func (c *Client) post(ctx context.Context, path string, q any, patience time.Dur
 		return nil, fmt.Errorf("ask %s: %w", path, err)
 	}
 	ctx, w := retry.Watch(ctx, patience)
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.connection.URL()+path, bytes.NewReader(body))
+	parent := c.parent.Load()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, parent.connection.URL()+path, bytes.NewReader(body))
 	if err != nil {
 		w.Stop()
 		return nil, fmt.Errorf("ask %s: %w", path, err)
 	}
-	r.SetBasicAuth(c.connection.Token, c.connection.Password)
+	r.SetBasicAuth(parent.connection.Token, parent.connection.Password)
 	r.Header.Set("Content-Type", typeJSON)
 	r.Header.Set("Accept-Encoding", encodingZstd)
 	if encoding != "" {
 		r.Header.Set(headerEncoding, encoding)
 	}
-	resp, err := c.http.Do(r)
+	resp, err := parent.http.Do(r)
 	if err != nil {
 		w.Stop()
 		return nil, fmt.Errorf("ask %s: %w", path, w.Cause(retry.WithoutURL(err)))

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -44,11 +45,16 @@ var errSuperseded = errors.New("another pass has begun")
 type Options struct {
 	Storage *storage.Storage
 	DB      *metadb.DB
-	Log     *slog.Logger         // nil discards
-	Now     func() time.Time     // nil is time.Now
-	Every   time.Duration        // how often a pass runs; 0 is only on request
-	Rate    int64                // bytes in a second, except for requested passes; 0 is no limit
-	Open    func(time.Time) bool // whether a pass may read at this time; requested passes always may; nil is always
+	Log     *slog.Logger     // nil discards
+	Now     func() time.Time // nil is time.Now
+	Schedule
+}
+
+// A Schedule says when passes run, and how fast.
+type Schedule struct {
+	Every time.Duration        // how often a pass runs; 0 is only on request
+	Rate  int64                // bytes in a second, except for requested passes; 0 is no limit
+	Open  func(time.Time) bool // whether a pass may read at this time; requested passes always may; nil is always
 }
 
 // A Scrubber runs passes, one at a time. Its methods are safe for concurrent use.
@@ -56,6 +62,7 @@ type Scrubber struct {
 	Options
 	limiter  *rate.Limiter
 	suspects suspects
+	schedule atomic.Pointer[Schedule]
 
 	mu           sync.Mutex
 	state        state
@@ -71,20 +78,39 @@ func New(ctx context.Context, o Options) (*Scrubber, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Open == nil {
-		o.Open = func(time.Time) bool { return true }
-	}
-	s := &Scrubber{Options: o, limiter: newLimiter(o.Rate), suspects: newSuspects(), wakeup: make(chan struct{})}
+	s := &Scrubber{Options: o, limiter: newLimiter(o.Rate), suspects: newSuspects(o.Rate), wakeup: make(chan struct{})}
+	s.Reschedule(o.Schedule)
 	return s, s.load(ctx)
 }
 
+// Reschedule replaces the schedule. A running pass follows it at once.
+func (s *Scrubber) Reschedule(to Schedule) {
+	if to.Open == nil {
+		to.Open = func(time.Time) bool { return true }
+	}
+	setRate(s.limiter, to.Rate)
+	setRate(s.suspects.limiter, suspectSpeed*to.Rate)
+	s.schedule.Store(&to)
+}
+
+// open reports whether a pass that nobody requested may read now.
+func (s *Scrubber) open(now time.Time) bool { return s.schedule.Load().Open(now) }
+
 // newLimiter limits reads to a number of bytes in a second; 0 is no limit.
 func newLimiter(bytes int64) *rate.Limiter {
+	l := rate.NewLimiter(rate.Inf, 0)
+	setRate(l, bytes)
+	return l
+}
+
+// setRate changes the limit of a limiter; see [newLimiter].
+func setRate(l *rate.Limiter, bytes int64) {
 	limit := rate.Inf
 	if bytes > 0 {
 		limit = rate.Limit(bytes)
 	}
-	return rate.NewLimiter(limit, int(max(minBurst, bytes/10)))
+	l.SetBurst(int(max(minBurst, bytes/10)))
+	l.SetLimit(limit)
 }
 
 // Run runs the passes that are due, until ctx ends. It logs failures, and tries again.
@@ -132,7 +158,7 @@ func (s *Scrubber) runPasses(ctx context.Context) error {
 
 // due returns the running pass, or begins one if it is due; nil is none.
 func (s *Scrubber) due(ctx context.Context) (*pass, error) {
-	now := s.Now()
+	now, every := s.Now(), s.schedule.Load().Every
 	s.mu.Lock()
 	p, since := s.state.Running, s.state.Since
 	unknown := since.IsZero() || since.After(now) // at the first start, and after the clock was set back
@@ -144,9 +170,9 @@ func (s *Scrubber) due(ctx context.Context) (*pass, error) {
 		s.save(ctx)
 	}
 	switch {
-	case p != nil && (p.Asked || s.Open(now)):
+	case p != nil && (p.Asked || s.open(now)):
 		return p, nil
-	case p != nil || s.Every == 0 || !s.Open(now) || now.Sub(since) < s.Every:
+	case p != nil || every == 0 || !s.open(now) || now.Sub(since) < every:
 		return nil, nil
 	}
 	if _, err := s.CheckFiles(ctx); err != nil { // a pass would take all blobs of a missing disk out of service
@@ -263,7 +289,7 @@ func (s *Scrubber) stepBlobs(ctx context.Context, p pass) error {
 		return err
 	}
 	for _, row := range rows {
-		if !p.Asked && !s.Open(s.Now()) {
+		if !p.Asked && !s.open(s.Now()) {
 			return nil
 		}
 		reason, err := s.Storage.VerifyBlob(ctx, digest.Digest(row.Digest), s.pace(p))
@@ -381,14 +407,14 @@ func (s *Scrubber) Status(ctx context.Context) (api.Verification, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := api.Verification{State: api.VerifyIdle, DamagedNow: damaged.Count}
-	if s.Every > 0 && !s.state.Since.IsZero() {
-		v.NextTime = api.Time(s.state.Since.Add(s.Every))
+	if every := s.schedule.Load().Every; every > 0 && !s.state.Since.IsZero() {
+		v.NextTime = api.Time(s.state.Since.Add(every))
 	}
 	p := s.state.Last
 	switch {
 	case s.state.Running != nil:
 		p, v.State, v.NextTime = s.state.Running, api.VerifyRunning, nil
-		if !p.Asked && !s.Open(s.Now()) {
+		if !p.Asked && !s.open(s.Now()) {
 			v.State = api.VerifyWaiting
 		}
 	case p != nil:

@@ -97,7 +97,7 @@ func TestAllContentIsReadOnceInAPeriod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := storagetest.New(t, storage.Options{})
 		layer := pushLayer(c, []byte("layer"))
-		s, stop := start(t, c, scrub.Options{Every: 48 * time.Hour})
+		s, stop := start(t, c, scrub.Options{Schedule: scrub.Schedule{Every: 48 * time.Hour}})
 		defer stop()
 		corrupt(t, c, layer)
 		time.Sleep(47 * time.Hour)
@@ -119,6 +119,29 @@ func TestAllContentIsReadOnceInAPeriod(t *testing.T) {
 	})
 }
 
+func TestNewScheduleIsFollowedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := storagetest.New(t, storage.Options{})
+		c.PushBlob("a", make([]byte, 32<<20))
+		s, stop := start(t, c, scrub.Options{})
+		defer stop()
+		time.Sleep(100 * time.Hour)
+		if v := status(t, s); v.StartTime != nil {
+			t.Errorf("without a period: %+v", v)
+		}
+		s.Reschedule(scrub.Schedule{Every: time.Hour, Rate: 64 << 10})
+		time.Sleep(2 * time.Minute)
+		if v := status(t, s); v.State != api.VerifyRunning {
+			t.Errorf("with a period: %+v", v)
+		}
+		s.Reschedule(scrub.Schedule{Every: 1000 * time.Hour, Rate: 64 << 20})
+		time.Sleep(2 * time.Minute)
+		if v := status(t, s); v.State != api.VerifyIdle || v.BytesDone < 32<<20 {
+			t.Errorf("with a higher rate: %+v", v)
+		}
+	})
+}
+
 func TestScrubKeepsItsRateAndWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := storagetest.New(t, storage.Options{})
@@ -129,7 +152,8 @@ func TestScrubKeepsItsRateAndWindow(t *testing.T) {
 		// 256 KiB a second, which is 32 s a blob, and 90 s in each hour: three blobs are begun in
 		// such a window at most.
 		open := func(at time.Time) bool { return at.Sub(began)%time.Hour < 90*time.Second }
-		s, stop := start(t, c, scrub.Options{Every: 24 * time.Hour, Rate: 256 << 10, Open: open})
+		schedule := scrub.Schedule{Every: 24 * time.Hour, Rate: 256 << 10, Open: open}
+		s, stop := start(t, c, scrub.Options{Schedule: schedule})
 		defer stop()
 		time.Sleep(24*time.Hour + 30*time.Minute)
 		v := status(t, s)
@@ -150,7 +174,7 @@ func TestPassContinuesAfterARestart(t *testing.T) {
 		for i := range 4 {
 			c.PushBlob("a", append(make([]byte, 1<<20), byte(i)))
 		}
-		o := scrub.Options{Every: time.Hour, Rate: 64 << 10}
+		o := scrub.Options{Schedule: scrub.Schedule{Every: time.Hour, Rate: 64 << 10}}
 		s, stop := start(t, c, o)
 		time.Sleep(time.Hour + 40*time.Second)
 		before := status(t, s)
@@ -177,14 +201,14 @@ func TestPeriodContinuesAfterAKilledProcess(t *testing.T) {
 		c.PushBlob("a", []byte("content"))
 		for range 5 {
 			// Undo what stop saved: a killed process would not have saved it.
-			_, stop := start(t, c, scrub.Options{Every: 48 * time.Hour})
+			_, stop := start(t, c, scrub.Options{Schedule: scrub.Schedule{Every: 48 * time.Hour}})
 			time.Sleep(8 * time.Hour)
 			before := setting(t, c)
 			stop()
 			set(t, c, before)
 			time.Sleep(4 * time.Hour)
 		}
-		s, stop := start(t, c, scrub.Options{Every: 48 * time.Hour})
+		s, stop := start(t, c, scrub.Options{Schedule: scrub.Schedule{Every: 48 * time.Hour}})
 		defer stop()
 		if v := status(t, s); v.ItemsDone != 1 {
 			t.Errorf("after two days and a half: %+v", v)
@@ -216,7 +240,8 @@ func TestRequestedPassReadsAtOnceAtFullSpeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := storagetest.New(t, storage.Options{})
 		d := pushLayer(c, make([]byte, 32<<20))
-		s, stop := start(t, c, scrub.Options{Rate: 64 << 10, Open: func(time.Time) bool { return false }})
+		never := func(time.Time) bool { return false }
+		s, stop := start(t, c, scrub.Options{Schedule: scrub.Schedule{Rate: 64 << 10, Open: never}})
 		defer stop()
 		corrupt(t, c, d)
 		if err := s.StartPass(t.Context()); err != nil {

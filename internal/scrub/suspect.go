@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/time/rate"
 )
 
 // Limits on suspects. Others name them: children that received wrong content.
@@ -19,12 +20,16 @@ const (
 // suspects are blobs that may be damaged.
 type suspects struct {
 	waiting chan digest.Digest
+	limiter *rate.Limiter
 	mu      sync.Mutex
 	known   map[digest.Digest]time.Time // when they were named
 }
 
-func newSuspects() suspects {
-	return suspects{waiting: make(chan digest.Digest, maxSuspects), known: map[digest.Digest]time.Time{}}
+func newSuspects(rate int64) suspects {
+	return suspects{
+		waiting: make(chan digest.Digest, maxSuspects), limiter: newLimiter(suspectSpeed * rate),
+		known: map[digest.Digest]time.Time{},
+	}
 }
 
 // Suspect queues the blob d to be read again, unless it was read recently, or the queue is
@@ -51,8 +56,7 @@ func (s *Scrubber) Suspect(d digest.Digest) {
 // runSuspects reads suspects, faster than a pass, because each try of a child costs bytes of
 // its link.
 func (s *Scrubber) runSuspects(ctx context.Context) error {
-	limiter := newLimiter(suspectSpeed * s.Rate)
-	pace := func(ctx context.Context, n int) error { return wait(ctx, limiter, n) }
+	pace := func(ctx context.Context, n int) error { return wait(ctx, s.suspects.limiter, n) }
 	for {
 		select {
 		case <-ctx.Done():

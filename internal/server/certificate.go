@@ -19,12 +19,12 @@ type certificateSource interface {
 // A certificate is a TLS certificate in two files. If they are replaced while the server
 // runs, the next handshake uses the new ones.
 type certificate struct {
-	certFile, keyFile string
-	log               *slog.Logger
+	log *slog.Logger
 
-	mu      sync.Mutex
-	current *tls.Certificate
-	read    [2]fileVersion // of the files that current, or the last failure, came from
+	mu                sync.Mutex
+	certFile, keyFile string
+	current           *tls.Certificate
+	read              [2]fileVersion // of the files that current, or the last failure, came from
 }
 
 // A fileVersion changes if a file is replaced.
@@ -49,6 +49,13 @@ func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, 
 		return nil, withHint(fmt.Errorf("read TLS certificate: %w", err), hint)
 	}
 	return c, nil
+}
+
+// replace makes c the certificate in other files.
+func (c *certificate) replace(with *certificate) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.certFile, c.keyFile, c.current, c.read = with.certFile, with.keyFile, with.current, with.read
 }
 
 // GetCertificate returns the certificate for a handshake. If a file changed, it reads both again. If

@@ -46,16 +46,29 @@ func maxConnections(cfg config.Config, connected bool) int {
 // A quota limits the number of connections or requests at a time. One sender may have half
 // of them, so that a single sender cannot shut out all others.
 type quota struct {
+	mu     sync.Mutex
 	limit  int
 	exempt proxies // addresses without a limit of their own, because they stand for many senders
-
-	mu  sync.Mutex
-	all int
-	by  map[netip.Addr]int
+	all    int
+	by     map[netip.Addr]int
 }
 
 func newQuota(limit int, exempt proxies) *quota {
 	return &quota{limit: limit, exempt: exempt, by: map[netip.Addr]int{}}
+}
+
+// configure replaces the limit and the exempt addresses. It ends nothing.
+func (q *quota) configure(limit int, exempt proxies) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.limit, q.exempt = limit, exempt
+}
+
+// most returns the limit.
+func (q *quota) most() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.limit
 }
 
 // acquire counts one more, until [quota.release]. If that is too many, it returns the reason.
@@ -113,7 +126,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		if refusal := l.quota.acquire(from); refusal != "" {
 			c.Close()
 			if l.refusalLogs.Allow() {
-				l.log.Error("connection is refused", "source", from, "err", refusal, "most", l.quota.limit, "hint",
+				l.log.Error("connection is refused", "source", from, "err", refusal, "most", l.quota.most(), "hint",
 					hintQuota)
 			}
 			continue

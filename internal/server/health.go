@@ -49,12 +49,13 @@ func (rd *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "ready\n")
 }
 
-// protectedMetrics serves metrics to operators, and to others if readers, the setting, allows it.
-func protectedMetrics(m *telemetry.Metrics, readers string,
+// protectedMetrics serves metrics to operators, and to others if the setting that readers returns allows it.
+func protectedMetrics(m *telemetry.Metrics, readers func() string,
 	basic func(*http.Request) (*auth.Principal, error)) http.Handler {
 	next := m.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if readers != config.MetricsAnyone && (readers != config.MetricsLoopback || !fromThisMachine(r)) {
+		if allowed := readers(); allowed != config.MetricsAnyone &&
+			(allowed != config.MetricsLoopback || !fromThisMachine(r)) {
 			p, err := basic(r)
 			if err != nil || p.Kind != auth.KindOperator {
 				w.Header().Set("WWW-Authenticate", `Basic realm="ferry"`)

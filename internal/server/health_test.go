@@ -55,7 +55,7 @@ func TestMetricsNeedAnOperatorByDefault(t *testing.T) {
 					r.Header.Set(test.header, "192.0.2.1")
 				}
 				w := httptest.NewRecorder()
-				protectedMetrics(telemetry.NewMetrics(), setting, basic).ServeHTTP(w, r)
+				protectedMetrics(telemetry.NewMetrics(), func() string { return setting }, basic).ServeHTTP(w, r)
 				if w.Code != want {
 					t.Errorf("%d, want %d", w.Code, want)
 				}

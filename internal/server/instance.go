@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"ferry/internal/api"
@@ -57,31 +58,49 @@ type instance struct {
 	ca      *ownCA            // nil unless the instance has a CA
 	metrics *telemetry.Metrics
 	names   registry.MirrorNames
+	parent  *gateway.Client // nil in a root
+
+	settings    atomic.Pointer[settings]
+	connections *quota // of the listener
+	requests    *quota
+}
+
+// settings are those that a running instance follows when they change.
+type settings struct {
 	readers string // of metrics, as [config.Config] has it
 	spread  func(registries int) time.Duration
 	proxies proxies // trusted to name the sender of a request
-
-	requests int // that are answered at a time
 }
 
-// parent reads the connection string in cfg, or in the file that cfg names; nil is none.
-func parent(cfg config.Config) (*wire.ConnectionString, error) {
+// settingsOf returns the settings in cfg.
+func settingsOf(cfg config.Config) (*settings, error) {
+	s := &settings{readers: cfg.Metrics}
+	var err error
+	if s.spread, err = config.ParseSpread(cfg.Spread); err != nil {
+		return nil, err
+	}
+	s.proxies, err = config.ParseProxies(cfg.TrustedProxies)
+	return s, err
+}
+
+// parent reads the connection string in cfg, or in the file that cfg names, and returns its
+// text, too; nil is none.
+func parent(cfg config.Config) (c *wire.ConnectionString, text string, err error) {
 	const hint = "get one with: " + getSettings
-	text, err := cfg.Connection()
-	if err != nil {
-		return nil, withHint(err, hint)
+	if text, err = cfg.Connection(); err != nil {
+		return nil, "", withHint(err, hint)
 	}
 	if text == "" {
-		return nil, nil
+		return nil, "", nil
 	}
-	c, err := wire.ParseConnectionStringFor(text, cfg.ParentEndpoint)
+	parsed, err := wire.ParseConnectionStringFor(text, cfg.ParentEndpoint)
 	if errors.As(err, new(wire.PlaceholderError)) {
-		return nil, err // it has a hint of its own
+		return nil, "", err // it has a hint of its own
 	}
 	if err != nil {
-		return nil, withHint(err, hint)
+		return nil, "", withHint(err, hint)
 	}
-	return &c, nil
+	return &parsed, text, nil
 }
 
 // open opens the data directory and the database, and creates the other parts. The data
@@ -89,23 +108,22 @@ func parent(cfg config.Config) (*wire.ConnectionString, error) {
 func open(
 	ctx context.Context, cfg config.Config, parent *wire.ConnectionString, localURL string, o Options,
 ) (in *instance, err error) {
-	in = &instance{log: o.Log, notices: o.Notices, url: localURL, metrics: telemetry.NewMetrics(), readers: cfg.Metrics}
+	in = &instance{log: o.Log, notices: o.Notices, url: localURL, metrics: telemetry.NewMetrics()}
 	defer func() {
 		if err != nil {
 			in.close()
 		}
 	}()
-	if in.spread, err = config.ParseSpread(cfg.Spread); err != nil {
+	s, err := settingsOf(cfg)
+	if err != nil {
 		return in, err
 	}
-	if in.proxies, err = config.ParseProxies(cfg.TrustedProxies); err != nil {
-		return in, err
-	}
+	in.settings.Store(s)
 	in.names, err = registry.ParseMirrorNames(cfg.MirrorNames, cfg.MirrorDefault, hostOf(cfg.ExternalURL))
 	if err != nil {
 		return in, err
 	}
-	in.requests = maxConnections(cfg, parent != nil)
+	in.requests = newQuota(maxConnections(cfg, parent != nil), s.proxies)
 	if in.dir, err = openDataDir(cfg.DataDir, o.Adopt, in.log); err != nil {
 		return in, err
 	}
@@ -154,8 +172,9 @@ func open(
 		StandIn: in.names.StandIn, Failed: in.control.LoginFailed,
 	})
 	in.upkeep = &upkeep{
-		storage: in.storage, fleet: in.fleet, db: in.db, log: in.log, level: levelOf(cfg, o), now: time.Now,
+		storage: in.storage, fleet: in.fleet, db: in.db, log: in.log, now: time.Now,
 	}
+	in.upkeep.level.Store(levelOf(cfg, o))
 	if parent != nil {
 		return in, in.follow(ctx, cfg, *parent)
 	}
@@ -164,20 +183,23 @@ func open(
 
 // newScrubber makes the scrubber, which reads all stored content regularly.
 func newScrubber(ctx context.Context, cfg config.Config, in *instance) (*scrub.Scrubber, error) {
-	every, err := config.ParseScrub(cfg.Scrub)
+	schedule, err := scrubSchedule(cfg)
 	if err != nil {
 		return nil, err
 	}
-	hours, err := config.ParseHours(cfg.ScrubWindow)
-	if err != nil {
-		return nil, err
-	}
-	s, err := scrub.New(ctx, scrub.Options{
-		Storage: in.storage, DB: in.db, Log: in.log, Every: every, Rate: cfg.ScrubRate, Open: hours.Has,
-	})
+	s, err := scrub.New(ctx, scrub.Options{Storage: in.storage, DB: in.db, Log: in.log, Schedule: schedule})
 	if err == nil {
 		in.metrics.Gauges(func() []telemetry.Gauge { return scrubGauges(ctx, in.log, s) })
 	}
+	return s, err
+}
+
+func scrubSchedule(cfg config.Config) (s scrub.Schedule, err error) {
+	if s.Every, err = config.ParseScrub(cfg.Scrub); err != nil {
+		return s, err
+	}
+	hours, err := config.ParseHours(cfg.ScrubWindow)
+	s.Rate, s.Open = cfg.ScrubRate, hours.Has
 	return s, err
 }
 
@@ -229,9 +251,10 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent wire.C
 	address := loginServer(cfg, in.url)
 	engine := replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log,
 		ChunkSize: cfg.ChunkSize})
+	in.parent = gateway.NewClient(parent, nil)
 	in.agent, err = connected.New(ctx, connected.Options{
 		Name:        parent.Name,
-		Parent:      gateway.NewClient(parent, nil),
+		Parent:      in.parent,
 		DB:          in.db,
 		Engine:      engine,
 		InstanceID:  in.control.InstanceID(),
@@ -305,7 +328,7 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 		return err
 	}}
 	m := newMiddleware(in.routes(ctx, ready).find, in.log, in.metrics)
-	m.proxies, m.quota = in.proxies, newQuota(in.requests, in.proxies)
+	m.proxies, m.quota = func() proxies { return in.settings.Load().proxies }, in.requests
 	srv := newHTTPServer(m, in.log)
 	return serveThenDrain(ctx, srv, l, in.log, func() { ready.draining.Store(true) })
 }
@@ -315,7 +338,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	parent := gateway.ServerOptions{
 		Storage: in.storage, ControlPlane: in.fleet, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(),
 		Suspect: in.scrub.Suspect, Polling: in.fleet.Polling,
-		Log: in.log, Spread: func() time.Duration { return in.spread(in.control.State().Count()) },
+		Log: in.log, Spread: func() time.Duration { return in.settings.Load().spread(in.control.State().Count()) },
 	}
 	health := &syncHealth{damaged: in.damaged, now: time.Now}
 	if in.agent != nil {
@@ -339,7 +362,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		live:     http.HandlerFunc(live),
 		ready:    ready,
 		sync:     health,
-		metrics:  protectedMetrics(in.metrics, in.readers, in.auth.Basic),
+		metrics:  protectedMetrics(in.metrics, func() string { return in.settings.Load().readers }, in.auth.Basic),
 	}
 }
 

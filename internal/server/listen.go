@@ -22,7 +22,7 @@ const (
 )
 
 // listen opens the listener of cfg, without TLS.
-func listen(cfg config.Config, connected bool, log *slog.Logger) (net.Listener, error) {
+func listen(cfg config.Config, connected bool, log *slog.Logger) (*boundedListener, error) {
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		var sys *os.SyscallError

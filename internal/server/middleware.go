@@ -28,9 +28,9 @@ type middleware struct {
 	log         *slog.Logger
 	metrics     *telemetry.Metrics
 	now         func() time.Time
-	stall       time.Duration // how long a client may stop reading an answer
-	proxies     proxies       // trusted to name the sender of a request
-	quota       *quota        // of requests, because HTTP/2 has many on one connection; nil is no limit
+	stall       time.Duration  // how long a client may stop reading an answer
+	proxies     func() proxies // trusted to name the sender of a request
+	quota       *quota         // of requests, because HTTP/2 has many on one connection; nil is no limit
 	refusalLogs *rate.Limiter
 	prefix      string // of ids, so that those of two runs differ
 	count       atomic.Int64
@@ -41,6 +41,7 @@ func newMiddleware(
 ) *middleware {
 	return &middleware{
 		find: find, log: log, metrics: metrics, now: time.Now, stall: writeStall, prefix: rand.Text()[:8] + "-",
+		proxies:     func() proxies { return nil },
 		refusalLogs: newRefusalLogLimit(),
 	}
 }
@@ -53,7 +54,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set(requestIDHeader, id) // handlers log it, too
 	}
 	w.Header().Set(requestIDHeader, id)
-	r.RemoteAddr = m.proxies.sender(r)
+	r.RemoteAddr = m.proxies().sender(r)
 	bounded(w, r)
 	rec := &recorder{ResponseWriter: w, stall: m.stall}
 	ended := m.metrics.Started()
@@ -90,7 +91,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // refuse answers a request that exceeds the quota.
 func (m *middleware) refuse(w http.ResponseWriter, from netip.Addr, refusal string) {
 	if m.refusalLogs.Allow() {
-		m.log.Error("request is refused", "source", from, "err", refusal, "most", m.quota.limit, "hint", hintQuota)
+		m.log.Error("request is refused", "source", from, "err", refusal, "most", m.quota.most(), "hint", hintQuota)
 	}
 	w.Header().Set("Retry-After", "10")
 	writeError(w, http.StatusServiceUnavailable, "TOOMANYREQUESTS", "there are too many requests at the same time")

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"ferry/internal/config"
@@ -29,16 +30,18 @@ type ownCA struct {
 	authority *tlsca.Authority
 	changed   chan struct{} // has an element if the bundle is to be published
 	publisher CAPublisher   // nil is none
+	settings  atomic.Pointer[config.Config]
 	log       *slog.Logger
 }
 
 // openCA makes the instance serve with a certificate of its own CA.
 func (in *instance) openCA(cfg config.Config, publisher CAPublisher) (err error) {
 	c := &ownCA{changed: make(chan struct{}, 1), publisher: publisher, log: in.log}
+	c.settings.Store(&cfg)
 	c.authority, err = tlsca.Open(tlsca.Options{
 		Dir:      filepath.Join(cfg.DataDir, tlsDir),
 		Name:     hostname(in.control.Self()),
-		Names:    func() []string { return serverNames(cfg, in.control.Self()) },
+		Names:    func() []string { return serverNames(*c.settings.Load(), in.control.Self()) },
 		Earliest: earliest(),
 		Changed:  c.notify,
 		Log:      in.log,
@@ -56,6 +59,14 @@ func earliest() time.Time {
 		return t
 	}
 	return time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
+}
+
+// follow makes the certificate have the names that cfg says.
+func (c *ownCA) follow(cfg config.Config) {
+	c.settings.Store(&cfg)
+	if err := c.authority.Refresh(); err != nil {
+		c.log.Error("the serving certificate is not renewed", "err", err)
+	}
 }
 
 // notify makes [ownCA.publish] publish.

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -34,6 +35,13 @@ type Options struct {
 	Adopt bool
 	// CAPublisher makes the instance's own CA known to others; nil is allowed.
 	CAPublisher CAPublisher
+	// Load reads the settings again, and each element of Reload makes the instance do that. It
+	// follows those that can change while it runs, and logs which of the others need a restart.
+	Load   func() (config.Config, error)
+	Reload <-chan struct{}
+	// ConnectionInterval is how often the file with the connection string is read again; 0 is
+	// the default.
+	ConnectionInterval time.Duration
 	// Ready is called once, when the instance serves; nil is allowed.
 	Ready func(Ready)
 }
@@ -54,7 +62,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 		o.Notices = io.Discard
 	}
 	// Check the settings, and whether the port is free, before anything is created.
-	connection, err := parent(cfg)
+	connection, text, err := parent(cfg)
 	if err != nil {
 		return err
 	}
@@ -77,6 +85,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	}
 	defer in.close()
 
+	in.connections = l.quota
 	password, err := in.control.EnsureAdmin(ctx, cfg.DataDir)
 	if err != nil {
 		return advise(cfg, err)
@@ -110,6 +119,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 		all.Go(func() error { return in.serveLocal(ctx, local) })
 	}
 	all.Go(func() error { return in.upkeep.run(ctx) })
+	all.Go(func() error { return (&reloader{in: in, o: o, cfg: cfg, files: files, connection: text}).run(ctx) })
 	all.Go(func() error { return in.scrub.Run(ctx) })
 	if in.agent != nil {
 		all.Go(func() error { return in.agent.Run(ctx) })

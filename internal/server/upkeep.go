@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"ferry/internal/api"
@@ -49,7 +50,7 @@ type upkeep struct {
 	}
 	db    *metadb.DB
 	log   *slog.Logger
-	level *slog.LevelVar // nil leaves the level as it is
+	level atomic.Pointer[slog.LevelVar] // nil leaves the level as it is
 	now   func() time.Time
 
 	started     time.Time
@@ -207,10 +208,11 @@ func (u *upkeep) longestTTL(ctx context.Context) (time.Duration, error) {
 const levelNone = slog.LevelError + 100
 
 func (u *upkeep) setLevel(own *wire.ConnectedRegistry) {
-	if u.level == nil || own == nil {
+	level := u.level.Load()
+	if level == nil || own == nil {
 		return
 	}
-	u.level.Set(map[string]slog.Level{
+	level.Set(map[string]slog.Level{
 		"Debug": slog.LevelDebug, "Warning": slog.LevelWarn, "Error": slog.LevelError, "None": levelNone,
 	}[own.LogLevel]) // any other is [slog.LevelInfo], the zero value
 }

@@ -61,7 +61,8 @@ func after(t *testing.T, d time.Duration, c *fakeWork, level *slog.LevelVar) {
 	if c.db == nil {
 		c.db = dbtest.SQLite(t)
 	}
-	u := &upkeep{storage: c, fleet: c, db: c.db, log: slog.New(slog.DiscardHandler), level: level, now: time.Now}
+	u := &upkeep{storage: c, fleet: c, db: c.db, log: slog.New(slog.DiscardHandler), now: time.Now}
+	u.level.Store(level)
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	if err := u.run(ctx); err != nil {
