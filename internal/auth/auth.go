@@ -36,6 +36,9 @@ type Kind string
 const (
 	KindToken    Kind = "token"    // a machine; its rights are its scope map's
 	KindOperator Kind = "operator" // a person or script that manages the registry
+	// KindAnonymous is a client without credentials. It has no name, and its rights are those of
+	// the address that each of its requests comes from.
+	KindAnonymous Kind = "anonymous"
 )
 
 // A Principal is a caller with the right password.

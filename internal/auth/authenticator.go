@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -38,6 +40,9 @@ type AuthenticatorOptions struct {
 	// none. A token for the one is also for the other, as far as its holder may pull both. nil is
 	// none for every repository.
 	StandIn func(repository string) string
+	// Anonymous returns the rights of requests without credentials from an address. It is cheap.
+	// nil gives them none.
+	Anonymous func(sender netip.Addr) Permissions
 	// Failed is called with every refused login, unless it is nil. It must be cheap, because
 	// strangers decide how often it is called.
 	Failed func(ctx context.Context, sender, name string)
@@ -50,10 +55,12 @@ type Authenticator struct {
 	signer    *Signer
 	address   func(*http.Request) string
 	standIn   func(repository string) string
+	anonymous func(sender netip.Addr) Permissions // nil gives no rights
 	failed    func(ctx context.Context, sender, name string)
 	limiter   *Limiter
 	passwords *passwordCache
 	flights   singleflight.Group
+	unnamed   atomic.Int64 // requests of anonymous clients that were allowed
 }
 
 // NewAuthenticator returns an authenticator over o's directory.
@@ -72,7 +79,7 @@ func NewAuthenticator(o AuthenticatorOptions) *Authenticator {
 	}
 	return &Authenticator{
 		directory: o.Directory, signer: o.Signer, address: o.Address, standIn: o.StandIn,
-		failed: o.Failed, limiter: NewLimiter(o.Now), passwords: newPasswordCache(),
+		anonymous: o.Anonymous, failed: o.Failed, limiter: NewLimiter(o.Now), passwords: newPasswordCache(),
 	}
 }
 
@@ -85,6 +92,30 @@ func (a *Authenticator) Basic(r *http.Request) (*Principal, error) {
 	}
 	return a.login(r.Context(), sender(r), name, password)
 }
+
+// anonymousPrincipal returns the principal of a request without credentials, if its sender's
+// address has any rights.
+func (a *Authenticator) anonymousPrincipal(r *http.Request) (*Principal, error) {
+	if a.anonymous == nil {
+		return nil, ErrUnauthenticated
+	}
+	address, err := netip.ParseAddr(sender(r))
+	if err != nil {
+		return nil, ErrUnauthenticated
+	}
+	p := a.anonymous(address.Unmap().WithZone(""))
+	if p.AllowsNothing() {
+		return nil, ErrUnauthenticated
+	}
+	return &Principal{Kind: KindAnonymous, Permissions: p}, nil
+}
+
+// AnonymousRequests returns how many requests without credentials were allowed.
+func (a *Authenticator) AnonymousRequests() int64 { return a.unnamed.Load() }
+
+// hasCredentials reports whether a request has an Authorization header. One that is empty or
+// malformed counts: wrong credentials never make a request anonymous.
+func hasCredentials(r *http.Request) bool { return len(r.Header["Authorization"]) > 0 }
 
 // errInsufficientScope is the error for a signed token whose scopes do not cover the request.
 var errInsufficientScope = errors.New("insufficient_scope")
@@ -196,7 +227,7 @@ func (a *Authenticator) challenge(r *http.Request, err error, need []Access) err
 		text += `,error="insufficient_scope"`
 	case isBearer(r):
 		text += `,error="invalid_token"`
-	case r.Header.Get("Authorization") != "":
+	case hasCredentials(r):
 		e = e.With("invalid user name or password")
 	}
 	return &ChallengeError{Err: e, Challenge: text}

@@ -9,8 +9,7 @@ import (
 	"ferry/internal/oci"
 )
 
-// An Access is an action on a repository. With an empty repository it is an access that every
-// principal has: to GET /v2/, and to list the repositories that it may read.
+// An Access is an action on a repository.
 type Access struct {
 	Repository string
 	Action     Action
@@ -33,6 +32,11 @@ func (g Grant) AllowsRepository(repository string, action Action) bool {
 	return !g.limited || slices.ContainsFunc(g.scopes, func(s Scope) bool { return s.allows(repository, action) })
 }
 
+// mustLogIn reports whether a request without credentials is not enough for GET /v2/ and the
+// catalog: clients find out from GET /v2/ that there is a login, and check a password with it. An
+// anonymous client with a token is admitted.
+func (g Grant) mustLogIn() bool { return g.principal.Kind == KindAnonymous && !g.limited }
+
 // Name returns the name of the principal; "" for an anonymous request.
 func (g Grant) Name() string {
 	if g.principal == nil {
@@ -51,23 +55,47 @@ func (g Grant) MayList(repository string) bool {
 }
 
 // Authorize returns the grant of a request that is allowed every access in need. Otherwise the
-// error is a [*ChallengeError] for a request without valid credentials, or [oci.ErrDenied].
+// error is a [*ChallengeError] for a request without valid credentials, or [oci.ErrDenied]. Without
+// need, the request is to GET /v2/, or to list the repositories that the principal may read.
 func (a *Authenticator) Authorize(r *http.Request, need ...Access) (Grant, error) {
 	g, err := a.grant(r)
+	if err == nil && len(need) == 0 && g.mustLogIn() {
+		err = ErrUnauthenticated
+	}
 	if err != nil {
 		return Grant{}, a.challenge(r, err, need)
 	}
 	for _, n := range need {
-		if n.Repository == "" || g.AllowsRepository(n.Repository, n.Action) {
+		if g.AllowsRepository(n.Repository, n.Action) {
 			continue
 		}
 		if g.limited && g.principal.Permissions.AllowsRepository(n.Repository, n.Action) {
 			// The client may have this right, and must request a token for it.
 			return Grant{}, a.challenge(r, errInsufficientScope, need)
 		}
-		return Grant{}, errDenied
+		return Grant{}, a.denied(r, g, need)
 	}
-	return g, nil
+	return a.counted(g), nil
+}
+
+// counted counts an allowed request.
+func (a *Authenticator) counted(g Grant) Grant {
+	if g.principal.Kind == KindAnonymous {
+		a.unnamed.Add(1)
+	}
+	return g
+}
+
+// denied returns the error for a request whose principal lacks a right. A client that is anonymous
+// may have more rights with a login.
+func (a *Authenticator) denied(r *http.Request, g Grant, need []Access) error {
+	if g.principal.Kind != KindAnonymous {
+		return errDenied
+	}
+	if g.limited {
+		return a.challenge(r, errInsufficientScope, need)
+	}
+	return a.challenge(r, ErrUnauthenticated, need)
 }
 
 // errDenied is the refusal of a principal without the right, with the reference's message.
@@ -98,9 +126,9 @@ func (a *Authenticator) AuthorizeFirst(
 		if !g.AllowsRepository(n.Repository, n.Action) {
 			return Grant{}, "", a.challenge(r, errInsufficientScope, need)
 		}
-		return g, n.Repository, nil
+		return a.counted(g), n.Repository, nil
 	}
-	return Grant{}, "", errDenied
+	return Grant{}, "", a.denied(r, g, need)
 }
 
 func (a *Authenticator) grant(r *http.Request) (Grant, error) {
@@ -110,8 +138,17 @@ func (a *Authenticator) grant(r *http.Request) (Grant, error) {
 		if err != nil {
 			return Grant{}, err
 		}
-		p, err := a.directory.Lookup(r.Context(), c.Kind, c.Subject, c.Generation)
+		var p *Principal
+		if c.Kind == KindAnonymous {
+			p, err = a.anonymousPrincipal(r)
+		} else {
+			p, err = a.directory.Lookup(r.Context(), c.Kind, c.Subject, c.Generation)
+		}
 		return Grant{principal: p, scopes: c.Access, limited: true, sender: sender(r)}, err
+	}
+	if !hasCredentials(r) {
+		p, err := a.anonymousPrincipal(r)
+		return Grant{principal: p, sender: sender(r)}, err
 	}
 	p, err := a.Basic(r)
 	return Grant{principal: p, sender: sender(r)}, err

@@ -23,7 +23,7 @@ const (
 
 // TokenHandler returns the token endpoint: GET with Basic credentials, as in Docker's token
 // authentication, and POST with a password grant, as in its OAuth2 form. The token grants the part
-// of the requested scope that the principal is allowed.
+// of the requested scope that the principal is allowed. GET without credentials is anonymous.
 func (a *Authenticator) TokenHandler(log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, service, scopes, err := a.tokenRequest(w, r)
@@ -78,7 +78,11 @@ func (a *Authenticator) tokenRequest(w http.ResponseWriter, r *http.Request) (*P
 	query := r.URL.Query()
 	switch r.Method {
 	case http.MethodGet:
-		p, err = a.Basic(r)
+		if hasCredentials(r) {
+			p, err = a.Basic(r)
+		} else {
+			p, err = a.anonymousPrincipal(r)
+		}
 	case http.MethodPost:
 		r.Body = http.MaxBytesReader(w, r.Body, maxTokenRequest)
 		if err := r.ParseForm(); errors.As(err, new(*http.MaxBytesError)) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -26,6 +27,17 @@ type memoryDirectory struct {
 	mu         sync.Mutex
 	asked      int           // the number of password checks
 	slow       chan struct{} // each check waits for a value; nil does not wait
+	anonymous  auth.Permissions
+	networks   []netip.Prefix // of anonymous clients
+}
+
+func (p *memoryDirectory) at(sender netip.Addr) auth.Permissions {
+	for _, n := range p.networks {
+		if n.Contains(sender) {
+			return p.anonymous
+		}
+	}
+	return auth.Permissions{}
 }
 
 func (p *memoryDirectory) AuthenticateToken(name, password string) (*auth.Principal, bool, error) {
@@ -86,7 +98,7 @@ func newFixtureWithoutServer(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	d.Authenticator = auth.NewAuthenticator(auth.AuthenticatorOptions{
-		Directory: d.directory, Signer: signer, Now: clock,
+		Directory: d.directory, Signer: signer, Now: clock, Anonymous: d.directory.at,
 	})
 	return d
 }

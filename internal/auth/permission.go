@@ -113,6 +113,34 @@ func (p Permissions) WithoutGateways() Permissions {
 	return Permissions{repositories: p.repositories}
 }
 
+// ToPull returns the permissions to read content and metadata of repositories.
+func (p Permissions) ToPull() (pull Permissions) {
+	for _, r := range p.repositories {
+		for _, action := range r.actions {
+			if action == ContentRead || action == MetadataRead {
+				pull.repositories = addAction(pull.repositories, r.name, action)
+			}
+		}
+	}
+	return pull
+}
+
+// And returns the permissions that p and q have together.
+func (p Permissions) And(q Permissions) Permissions {
+	switch {
+	case len(p.repositories)+len(p.gateways) == 0:
+		return q
+	case len(q.repositories)+len(q.gateways) == 0:
+		return p
+	}
+	return Permissions{
+		repositories: slices.Concat(p.repositories, q.repositories), gateways: slices.Concat(p.gateways, q.gateways),
+	}
+}
+
+// AllowsNothing reports whether there are no permissions.
+func (p Permissions) AllowsNothing() bool { return len(p.repositories)+len(p.gateways) == 0 }
+
 // AllowsRepository reports whether action is allowed on the repository name.
 func (p Permissions) AllowsRepository(name string, action Action) bool {
 	return allows(p.repositories, name, action)
