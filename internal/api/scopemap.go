@@ -10,11 +10,13 @@ const (
 
 // A ScopeMap is a named list of actions.
 type ScopeMap struct {
-	ID                string    `json:"id"`
-	Name              string    `json:"name"`
-	Type              string    `json:"type" enum:"UserDefined,SystemDefined"`
-	Description       string    `json:"description"`
-	Actions           []string  `json:"actions"`
+	ID          string   `json:"id"`
+	Name        string   `json:"name"`
+	Type        string   `json:"type" enum:"UserDefined,SystemDefined"`
+	Description string   `json:"description"`
+	Actions     []string `json:"actions"`
+	// AnonymousNetworks may pull without credentials what the actions allow to read.
+	AnonymousNetworks []string  `json:"anonymousNetworks,omitempty"`
 	CreationDate      time.Time `json:"creationDate"`
 	ProvisioningState string    `json:"provisioningState"`
 
@@ -25,6 +27,8 @@ type ScopeMap struct {
 type ScopeMapPut struct {
 	Description string   `json:"description,omitempty" doc:"At most 256 characters."`
 	Actions     []string `json:"actions" nullable:"false" minItems:"1" maxItems:"5000"`
+
+	AnonymousNetworks []string `json:"anonymousNetworks,omitempty" maxItems:"32"`
 }
 
 // A ScopeMapPatch changes a scope map. Actions are removed before others are added.
@@ -32,4 +36,6 @@ type ScopeMapPatch struct {
 	Description   *string  `json:"description,omitempty" doc:"At most 256 characters."`
 	AddActions    []string `json:"addActions,omitempty" maxItems:"5000"`
 	RemoveActions []string `json:"removeActions,omitempty" maxItems:"5000"`
+	// AnonymousNetworks replaces the networks; nil leaves them as they are.
+	AnonymousNetworks []string `json:"anonymousNetworks,omitzero" maxItems:"32"`
 }

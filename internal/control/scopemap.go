@@ -1,11 +1,14 @@
 package control
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"ferry/internal/api"
+	"ferry/internal/auth"
 	"ferry/internal/metadb"
 )
 
@@ -25,7 +28,7 @@ func set[T any](to, from *T) {
 func scopeMapOf(row metadb.ScopeMap) api.ScopeMap {
 	return api.ScopeMap{
 		ID: api.ScopeMapID(row.Name), Name: row.Name, Type: row.Type, Description: row.Description,
-		Actions:      row.Actions,
+		Actions: row.Actions, AnonymousNetworks: row.AnonymousNetworks,
 		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, Tagged: api.Tagged{ETag: ETag(row.Version)},
 	}
 }
@@ -72,9 +75,11 @@ func (s *Service) PutScopeMap(
 			}
 		}
 		row := metadb.ScopeMap{Name: name, Type: api.UserDefined, Description: put.Description, Actions: actions,
-			CreatedAt: s.now()}
-		m, err = s.WriteScopeMap(tx, row)
-		return err
+			AnonymousNetworks: put.AnonymousNetworks, CreatedAt: s.now()}
+		if m, err = s.WriteScopeMap(tx, row); err != nil {
+			return err
+		}
+		return s.auditAnonymous(tx, by, old.AnonymousNetworks, m)
 	})
 	return m, err
 }
@@ -96,10 +101,16 @@ func (s *Service) UpdateScopeMap(
 		if err != nil {
 			return err
 		}
+		before := row.AnonymousNetworks
 		row.Actions = Union(Without(row.Actions, remove), add)
 		set(&row.Description, patch.Description)
-		m, err = s.WriteScopeMap(tx, row)
-		return err
+		if patch.AnonymousNetworks != nil {
+			row.AnonymousNetworks = patch.AnonymousNetworks
+		}
+		if m, err = s.WriteScopeMap(tx, row); err != nil {
+			return err
+		}
+		return s.auditAnonymous(tx, by, before, m)
 	})
 	return m, err
 }
@@ -115,11 +126,46 @@ func (s *Service) WriteScopeMap(tx *metadb.Tx, row metadb.ScopeMap) (api.ScopeMa
 	if err := checkCount(row.Name, row.Actions); err != nil {
 		return api.ScopeMap{}, err
 	}
+	networks, err := auth.ParseNetworks(row.AnonymousNetworks)
+	if err != nil {
+		return api.ScopeMap{}, Invalid("%v", err)
+	}
+	row.AnonymousNetworks = auth.NetworkTexts(networks)
+	if err := s.checkAnonymous(row); err != nil {
+		return api.ScopeMap{}, err
+	}
 	if err := tx.PutScopeMap(row); err != nil {
 		return api.ScopeMap{}, err
 	}
-	row, err := tx.ScopeMap(row.Name)
+	row, err = tx.ScopeMap(row.Name)
 	return scopeMapOf(row), err
+}
+
+// checkAnonymous refuses networks of a scope map that gives them nothing to pull, and of too many
+// scope maps.
+func (s *Service) checkAnonymous(row metadb.ScopeMap) error {
+	if len(row.AnonymousNetworks) == 0 {
+		return nil
+	}
+	a := anonymousRightsOf(&row)
+	if a == nil || a.permissions.AllowsNothing() {
+		return Invalid("the scope map '%s' allows to read no repository, so it can allow no anonymous pulls",
+			row.Name).WithHint("example: repositories/team/app/content/read")
+	}
+	others := s.State().anonymous
+	if _, ok := others.Get(key(row.Name)); ok {
+		return nil
+	}
+	return CheckAnonymous(others.Len() + 1)
+}
+
+// auditAnonymous writes an audit entry if the networks of a scope map changed.
+func (s *Service) auditAnonymous(tx *metadb.Tx, by Caller, before []string, m api.ScopeMap) error {
+	if slices.Equal(before, m.AnonymousNetworks) {
+		return nil
+	}
+	from := cmp.Or(strings.Join(m.AnonymousNetworks, " "), "nowhere")
+	return s.AuditNote(by.Name, by.Sender, "allow-anonymous", "scope-maps/"+m.Name, "from "+from)(tx)
 }
 
 // DeleteScopeMap deletes a scope map that is not defined by the system. Its tokens stay, without

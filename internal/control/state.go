@@ -25,6 +25,7 @@ type State struct {
 	children          *iradix.Tree[*Registry] // by lower-case parent and name
 	tokens            *iradix.Tree[*Token]
 	scopeMaps         *iradix.Tree[*metadb.ScopeMap]
+	anonymous         *iradix.Tree[*anonymousRights] // by scope map; only those that give any
 	operators         *iradix.Tree[*metadb.Operator]
 	registriesByToken *iradix.Tree[string] // by sync or client token and lower-case name
 	tokensByScopeMap  *iradix.Tree[string] // by scope map and name
@@ -49,7 +50,8 @@ type Token struct {
 func newState() *State {
 	return &State{
 		registries: iradix.New[*Registry](), children: iradix.New[*Registry](), tokens: iradix.New[*Token](),
-		scopeMaps: iradix.New[*metadb.ScopeMap](), operators: iradix.New[*metadb.Operator](),
+		scopeMaps: iradix.New[*metadb.ScopeMap](), anonymous: iradix.New[*anonymousRights](),
+		operators:         iradix.New[*metadb.Operator](),
 		registriesByToken: iradix.New[string](), tokensByScopeMap: iradix.New[string](),
 	}
 }
@@ -155,6 +157,11 @@ func (s *State) setScopeMap(name string, m *metadb.ScopeMap) {
 		s.scopeMaps, _, _ = s.scopeMaps.Delete(key(name))
 	} else {
 		s.scopeMaps, _, _ = s.scopeMaps.Insert(key(name), m)
+	}
+	if a := anonymousRightsOf(m); a == nil {
+		s.anonymous, _, _ = s.anonymous.Delete(key(name))
+	} else {
+		s.anonymous, _, _ = s.anonymous.Insert(key(name), a)
 	}
 	for _, token := range s.entries(s.tokensByScopeMap, name) {
 		if t, ok := s.tokens.Get(key(token)); ok {

@@ -64,12 +64,18 @@ func (s *Service) checkDesired(d *wire.Desired) error {
 			return fmt.Errorf("connected registry %.50q: %w", r.Name, err)
 		}
 	}
+	anonymous := 0
 	for _, m := range d.ScopeMaps {
-		if _, err := auth.ParsePermissions(m.Actions); err != nil {
+		_, err := auth.ParsePermissions(m.Actions)
+		if err == nil && len(m.AnonymousNetworks) > 0 {
+			anonymous++
+			_, err = auth.ParseNetworks(m.AnonymousNetworks)
+		}
+		if err != nil {
 			return fmt.Errorf("scope map %.100q: %w", m.Name, err)
 		}
 	}
-	return nil
+	return control.CheckAnonymous(anonymous)
 }
 
 // wireOf returns the wire form of a row.
@@ -158,11 +164,15 @@ func (s *Service) applyScopeMaps(tx *metadb.Tx, scopeMaps []wire.ScopeMap) error
 	}
 	var wanted []metadb.ScopeMap
 	for _, m := range scopeMaps {
-		wanted = append(wanted,
-			metadb.ScopeMap{Name: m.Name, Type: api.UserDefined, Actions: m.Actions, CreatedAt: s.now()})
+		wanted = append(wanted, metadb.ScopeMap{
+			Name: m.Name, Type: api.UserDefined, Actions: m.Actions, AnonymousNetworks: m.AnonymousNetworks,
+			CreatedAt: s.now(),
+		})
 	}
 	name := func(m metadb.ScopeMap) string { return m.Name }
-	same := func(a, b metadb.ScopeMap) bool { return slices.Equal(a.Actions, b.Actions) }
+	same := func(a, b metadb.ScopeMap) bool {
+		return slices.Equal(a.Actions, b.Actions) && slices.Equal(a.AnonymousNetworks, b.AnonymousNetworks)
+	}
 	return replaceRows(rows, wanted, name, same, tx.PutScopeMap, tx.DeleteScopeMap)
 }
 

@@ -386,6 +386,15 @@ func TestInvalidDesiredStateIsNotApplied(t *testing.T) {
 			d.ScopeMaps = []wire.ScopeMap{{Name: "m",
 				Actions: []string{"x"}}}
 		},
+		"a bad network": func(d *wire.Desired) {
+			d.ScopeMaps = []wire.ScopeMap{{Name: "m", AnonymousNetworks: []string{"office"}}}
+		},
+		"too many scope maps with networks": func(d *wire.Desired) {
+			d.ScopeMaps = nil
+			for range 101 {
+				d.ScopeMaps = append(d.ScopeMaps, wire.ScopeMap{AnonymousNetworks: []string{"10.0.0.0/8"}})
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bad := *d

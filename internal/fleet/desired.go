@@ -149,7 +149,9 @@ func (b *builder) scopeMapOf(token string) []string {
 	}
 	if !b.scopeMaps[m.Name] {
 		b.scopeMaps[m.Name] = true
-		b.d.ScopeMaps = append(b.d.ScopeMaps, wire.ScopeMap{Name: m.Name, Actions: m.Actions})
+		b.d.ScopeMaps = append(b.d.ScopeMaps, wire.ScopeMap{
+			Name: m.Name, Actions: m.Actions, AnonymousNetworks: m.AnonymousNetworks,
+		})
 	}
 	return m.Actions
 }

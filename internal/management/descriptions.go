@@ -11,6 +11,10 @@ import (
 // A description is the text for one property of the OpenAPI document.
 type description struct{ property, text string }
 
+var networksDescription = description{"anonymousNetworks", "Networks such as 10.20.0.0/16, or addresses, whose " +
+	"clients may pull without credentials what the actions allow to read. None is the default. In PATCH, they " +
+	"replace the former ones."}
+
 // settingsDescriptions are those of api.Settings.
 var settingsDescriptions = []description{
 	{"syncSchedule", "A cron expression with five fields, in UTC. * * * * * is continuous, and the default."},
@@ -59,7 +63,10 @@ var descriptions = map[string][]description{
 		{"nextRunTime", "By the schedule, or earlier if a run was requested, was interrupted, or failed temporarily."},
 		{"error", "Why the last run failed, or why the running one makes no progress. Null while a run waits."},
 	},
-	"ScopeMapPut": {{"actions", "repositories/NAME/ACTION or gateway/NAME/ACTION."}},
+	"ScopeMapPut": {
+		{"actions", "repositories/NAME/ACTION or gateway/NAME/ACTION."}, networksDescription,
+	},
+	"ScopeMapPatch": {networksDescription},
 }
 
 // describe sets the descriptions in the OpenAPI document, and the codes of problems. It returns an

@@ -36,6 +36,7 @@ func TestScopeMapKeepsCreationTimeAndCountsEdits(t *testing.T) {
 			Actions: []string{"repositories/a/content/read"}, CreatedAt: at}
 		changed := m
 		changed.Actions, changed.CreatedAt = nil, at.Add(time.Hour)
+		changed.AnonymousNetworks = []string{"10.0.0.0/8", "::1/128"}
 		update(t, db, func(tx *metadb.Tx) error { return errors.Join(tx.PutScopeMap(m), tx.PutScopeMap(changed)) })
 		view(t, db, func(tx *metadb.Tx) error {
 			got, err := tx.ScopeMap("m")

@@ -34,6 +34,7 @@ func columnsOf() []string {
 	return []string{
 		1: "2b8727e55ca2889a",
 		2: "8bc8e06cae540d49",
+		3: "8879c4952caf6e57",
 	}
 }
 

@@ -17,12 +17,15 @@ type ScopeMap struct {
 	CreatedAt   time.Time
 	Version     int64 // counts edits, beginning at 1
 	Seq         int64 // in the feed, of the last change of its actions on repositories
+	// AnonymousNetworks may pull without credentials, such as 10.0.0.0/8.
+	AnonymousNetworks []string
 }
 
-const scopeMapColumns = `name, description, type, actions, created_at, version, seq`
+const scopeMapColumns = `name, description, type, actions, created_at, version, seq, anonymous_networks`
 
 func (m *ScopeMap) fields() []any {
-	return []any{&m.Name, &m.Description, &m.Type, parsed{&m.Actions}, at(&m.CreatedAt), &m.Version, &m.Seq}
+	return []any{&m.Name, &m.Description, &m.Type, parsed{&m.Actions}, at(&m.CreatedAt), &m.Version, &m.Seq,
+		parsed{&m.AnonymousNetworks}}
 }
 
 // ScopeMap returns the scope map name.
@@ -62,11 +65,16 @@ func (tx *Tx) PutScopeMap(m ScopeMap) error {
 	if err != nil {
 		return err
 	}
+	networks, err := json.Marshal(append([]string{}, m.AnonymousNetworks...)) // none is [], not null
+	if err != nil {
+		return err
+	}
 	return tx.do("write scope map "+m.Name,
-		`INSERT INTO scope_maps (`+scopeMapColumns+`) VALUES ($1, $2, $3, $4, $5, 1, $6)
+		`INSERT INTO scope_maps (`+scopeMapColumns+`) VALUES ($1, $2, $3, $4, $5, 1, $6, $7)
 		ON CONFLICT (name) DO UPDATE SET description = excluded.description, type = excluded.type,
-		actions = excluded.actions, version = scope_maps.version + 1, seq = excluded.seq`,
-		m.Name, m.Description, m.Type, string(actions), millis(m.CreatedAt), m.Seq)
+		actions = excluded.actions, version = scope_maps.version + 1, seq = excluded.seq,
+		anonymous_networks = excluded.anonymous_networks`,
+		m.Name, m.Description, m.Type, string(actions), millis(m.CreatedAt), m.Seq, string(networks))
 }
 
 // onRepositories returns those of actions that decide which content may be read.

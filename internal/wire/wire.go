@@ -291,6 +291,9 @@ type Password struct {
 type ScopeMap struct {
 	Name    string   `json:"name"`
 	Actions []string `json:"actions"`
+	// AnonymousNetworks may pull without credentials, such as 10.0.0.0/8, from the connected registries
+	// that have the scope map's token as a client token. A child of an earlier build ignores them.
+	AnonymousNetworks []string `json:"anonymousNetworks,omitempty"`
 }
 
 // A Report is the status of a connected registry, and the last known status of
