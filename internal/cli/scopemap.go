@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -15,6 +17,7 @@ var scopeMaps = resource[api.ScopeMap]{"scope-maps", []column[api.ScopeMap]{
 	{title: "NAME", text: func(m api.ScopeMap) string { return m.Name }},
 	{title: "TYPE", text: func(m api.ScopeMap) string { return m.Type }},
 	{title: "CREATION DATE", text: func(m api.ScopeMap) string { return timeText(&m.CreationDate) }},
+	{title: "ANONYMOUS FROM", text: func(m api.ScopeMap) string { return strings.Join(m.AnonymousNetworks, " ") }},
 	{title: "DESCRIPTION", text: func(m api.ScopeMap) string { return m.Description }},
 }}
 
@@ -23,7 +26,9 @@ func newScopeMapCommand(env *Env) *cobra.Command {
 		verb(env, "create", "Create a scope map, or replace one", `
 			ferry scope-map create -r home -n pullers --repository factory/app content/read metadata/read
 			ferry scope-map create -r home -n pullers --description "for the production line" \
-			--repository 'factory/*' content/read --repository base content/read`,
+			--repository 'factory/*' content/read --repository base content/read
+			ferry scope-map create -r home -n docker --repository 'docker.io/*' content/read \
+			--anonymous-from 10.20.0.0/16`,
 			&scopeMapCreate{}, "name"),
 		verb(env, "show", "Show a scope map", "ferry scope-map show -r home -n pullers",
 			&showOptions[api.ScopeMap]{resource: scopeMaps}, "name"),
@@ -31,7 +36,8 @@ func newScopeMapCommand(env *Env) *cobra.Command {
 			&listOptions[api.ScopeMap]{resource: scopeMaps}),
 		verb(env, "update", "Change a scope map, for all its tokens at once", `
 			ferry scope-map update -r home -n pullers --add-repository factory/tool content/read
-			ferry scope-map update -r home -n pullers --remove-repository factory/app metadata/read`,
+			ferry scope-map update -r home -n pullers --remove-repository factory/app metadata/read
+			ferry scope-map update -r home -n docker --no-anonymous`,
 			&scopeMapUpdate{}, "name"),
 		verb(env, "delete", "Delete a scope map", "ferry scope-map delete -r home -n pullers --yes",
 			&confirmed{do: scopeMaps.delete,
@@ -44,6 +50,7 @@ type scopeMapCreate struct {
 	named
 	description            string
 	repositories, gateways [][]string // a name, then its actions
+	anonymousFrom          []string
 }
 
 func (o *scopeMapCreate) define(set *pflag.FlagSet) {
@@ -57,6 +64,9 @@ func (o *scopeMapCreate) define(set *pflag.FlagSet) {
 	groupsVar(set, &o.gateways, "gateway", "NAME ACTION...",
 		"a connected registry and the actions to allow on its gateway: config/read, config/write, "+
 			"message/read, message/write; repeatable")
+	namesVar(set, &o.anonymousFrom, "anonymous-from", "", "CIDR...",
+		"a network whose clients may pull the repositories without credentials, such as 10.20.0.0/16, here and "+
+			"from each connected registry with a client token of this scope map; repeatable")
 }
 
 func (o *scopeMapCreate) run(ctx context.Context, env *Env, c *client) error {
@@ -67,7 +77,10 @@ func (o *scopeMapCreate) run(ctx context.Context, env *Env, c *client) error {
 	if len(actions) == 0 {
 		return usagef("at least one --repository or --gateway must be provided, with its actions")
 	}
-	put := api.ScopeMapPut{Description: o.description, Actions: actions}
+	if err := env.checkAnonymous(o.anonymousFrom); err != nil {
+		return err
+	}
+	put := api.ScopeMapPut{Description: o.description, Actions: actions, AnonymousNetworks: o.anonymousFrom}
 	return scopeMaps.change(ctx, env, c, http.MethodPut, put, o.name)
 }
 
@@ -76,6 +89,8 @@ type scopeMapUpdate struct {
 	description                         *string
 	addRepositories, removeRepositories [][]string
 	addGateways, removeGateways         [][]string
+	anonymousFrom                       []string // nil leaves them as they are
+	noAnonymous                         bool
 }
 
 func (o *scopeMapUpdate) define(set *pflag.FlagSet) {
@@ -89,6 +104,10 @@ func (o *scopeMapUpdate) define(set *pflag.FlagSet) {
 		"a connected registry and the gateway actions to add, such as config/read; repeatable")
 	groupsVar(set, &o.removeGateways, "remove-gateway", "NAME ACTION...",
 		"a connected registry and the gateway actions to remove, before any are added; repeatable")
+	listOption(set, &o.anonymousFrom, "anonymous-from", "CIDR...",
+		"a network whose clients may pull the repositories without credentials; repeatable. These networks "+
+			"replace the former ones")
+	set.BoolVar(&o.noAnonymous, "no-anonymous", false, "allow no pulls without credentials")
 }
 
 func (o *scopeMapUpdate) run(ctx context.Context, env *Env, c *client) error {
@@ -100,9 +119,34 @@ func (o *scopeMapUpdate) run(ctx context.Context, env *Env, c *client) error {
 	if err != nil {
 		return err
 	}
-	patch := api.ScopeMapPatch{Description: o.description, AddActions: add, RemoveActions: remove}
-	return scopeMaps.patch(ctx, env, c, patch, o.name,
-		"one of --add-repository, --remove-repository, --add-gateway, --remove-gateway, --description")
+	if o.noAnonymous {
+		if len(o.anonymousFrom) > 0 {
+			return usagef("--no-anonymous and --anonymous-from exclude each other")
+		}
+		o.anonymousFrom = []string{}
+	}
+	if err := env.checkAnonymous(o.anonymousFrom); err != nil {
+		return err
+	}
+	patch := api.ScopeMapPatch{Description: o.description, AddActions: add, RemoveActions: remove,
+		AnonymousNetworks: o.anonymousFrom}
+	return scopeMaps.patch(ctx, env, c, patch, o.name, "one of --add-repository, --remove-repository, "+
+		"--add-gateway, --remove-gateway, --description, --anonymous-from, --no-anonymous")
+}
+
+// checkAnonymous checks the networks of anonymous clients, and warns of one that has every address.
+func (e *Env) checkAnonymous(texts []string) error {
+	networks, err := auth.ParseNetworks(texts)
+	if err != nil {
+		return usageError{err}
+	}
+	for _, n := range networks {
+		if auth.IsEverywhere(n) {
+			fmt.Fprintf(e.Stderr, "warning: %s has every address: everybody who can reach the registry, or a "+
+				"connected registry with this scope map, may pull without credentials\n", n)
+		}
+	}
+	return nil
 }
 
 // actionsOf turns the values of --repository NAME ACTION... and --gateway NAME ACTION...

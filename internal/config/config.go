@@ -32,6 +32,7 @@ type Config struct {
 	TrustedProxies       string // addresses and networks whose X-Forwarded-For is trusted; see [ParseProxies]
 	MirrorNames          string // repositories that stand for other registries; see registry.ParseMirrorNames
 	MirrorDefault        string // the registry that stands in for a repository that does not exist; "" is none
+	Anonymous            string // pulls without credentials: one of the constants below
 	MaxConnections       int    // open at a time; 0 is the default for the kind of instance
 	LogLevel             slog.Level
 	LogFormat            string // text or json
@@ -67,6 +68,12 @@ const (
 	MetricsAnyone    = "anyone"
 )
 
+// The values of [Config.Anonymous].
+const (
+	AnonymousByScopeMap = "by-scope-map" // from the networks that scope maps allow
+	AnonymousOff        = "off"
+)
+
 // Default returns the default settings.
 func Default() Config {
 	return Config{
@@ -78,6 +85,7 @@ func Default() Config {
 		ScrubRate:   4 << 20,
 		ScrubWindow: scrubAny,
 		Metrics:     MetricsOperators,
+		Anonymous:   AnonymousByScopeMap,
 		LogLevel:    slog.LevelInfo,
 		LogFormat:   "text",
 	}

@@ -43,7 +43,7 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 		"parent-endpoint": "h:1", "chunk-size": "3MiB", "spread": "90s",
 		"scrub": "14d", "scrub-rate": "8MiB", "scrub-window": "01:00-05:00",
 		"external-url": "https://h", "metrics": "anyone", "trusted-proxies": "10.0.0.0/8", "max-connections": "100",
-		"mirror-names": "docker.io=hub", "mirror-default": "docker.io",
+		"mirror-names": "docker.io=hub", "mirror-default": "docker.io", "anonymous": "off",
 		"log-level": "error", "log-format": "json",
 	}
 	for _, s := range Settings() {
@@ -116,6 +116,7 @@ func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
 		{"external URL", "", "external-url", "ferry.example", "external-url"},
 		{"external URL with a path", "", "external-url", "https://h/ferry", "external-url"},
 		{"proxies", "", "trusted-proxies", "10.0.0.0/8,proxy", `trusted-proxies "10.0.0.0/8,proxy": want addresses`},
+		{"anonymous", "", "anonymous", "on", `anonymous "on": want by-scope-map or off`},
 		{"connections", "", "max-connections", "0", `--max-connections: "0": want auto, or a number`},
 		{"log level", "", "log-level", "loud", "want debug, info, warn or error"},
 		{"empty data directory", "", "data-dir", "", "--data-dir is empty"},

@@ -90,6 +90,9 @@ func (c *Config) settings() []Setting {
 		{"mirror-default", "REGISTRY", c.MirrorDefault,
 			"the registry whose repositories answer a pull of a repository that does not exist here, for Docker, " +
 				"which does not say that it asks a mirror: docker.io", text(&c.MirrorDefault)},
+		{"anonymous", "WHICH", c.Anonymous,
+			"pulls without credentials: by-scope-map (from the networks that scope maps allow) or off",
+			text(&c.Anonymous)},
 		{"max-connections", "NUMBER", connectionsText(c.MaxConnections),
 			"the largest number of connections at a time; one address may have half of them. auto is 16384 " +
 				"for a root, and 512 for a connected registry", func(s string) (err error) {

@@ -53,6 +53,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("log-format %.80q: want text or json", c.LogFormat)
 	case c.Metrics != MetricsOperators && c.Metrics != MetricsLoopback && c.Metrics != MetricsAnyone:
 		return fmt.Errorf("metrics %.80q: want operators, loopback or anyone", c.Metrics)
+	case c.Anonymous != AnonymousByScopeMap && c.Anonymous != AnonymousOff:
+		return fmt.Errorf("anonymous %.80q: want by-scope-map or off", c.Anonymous)
 	case c.Database != "" && !databases.MatchString(c.Database):
 		return errors.New("database: want postgres://user@host/name or sqlite:PATH")
 	}
