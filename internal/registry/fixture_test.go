@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -89,6 +90,13 @@ func newInstanceOn(t testing.TB, db *metadb.DB, users directory, names ...regist
 	}
 	accounts := auth.AuthenticatorOptions{Directory: users.principals(t), Signer: signer}
 	content := registry.Options{Storage: s.storage, Writable: func() bool { return !s.readOnly }}
+	if p, ok := users["anonymous"]; ok { // has no credentials
+		rights, err := auth.ParsePermissions(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		accounts.Anonymous = func(netip.Addr) auth.Permissions { return rights.ToPull() }
+	}
 	for _, n := range names {
 		accounts.StandIn, content.Mirrors = n.StandIn, n
 	}

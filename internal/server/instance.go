@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -167,10 +168,16 @@ func open(
 	if err != nil {
 		return in, err
 	}
+	var anonymous func(netip.Addr) auth.Permissions
+	if cfg.Anonymous != config.AnonymousOff {
+		anonymous = in.anonymous
+	}
 	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
 		Directory: in.control.Directory(), Signer: signer, Address: addressFor(cfg.ExternalURL),
-		StandIn: in.names.StandIn, Failed: in.control.LoginFailed,
+		StandIn: in.names.StandIn, Anonymous: anonymous, Failed: in.control.LoginFailed,
 	})
+	in.metrics.Counter("ferry_anonymous_requests_total", "Requests of the registry API allowed without credentials.",
+		func() float64 { return float64(in.auth.AnonymousRequests()) })
 	in.upkeep = &upkeep{
 		storage: in.storage, fleet: in.fleet, db: in.db, log: in.log, now: time.Now,
 	}
@@ -179,6 +186,15 @@ func open(
 		return in, in.follow(ctx, cfg, *parent)
 	}
 	return in, in.mirror(cfg)
+}
+
+// anonymous returns the rights of a client without credentials. A trusted proxy has none itself: a
+// request with its address is one whose sender it did not name, or that names several.
+func (in *instance) anonymous(sender netip.Addr) auth.Permissions {
+	if in.proxies.trust(sender) {
+		return auth.Permissions{}
+	}
+	return in.control.Anonymous(sender)
 }
 
 // newScrubber makes the scrubber, which reads all stored content regularly.

@@ -57,6 +57,11 @@ type Gauge struct {
 // Gauges adds gauges. Each request for the metrics calls read once.
 func (m *Metrics) Gauges(read func() []Gauge) { m.registry.MustRegister(gauges(read)) }
 
+// Counter adds a counter. Each request for the metrics calls read once.
+func (m *Metrics) Counter(name, help string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
+}
+
 type gauges func() []Gauge
 
 var _ prometheus.Collector = gauges(nil)
