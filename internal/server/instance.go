@@ -71,11 +71,13 @@ type settings struct {
 	readers string // of metrics, as [config.Config] has it
 	spread  func(registries int) time.Duration
 	proxies proxies // trusted to name the sender of a request
+	// anonymous reports whether clients may pull without credentials, as far as scope maps allow it.
+	anonymous bool
 }
 
 // settingsOf returns the settings in cfg.
 func settingsOf(cfg config.Config) (*settings, error) {
-	s := &settings{readers: cfg.Metrics}
+	s := &settings{readers: cfg.Metrics, anonymous: cfg.Anonymous != config.AnonymousOff}
 	var err error
 	if s.spread, err = config.ParseSpread(cfg.Spread); err != nil {
 		return nil, err
@@ -168,13 +170,9 @@ func open(
 	if err != nil {
 		return in, err
 	}
-	var anonymous func(netip.Addr) auth.Permissions
-	if cfg.Anonymous != config.AnonymousOff {
-		anonymous = in.anonymous
-	}
 	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
 		Directory: in.control.Directory(), Signer: signer, Address: addressFor(cfg.ExternalURL),
-		StandIn: in.names.StandIn, Anonymous: anonymous, Failed: in.control.LoginFailed,
+		StandIn: in.names.StandIn, Anonymous: in.anonymous, Failed: in.control.LoginFailed,
 	})
 	in.metrics.Counter("ferry_anonymous_requests_total", "Requests of the registry API allowed without credentials.",
 		func() float64 { return float64(in.auth.AnonymousRequests()) })
@@ -191,7 +189,7 @@ func open(
 // anonymous returns the rights of a client without credentials. A trusted proxy has none itself: a
 // request with its address is one whose sender it did not name, or that names several.
 func (in *instance) anonymous(sender netip.Addr) auth.Permissions {
-	if in.proxies.trust(sender) {
+	if s := in.settings.Load(); !s.anonymous || s.proxies.trust(sender) {
 		return auth.Permissions{}
 	}
 	return in.control.Anonymous(sender)

@@ -18,9 +18,9 @@ import (
 const connectionInterval = 10 * time.Second
 
 // liveSettings are the settings that a running instance follows. The others need a restart.
-var liveSettings = []string{"connection-string", "connection-string-file", "log-level", "max-connections", "metrics",
-	"parent-endpoint", "scrub", "scrub-rate", "scrub-window", "spread", "tls-cert", "tls-key", "tls-names",
-	"trusted-proxies"}
+var liveSettings = []string{"anonymous", "connection-string", "connection-string-file", "log-level",
+	"max-connections", "metrics", "parent-endpoint", "scrub", "scrub-rate", "scrub-window", "spread", "tls-cert",
+	"tls-key", "tls-names", "trusted-proxies"}
 
 // A reloader makes a running instance follow changes of its settings. It stops nothing that
 // runs, and changes nothing if a new setting or a new file is wrong.
