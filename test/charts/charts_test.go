@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"flag"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
 
+	"ferry/internal/cli"
 	"ferry/internal/config"
 	"ferry/internal/wire"
 )
@@ -322,6 +324,38 @@ func TestContradictoryValuesAreRefused(t *testing.T) {
 		if strings.Contains(out, "kind: Deployment") {
 			t.Errorf("%s %v: manifests were rendered", test.chart, test.args)
 		}
+	}
+}
+
+func TestInstallWritesValuesThatTheChartTakes(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "connection-string")
+	if err := os.WriteFile(file, []byte(connection), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, flags := range map[string][]string{
+		"least":  nil,
+		"http":   {"--http", "--storage-class", "local-path", "--storage-size", "20Gi", "--cluster-ip", "10.43.0.50"},
+		"tag":    {"--image", "mirror.example:5000/tools/ferry:1.0"},
+		"digest": {"--image", "mirror.example/ferry@sha256:" + strings.Repeat("0", 64)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := filepath.Join(dir, name)
+			var stderr bytes.Buffer
+			env := &cli.Env{Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: &stderr,
+				Getenv: func(string) string { return "" }}
+			args := append([]string{"install", "k8s", "--connection-string-file", file, "--output-dir", out}, flags...)
+			if code := cli.Run(t.Context(), args, env); code != 0 {
+				t.Fatalf("exit code %d: %s", code, stderr.String())
+			}
+			text, err := render(t, "connected-registry", "-f", filepath.Join(out, "values.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name := find(t, parse(t, text), "Service").Metadata.Name; name != "myconnectedregistry" {
+				t.Errorf("the service is %s", name)
+			}
+		})
 	}
 }
 
