@@ -23,7 +23,7 @@ func reportRenames() []rename {
 
 // planRenames returns the renames within an entry of a plan.
 func planRenames() []rename {
-	return []rename{{`"told":`, `"complete":`}}
+	return []rename{{`"told":`, `"complete":`}, {`"ways":`, `"fetchMethods":`}}
 }
 
 // toVersion1 returns text with the names of version 1.
