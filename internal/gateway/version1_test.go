@@ -88,7 +88,7 @@ func TestParentOfVersion1GetsItsNames(t *testing.T) {
 		LastRefused: &wire.RefusedLogin{Sender: "a", Reason: "b"},
 	}}
 	version1 := []string{`"open":[{`, `\"outOfSync\":`, `"from":"a"`, `"why":"b"`}
-	version2 := []string{`"outOfSync":[{`, `\"outOfSync\":`, `"source":"a"`, `"reason":"b"`}
+	version2 := []string{`"outOfSync":[{`, `\"outOfSync\":`, `"sender":"a"`, `"reason":"b"`}
 	for version, want := range map[string][][]string{
 		"1": {version1, version1},
 		"2": {version1, version2}, // the first poll is for any parent

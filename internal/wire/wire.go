@@ -349,7 +349,7 @@ type Status struct {
 // A RefusedLogin is a login that a parent refused. Nobody has proved who sent it.
 type RefusedLogin struct {
 	At     time.Time `json:"at"`
-	Sender string    `json:"source"` // an address
+	Sender string    `json:"sender"` // an address
 	Reason string    `json:"reason"`
 }
 
