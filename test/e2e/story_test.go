@@ -16,14 +16,13 @@ import (
 
 func TestUserStoryRunsAsWritten(t *testing.T) {
 	skopeo, jq := program(t, "skopeo"), program(t, "jq")
-	root := startRoot(t)
-	admin := root.AsAdmin(t)
+	cert, key := certificate(t)
+	root := instance.Start(t, instance.Options{Args: []string{"--tls-cert", cert, "--tls-key", key}})
+	admin := root.Admin(t, "mycontainerregistry", "SSL_CERT_FILE="+cert)
 	var want []string
 	for i, repo := range []string{"somenamespace/app", "somenamespace/web", "othernamespace/app"} {
 		img := image.New(t, image.Options{Seed: uint64(10 + i), Layers: []int64{1 << 20, 1000}})
-		if err := admin.Push(t.Context(), repo, img); err != nil {
-			t.Fatal(err)
-		}
+		admin.Run(t, "push-layout", img.Dir, "mycontainerregistry/"+repo+":"+img.Tag)
 		if strings.HasPrefix(repo, "somenamespace/") {
 			want = append(want, fmt.Sprintf("pulled %s %s", repo, img.Digest),
 				fmt.Sprintf("pulled offline %s %s", repo, img.Digest))
@@ -31,7 +30,7 @@ func TestUserStoryRunsAsWritten(t *testing.T) {
 	}
 	path := []string{filepath.Dir(instance.Binary(t)), filepath.Dir(skopeo), filepath.Dir(jq), os.Getenv("PATH")}
 	cmd := exec.Command("bash", "testdata/story.sh")
-	cmd.Env = append(root.Admin(t, "mycontainerregistry").Env(),
+	cmd.Env = append(admin.Env(),
 		"PATH="+strings.Join(path, ":"), "SITE="+t.TempDir(), fmt.Sprintf("PARENT_PID=%d", root.PID()))
 	out, err := instance.Output(cmd)
 	if err != nil {
