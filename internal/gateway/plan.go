@@ -230,14 +230,12 @@ func (p *planner) blob(ctx context.Context, repository string, of oci.Descriptor
 		return err
 	}
 	defer content.Close()
-	b := &wire.PlanBlob{
-		Repository: repository, Digest: d, Size: info.Size, FetchMethods: []wire.FetchMethod{{Kind: wire.FetchWhole}},
-	}
+	b := &wire.PlanBlob{Repository: repository, Digest: d, Size: info.Size, Ways: []wire.Way{{Kind: wire.WayWhole}}}
 	if info.Size <= BatchLimit {
-		b.FetchMethods = append(b.FetchMethods, wire.FetchMethod{Kind: wire.FetchBatch})
+		b.Ways = append(b.Ways, wire.Way{Kind: wire.WayBatch})
 	}
 	if info.Size <= wire.InlineLimit {
-		b.FetchMethods = nil
+		b.Ways = nil
 		b.Data = make([]byte, info.Size)
 		if _, err := io.ReadFull(content, b.Data); err != nil {
 			return fmt.Errorf("read blob %s: %w", d, err)

@@ -44,16 +44,11 @@ func (n *Node) inspectContainerd(ctx context.Context) Runtime {
 		}
 	case c.mirrors:
 		f = legacyMirrors
-	case !v.known() && c.version > 0 && c.version < 3: // of containerd 1, which has no default
-		v = version{1}
 	}
 	r := newRuntime(Containerd, v, f)
 	r.config, r.roots = file, roots
 	if r.found == noRoot && r.Live {
 		r.roots = splitList(defaultConfigPath)
-	}
-	if v == (version{1}) {
-		r.Version = "1"
 	}
 	if err != nil {
 		r.problem("%v", err)
@@ -191,4 +186,92 @@ func (n *Node) inspectMicroK8s() Runtime {
 	}
 	r.Files = []string{r.roots[0] + "/HOST/hosts.toml"}
 	return r
+}
+
+// containerd plans the files of containerd and of MicroK8s.
+func (p *plan) containerd(s *Settings) error {
+	r := &p.runtime
+	if err := p.hostsFiles(r.roots[0], s); err != nil {
+		return err
+	}
+	if link := r.link(); link != "" {
+		if err := p.link(link, r.roots[0]); err != nil {
+			return err
+		}
+	}
+	if r.Runtime != Containerd { // the template is the snap's
+		return nil
+	}
+	// An earlier change of the file stays, although it makes this one unnecessary.
+	if p.state.find(r.config) == nil && (r.found != noRoot || r.Live) {
+		return nil
+	}
+	if p.state.find(r.config) == nil && !s.EditConfig {
+		p.note("%s is not changed without --edit-config", r.config)
+		return nil
+	}
+	return p.edit(r.config, fileOptions{reload: true}, func(old []byte) ([]byte, error) {
+		return setConfigPath(old, r.roots[0], r.version)
+	})
+}
+
+// setConfigPath sets config_path in a config.toml that has none.
+func setConfigPath(old []byte, path string, v version) ([]byte, error) {
+	var c registryConfig
+	if err := c.add(old); err != nil {
+		return nil, err
+	}
+	tables, err := tablesOf(old)
+	if err != nil {
+		return nil, err
+	}
+	text, setting := string(old), fmt.Sprintf("config_path = %q\n", path)
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	for i, t := range tables {
+		if len(t.key) != 3 || t.key[0] != "plugins" || t.key[2] != "registry" ||
+			!slices.Contains(criPlugins, t.key[1]) {
+			continue
+		}
+		end := len(text)
+		if i+1 < len(tables) {
+			end = tables[i+1].begin
+		}
+		return checkedConfig(text[:t.begin]+setInTable(text[t.begin:end], "config_path", setting)+text[end:], path)
+	}
+	if c.version == 0 {
+		c.version = 2
+		if !v.less(version{2}) {
+			c.version = 3
+		}
+		text = fmt.Sprintf("version = %d\n%s", c.version, text)
+	}
+	plugin := criPlugins[max(0, min(2, 3-c.version))]
+	return checkedConfig(text+fmt.Sprintf("\n[plugins.%q.registry]\n  %s", plugin, setting), path)
+}
+
+// setInTable sets a key in the lines of a TOML table, which begin with its header.
+func setInTable(text, key, setting string) string {
+	all := slices.Collect(strings.Lines(text))
+	for i, line := range all[1:] {
+		if name, _, ok := strings.Cut(line, "="); ok && strings.TrimSpace(name) == key {
+			all[i+1] = line[:len(line)-len(strings.TrimLeft(line, " \t"))] + setting
+			return strings.Join(all, "")
+		}
+	}
+	indent := all[0][:len(all[0])-len(strings.TrimLeft(all[0], " \t"))] + "  "
+	return strings.Join(slices.Insert(all, 1, indent+setting), "")
+}
+
+// checkedConfig returns text if containerd reads path from it.
+func checkedConfig(text, path string) ([]byte, error) {
+	var c registryConfig
+	if err := c.add([]byte(text)); err != nil {
+		return nil, err
+	}
+	if c.configPath != path {
+		return nil, errors.New("its plugins are written in a way that Ferry does not change")
+	}
+	return []byte(text), nil
 }

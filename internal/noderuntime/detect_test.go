@@ -78,9 +78,10 @@ func TestDetectFindsTheRowOfEachConfiguration(t *testing.T) {
 			archive: "-- etc/containerd/config.toml --\nversion = 3\n",
 			runtime: Containerd, found: "no config_path",
 			files: []string{"/etc/containerd/certs.d/HOST/hosts.toml", "/etc/containerd/config.toml"}},
-		{name: "nothing and format 2", archive: "-- etc/containerd/config.toml --\nversion = 2\n",
-			runtime: Containerd, found: "no config_path",
-			files: []string{"/etc/containerd/certs.d/HOST/hosts.toml", "/etc/containerd/config.toml"}},
+		{name: "nothing and an unknown version", archive: "-- etc/containerd/config.toml --\nversion = 2\n",
+			runtime: Containerd, found: "no config_path", live: true,
+			files: []string{"/etc/containerd/certs.d/HOST/hosts.toml",
+				"/etc/containerd/certs.d:/etc/docker/certs.d -> /etc/containerd/certs.d"}},
 		{name: "legacy mirrors", version: "1.6.20",
 			archive: "-- etc/containerd/config.toml --\n" + v2 +
 				"[plugins.'io.containerd.grpc.v1.cri'.registry.mirrors.'docker.io']\n" +
