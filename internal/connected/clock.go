@@ -46,6 +46,17 @@ func (c *clock) compare(now, parent time.Time) {
 	}
 }
 
+// ClockSkew returns how far the clock of this machine is ahead of the parent's; ok is false until
+// the parent has answered.
+func (a *Agent) ClockSkew() (ahead time.Duration, ok bool) {
+	parent := a.parent.ParentTime()
+	return a.now().Sub(parent), !parent.IsZero()
+}
+
+// Quarantined returns how many blobs are not fetched for a while, because the parent sent wrong
+// content in several syncs.
+func (a *Agent) Quarantined() int { return a.engine.Quarantined() }
+
 // detail returns the difference for a report; nil if both clocks agree.
 func (c *clock) detail() *wire.StatusDetail {
 	c.mu.Lock()

@@ -71,6 +71,7 @@ type Options struct {
 	ChunkSize    int64         // smallest range to ask for over a fast link, in bytes; 0 is 1 MiB
 	Connections  int           // number of concurrent requests; 0 is 18
 	StallTimeout time.Duration // a connection that moves no byte for so long is dropped; 0 is 60 s
+	Meter        *Meter        // counts the work; nil is one of its own
 }
 
 // A Downloader fetches blobs, one session after the other. Its methods are safe for
@@ -82,6 +83,7 @@ type Downloader struct {
 	chunkSize    int64
 	connections  int
 	stallTimeout time.Duration
+	meter        *Meter
 
 	mu          sync.Mutex
 	src         Source
@@ -111,6 +113,7 @@ func New(o Options) *Downloader {
 		chunkSize:    cmp.Or(o.ChunkSize, 1<<20),
 		connections:  cmp.Or(o.Connections, connections),
 		stallTimeout: cmp.Or(o.StallTimeout, time.Minute),
+		meter:        cmp.Or(o.Meter, new(Meter)),
 		changed:      make(chan struct{}),
 	}
 }
@@ -131,6 +134,7 @@ func (d *Downloader) StartSession(src Source) {
 func (d *Downloader) Run(ctx context.Context, results chan<- Result) error {
 	d.results = results
 	defer d.storage.ReserveSpace(d.bytesToWrite)()
+	defer d.meter.started(d)()
 	g, work := errgroup.WithContext(ctx)
 	for range d.connections {
 		g.Go(func() error { return d.runWorker(work) })
@@ -139,7 +143,7 @@ func (d *Downloader) Run(ctx context.Context, results chan<- Result) error {
 }
 
 // Add queues blobs. The caller must not add a blob that cannot be stored or that is
-// [Downloader.Quarantined].
+// [Downloader.CheckQuarantine].
 func (d *Downloader) Add(blobs ...*Blob) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

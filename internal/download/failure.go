@@ -167,9 +167,11 @@ func (d *Downloader) finishSegment(ctx context.Context, s *segment, newBytes int
 	}
 	if err != nil && !s.dropped && !s.isOnDisk() { // other workers may have fetched the rest
 		c = d.recordFailure(s.Blob, s.askedIn, newBytes > 0, err, now)
+		d.meter.retries.Add(1)
 	}
 	if c == failBlob {
 		s.dropped = true
+		d.meter.failed.Add(1)
 	}
 	d.requeue(s.Blob, now)
 	d.mu.Unlock()

@@ -39,6 +39,7 @@ func (d *Downloader) CountReceived(n int64) {
 
 func (d *Downloader) countReceived(n int64) {
 	d.progress.Received += n
+	d.meter.received.Add(n)
 	d.receiveRate.add(time.Now(), d.progress.Received)
 }
 

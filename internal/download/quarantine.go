@@ -50,9 +50,9 @@ func (q *quarantine) add(key contentKey, repository string, now time.Time) {
 	(*q)[key] = b
 }
 
-// Quarantined returns an error if a blob of this size is quarantined and must not be
+// CheckQuarantine returns an error if a blob of this size is quarantined and must not be
 // fetched now.
-func (d *Downloader) Quarantined(blob digest.Digest, size int64) error {
+func (d *Downloader) CheckQuarantine(blob digest.Digest, size int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if b := d.quarantine[contentKey{blob, size}]; time.Now().Before(b.until) {

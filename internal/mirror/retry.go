@@ -35,7 +35,7 @@ type task struct {
 // task needs one of slots to work.
 func (s *Service) newTask(log *slog.Logger, slots slots, o replication.Options) *task {
 	o.Storage, o.DB, o.Log, o.Now = s.Storage, s.DB, s.Log, s.Now
-	o.ChunkSize, o.Connections = s.ChunkSize, s.Connections
+	o.ChunkSize, o.Connections, o.Meter = s.ChunkSize, s.Connections, s.Meter
 	return &task{Service: s, log: log, slots: slots, engine: replication.New(o)}
 }
 

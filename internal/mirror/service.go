@@ -10,10 +10,12 @@ import (
 	"sync"
 	"time"
 
+	"ferry/internal/download"
 	"ferry/internal/metadb"
 	"ferry/internal/replication"
 	"ferry/internal/retry"
 	"ferry/internal/storage"
+	"ferry/internal/telemetry"
 )
 
 // maxRuns is how many rules run at a time, and how many imports. A run that waits for a
@@ -45,10 +47,12 @@ type Options struct {
 	Storage     *storage.Storage
 	Key         *Key
 	ChunkSize   int64
-	Connections int              // of each run; 0 is the engine's default
-	Dial        Dial             // how to reach other registries; nil is the network
-	Log         *slog.Logger     // nil discards
-	Now         func() time.Time // nil is time.Now
+	Connections int                // of each run; 0 is the engine's default
+	Dial        Dial               // how to reach other registries; nil is the network
+	Meter       *download.Meter    // counts the downloads; nil is one for each run
+	Traffic     *telemetry.Traffic // counts the bytes of connections; nil does not
+	Log         *slog.Logger       // nil discards
+	Now         func() time.Time   // nil is time.Now
 }
 
 // A Service runs the rules of one instance, and its imports. It is safe for

@@ -82,6 +82,9 @@ func (s *Service) source(l Location, a access) (*source, error) {
 	if s.Dial != nil {
 		transport.DialContext = s.Dial
 	}
+	if s.Traffic != nil {
+		transport.DialContext = s.Traffic.Dial(transport.DialContext)
+	}
 	src := &source{
 		repository: l.Repository, close: transport.CloseIdleConnections,
 		answers: map[digest.Digest]remote.Referrers{}, optionalManifests: map[digest.Digest]bool{},

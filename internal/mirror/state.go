@@ -57,6 +57,40 @@ type Summary struct {
 	LastSuccess  time.Time // the oldest last success of all rules; zero if a rule never had any
 }
 
+// A RuleSync says whether a rule is in sync.
+type RuleSync struct {
+	Name        string
+	InSync      bool
+	LastSuccess time.Time // zero is never
+}
+
+// RuleStates says of each rule whether it is in sync, in the sense of [Service.Summary].
+func (s *Service) RuleStates(ctx context.Context) (all []RuleSync, _ error) {
+	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
+		rules, err := tx.MirrorRules()
+		for _, r := range rules {
+			ok, err := s.isInSync(tx, r)
+			if err != nil {
+				return err
+			}
+			all = append(all, RuleSync{r.Name, ok, r.SucceededAt})
+		}
+		return err
+	})
+	return all, err
+}
+
+// isInSync reports whether a rule is in sync.
+func (s *Service) isInSync(tx *metadb.Tx, r metadb.MirrorRule) (bool, error) {
+	counts, err := tx.CountSyncItems(SourceName(r.Name))
+	if err != nil {
+		return false, err
+	}
+	broken, err := failuresOf(tx, SourceName(r.Name))
+	ok := inSync(r, s.Status(r.Name).Running) && counts[replication.Pending] == 0 && broken.required == nil
+	return ok, err
+}
+
 // isOptionalItem reports whether an item of a rule is a referrer, or the tag of a signature
 // or attestation. A rule is in sync without those that the source does not provide.
 func isOptionalItem(tag string) bool {
@@ -98,11 +132,11 @@ func (s *Service) Summary(ctx context.Context) (sum Summary, _ error) {
 			}
 			pending, failed := counts[replication.Pending], counts[replication.Failed]
 			sum.ItemsPending, sum.ItemsFailed = sum.ItemsPending+pending, sum.ItemsFailed+failed
-			broken, err := failuresOf(tx, SourceName(r.Name))
+			ok, err := s.isInSync(tx, r)
 			if err != nil {
 				return err
 			}
-			if !inSync(r, s.Status(r.Name).Running) || pending > 0 || broken.required != nil {
+			if !ok {
 				sum.OutOfSync++
 			}
 			if i == 0 || r.SucceededAt.Before(sum.LastSuccess) {

@@ -37,10 +37,11 @@ type Options struct {
 	Now          func() time.Time // for stored times; nil is time.Now
 	Source       string           // name that separates the source's items from others; "" is the parent
 	Prune        Prune
-	KeepTags     bool          // never move an existing tag to another manifest: its item fails
-	ChunkSize    int64         // see [download.Options]
-	Connections  int           // see [download.Options]
-	StallTimeout time.Duration // a connection that moves no byte for so long is dropped; 0 is 60 s
+	KeepTags     bool            // never move an existing tag to another manifest: its item fails
+	ChunkSize    int64           // see [download.Options]
+	Connections  int             // see [download.Options]
+	StallTimeout time.Duration   // a connection that moves no byte for so long is dropped; 0 is 60 s
+	Meter        *download.Meter // counts the downloads; nil is one of its own
 }
 
 // An Engine records the items that a source lists, and syncs them. Its methods are safe
@@ -85,6 +86,7 @@ func New(o Options) *Engine {
 	e.download = download.New(download.Options{
 		Storage: o.Storage, Log: e.log,
 		ChunkSize: o.ChunkSize, Connections: o.Connections, StallTimeout: e.stallTimeout,
+		Meter: o.Meter,
 	})
 	return e
 }
@@ -145,6 +147,9 @@ func (e *Engine) endRun(r *run) {
 	defer e.mu.Unlock()
 	e.current, e.unfinished = nil, stoppedInFlight(r.inFlight())
 }
+
+// Quarantined returns how many blobs are not fetched for a while because their content was wrong.
+func (e *Engine) Quarantined() int { return e.download.Quarantined() }
 
 // LinkError returns why the requests of the running Sync fail; nil if they succeed or no
 // Sync runs. If the source asked for a pause, until is its end.

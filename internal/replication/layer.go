@@ -41,7 +41,7 @@ func (r *run) waitForBlobs(im *image, needed ...neededBlob) {
 			im.err = b.missing
 			continue
 		case l == nil:
-			if err := r.download.Quarantined(b.Digest, b.Size); err != nil {
+			if err := r.download.CheckQuarantine(b.Digest, b.Size); err != nil {
 				if !im.isOptional(b.Digest) {
 					im.err = err
 				}

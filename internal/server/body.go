@@ -3,6 +3,7 @@ package server
 import (
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,18 +20,21 @@ const (
 type body struct {
 	io.ReadCloser
 	conn *http.ResponseController
+	all  atomic.Int64  // bytes that were read; a handler may still read in another goroutine
 	came int           // bytes of the present chunk
 	left time.Duration // how long reads may still wait for the rest of the chunk
 }
 
-// bounded replaces the body of r, if it has one, with a [body].
-func bounded(w http.ResponseWriter, r *http.Request) {
+// bounded replaces the body of r, if it has one, with a [body]. received returns how many bytes
+// were read.
+func bounded(w http.ResponseWriter, r *http.Request) (received func() int64) {
 	if r.Body == nil || r.Body == http.NoBody {
-		return
+		return func() int64 { return 0 }
 	}
 	b := &body{ReadCloser: r.Body, conn: http.NewResponseController(w), left: readStall}
 	r.Body = b
 	b.setDeadline(time.Now().Add(b.left))
+	return b.all.Load
 }
 
 // Read implements [io.Reader]. At the end of the body it removes the deadline, because the
@@ -40,6 +44,7 @@ func (b *body) Read(p []byte) (int, error) {
 	start := time.Now()
 	b.setDeadline(start.Add(b.left))
 	n, err := b.ReadCloser.Read(p)
+	b.all.Add(int64(n))
 	b.left -= time.Since(start)
 	if b.came += n; err == io.EOF {
 		b.setDeadline(time.Time{})

@@ -50,20 +50,25 @@ func (rd *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // protectedMetrics serves metrics to operators, and to others if the setting that readers returns allows it.
+// Strangers get only those that name no connected registry and no mirror rule.
 func protectedMetrics(m *telemetry.Metrics, readers func() string,
 	basic func(*http.Request) (*auth.Principal, error)) http.Handler {
-	next := m.Handler()
+	all, nameless := m.Handler(), m.NamelessHandler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if allowed := readers(); allowed != config.MetricsAnyone &&
-			(allowed != config.MetricsLoopback || !fromThisMachine(r)) {
-			p, err := basic(r)
-			if err != nil || p.Kind != auth.KindOperator {
-				w.Header().Set("WWW-Authenticate", `Basic realm="ferry"`)
-				writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "metrics are for operators")
-				return
-			}
+		allowed := readers()
+		if allowed == config.MetricsLoopback && fromThisMachine(r) {
+			all.ServeHTTP(w, r)
+			return
 		}
-		next.ServeHTTP(w, r)
+		switch p, err := basic(r); {
+		case err == nil && p.Kind == auth.KindOperator:
+			all.ServeHTTP(w, r)
+		case allowed == config.MetricsAnyone:
+			nameless.ServeHTTP(w, r)
+		default:
+			w.Header().Set("WWW-Authenticate", `Basic realm="ferry"`)
+			writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "metrics are for operators")
+		}
 	})
 }
 

@@ -15,11 +15,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"ferry/internal/api"
 	"ferry/internal/auth"
 	"ferry/internal/config"
 	"ferry/internal/connected"
 	"ferry/internal/control"
+	"ferry/internal/download"
 	"ferry/internal/fleet"
 	"ferry/internal/gateway"
 	"ferry/internal/management"
@@ -58,6 +58,8 @@ type instance struct {
 	certs   certificateSource // nil without TLS
 	ca      *ownCA            // nil unless the instance has a CA
 	metrics *telemetry.Metrics
+	meter   *download.Meter    // of content that comes from other registries
+	traffic *telemetry.Traffic // of connections to them
 	names   registry.MirrorNames
 	parent  *gateway.Client // nil in a root
 
@@ -111,7 +113,8 @@ func parent(cfg config.Config) (c *wire.ConnectionString, text string, err error
 func open(
 	ctx context.Context, cfg config.Config, parent *wire.ConnectionString, localURL string, o Options,
 ) (in *instance, err error) {
-	in = &instance{log: o.Log, notices: o.Notices, url: localURL, metrics: telemetry.NewMetrics()}
+	in = &instance{log: o.Log, notices: o.Notices, url: localURL, metrics: telemetry.NewMetrics(),
+		meter: new(download.Meter), traffic: new(telemetry.Traffic)}
 	defer func() {
 		if err != nil {
 			in.close()
@@ -174,16 +177,19 @@ func open(
 		Directory: in.control.Directory(), Signer: signer, Address: addressFor(cfg.ExternalURL),
 		StandIn: in.names.StandIn, Anonymous: in.anonymous, Failed: in.control.LoginFailed,
 	})
-	in.metrics.Counter("ferry_anonymous_requests_total", "Requests of the registry API allowed without credentials.",
-		func() float64 { return float64(in.auth.AnonymousRequests()) })
 	in.upkeep = &upkeep{
 		storage: in.storage, fleet: in.fleet, db: in.db, log: in.log, now: time.Now,
 	}
 	in.upkeep.level.Store(levelOf(cfg, o))
 	if parent != nil {
-		return in, in.follow(ctx, cfg, *parent)
+		err = in.follow(ctx, cfg, *parent)
+	} else {
+		err = in.mirror(cfg)
 	}
-	return in, in.mirror(cfg)
+	if err == nil {
+		in.observe(ctx, cfg.DataDir)
+	}
+	return in, err
 }
 
 // anonymous returns the rights of a client without credentials. A trusted proxy has none itself: a
@@ -201,11 +207,7 @@ func newScrubber(ctx context.Context, cfg config.Config, in *instance) (*scrub.S
 	if err != nil {
 		return nil, err
 	}
-	s, err := scrub.New(ctx, scrub.Options{Storage: in.storage, DB: in.db, Log: in.log, Schedule: schedule})
-	if err == nil {
-		in.metrics.Gauges(func() []telemetry.Gauge { return scrubGauges(ctx, in.log, s) })
-	}
-	return s, err
+	return scrub.New(ctx, scrub.Options{Storage: in.storage, DB: in.db, Log: in.log, Schedule: schedule})
 }
 
 func scrubSchedule(cfg config.Config) (s scrub.Schedule, err error) {
@@ -223,29 +225,6 @@ func (in *instance) damaged(ctx context.Context) (int64, error) {
 	return sum.Count, err
 }
 
-// scrubGauges are the metrics of damage and of the scrub's progress.
-func scrubGauges(ctx context.Context, log *slog.Logger, s *scrub.Scrubber) []telemetry.Gauge {
-	v, err := s.Status(ctx)
-	if err != nil { // omit the metric: its value is unknown
-		log.Warn("damage is not counted", "err", err)
-		return nil
-	}
-	var ended float64
-	if v.EndTime != nil {
-		ended = float64(v.EndTime.Unix())
-	}
-	return []telemetry.Gauge{
-		{Name: "ferry_damaged_items", Value: float64(v.DamagedNow),
-			Help: "Blobs and manifests that are damaged, and out of service until they are fetched or pushed again."},
-		{Name: "ferry_scrub_last_end_timestamp_seconds", Value: ended,
-			Help: "Time when the last scrub ended; 0 while one runs, or if none ever ended."},
-		{Name: "ferry_scrub_bytes_done", Value: float64(v.BytesDone),
-			Help: "Bytes that the running scrub, or the last one, has read."},
-		{Name: "ferry_scrub_bytes_total", Value: float64(v.BytesTotal),
-			Help: "Bytes that the running scrub, or the last one, has to read."},
-	}
-}
-
 // mirror creates the service that runs mirror rules.
 func (in *instance) mirror(cfg config.Config) error {
 	in.dir.warnMissingKey(mirror.KeyFile, "give the passwords of mirror rules' sources again")
@@ -255,6 +234,7 @@ func (in *instance) mirror(cfg config.Config) error {
 	}
 	in.mirrors = mirror.New(mirror.Options{
 		DB: in.db, Storage: in.storage, Key: key, ChunkSize: cfg.ChunkSize, Log: in.log,
+		Meter: in.meter, Traffic: in.traffic,
 	})
 	return nil
 }
@@ -264,8 +244,10 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent wire.C
 	in.parentURL = parent.URL()
 	address := loginServer(cfg, in.url)
 	engine := replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log,
-		ChunkSize: cfg.ChunkSize})
-	in.parent = gateway.NewClient(parent, nil)
+		ChunkSize: cfg.ChunkSize, Meter: in.meter})
+	transport := gateway.NewTransport()
+	transport.DialContext = in.traffic.Dial(transport.DialContext)
+	in.parent = gateway.NewClient(parent, transport)
 	in.agent, err = connected.New(ctx, connected.Options{
 		Name:        parent.Name,
 		Parent:      in.parent,
@@ -279,38 +261,7 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent wire.C
 		TLS:         strings.HasPrefix(cmp.Or(address, in.url), "https:"),
 		Log:         in.log,
 	})
-	if err == nil {
-		in.metrics.Gauges(func() []telemetry.Gauge { return syncGauges(in.fleet.SyncStatus()) })
-	}
 	return err
-}
-
-// syncGauges are the metrics of a connected registry's syncs.
-func syncGauges(s *api.SyncStatus) []telemetry.Gauge {
-	var inSync float64
-	if s.InSync {
-		inSync = 1
-	}
-	seconds := func(t *time.Time) float64 {
-		if t == nil {
-			return 0
-		}
-		return float64(t.Unix())
-	}
-	return []telemetry.Gauge{
-		{Name: "ferry_sync_in_sync", Value: inSync,
-			Help: "1 if it is in sync; 0 if it is not, or if that is not known."},
-		{Name: "ferry_sync_as_of_timestamp_seconds", Value: seconds(s.AsOfTime),
-			Help: "Time as of which ferry_sync_in_sync was measured, or since which nothing is known; 0 is never."},
-		{Name: "ferry_sync_items_synced", Value: float64(s.ItemsSynced),
-			Help: "Tags and manifests that match the parent."},
-		{Name: "ferry_sync_items_pending", Value: float64(s.ItemsPending),
-			Help: "Tags and manifests that are not yet fetched, or not yet deleted."},
-		{Name: "ferry_sync_items_failed", Value: float64(s.ItemsFailed),
-			Help: "Tags and manifests whose last sync failed."},
-		{Name: "ferry_sync_last_success_timestamp_seconds", Value: seconds(s.Result.LastSuccessfulSyncEndTime),
-			Help: "Time when a sync last ended with everything in sync; 0 is never."},
-	}
 }
 
 // close closes the parts that open has opened.

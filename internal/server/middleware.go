@@ -55,7 +55,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set(requestIDHeader, id)
 	r.RemoteAddr = m.proxies().sender(r)
-	bounded(w, r)
+	received := bounded(w, r)
 	rec := &recorder{ResponseWriter: w, stall: m.stall}
 	ended := m.metrics.Started()
 	api, next := m.find(r.URL.Path)
@@ -69,7 +69,9 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if rec.status == 0 {
 			rec.status = http.StatusOK // net/http sends it for a handler that wrote nothing
 		}
-		m.metrics.Answered(api, r.Method, rec.status, rec.sent, took)
+		m.metrics.Answered(telemetry.Request{
+			API: api, Method: r.Method, Status: rec.status, Sent: rec.sent, Received: received(), Took: took,
+		})
 		if m.log.Enabled(r.Context(), slog.LevelDebug) {
 			m.log.LogAttrs(r.Context(), slog.LevelDebug, "request",
 				slog.String("id", id), slog.String("source", r.RemoteAddr), slog.String("method", r.Method),

@@ -57,6 +57,7 @@ type upkeep struct {
 	collected   time.Time // when garbage was last collected; zero until that was read
 	trimmed     time.Time
 	uptimeSaved time.Time // when the uptime was last saved
+	collections collections
 }
 
 // levelOf returns the level that the desired state may set: nil if the instance's own
@@ -118,6 +119,7 @@ func (u *upkeep) collect(ctx context.Context, own *wire.ConnectedRegistry, now t
 	if ctx.Err() != nil {
 		return err // the instance stops; the collection is due again after the next start
 	}
+	u.collections.ran(now, c.Blobs, c.Bytes, err)
 	if err == nil && c != (storage.Collected{}) {
 		u.log.Info("collected garbage", "blobs", c.Blobs, "bytes", c.Bytes, "uploads", c.Uploads)
 	}
