@@ -146,6 +146,16 @@ func (p Permissions) AllowsRepository(name string, action Action) bool {
 	return allows(p.repositories, name, action)
 }
 
+// Patterns returns the names, "prefix/*" or "*" of the repositories on which action is allowed.
+func (p Permissions) Patterns(action Action) (all []string) {
+	for _, r := range p.repositories {
+		if slices.Contains(r.actions, action) {
+			all = append(all, r.name)
+		}
+	}
+	return all
+}
+
 // AllowsGateway reports whether action is allowed on the gateway of the connected registry name, in
 // upper or lower case.
 func (p Permissions) AllowsGateway(name string, action Action) bool {

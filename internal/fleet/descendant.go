@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"sort"
 	"time"
@@ -124,13 +125,15 @@ type requestCache struct {
 	listings map[listKey][]gateway.Item // shared by descendants with the same filter
 	changes  []storage.FeedEntry        // the repositories that changed after since
 	since    int64
+	newest   map[string]int64 // the number of the last of these changes by pattern: a/b, a/* and *
 }
 
 type listKey struct{ repository, filter string }
 
 func newRequestCache(c *storage.View) (*requestCache, error) {
 	head, _, err := c.FeedHead()
-	return &requestCache{head: head, listings: map[listKey][]gateway.Item{}, since: head}, err
+	return &requestCache{head: head, listings: map[listKey][]gateway.Item{}, since: head,
+		newest: map[string]int64{}}, err
 }
 
 // maxListings is the number of listings that a requestCache keeps.
@@ -170,8 +173,37 @@ func (q *requestCache) changedSince(c *storage.View, after int64) ([]storage.Fee
 	}
 	if after < q.since {
 		q.changes, q.since = append(older, q.changes...), after
+		for _, entry := range slices.Backward(older) {
+			for pattern := range patternsOf(entry.Repository) {
+				if q.newest[pattern] == 0 {
+					q.newest[pattern] = entry.Seq
+				}
+			}
+		}
 	}
 	return q.changes[firstAfter(q.changes, after):], nil
+}
+
+// mayBeOutdated reports whether a repository changed after a descendant's watermark that its own
+// permissions allow it to read. Most descendants need no comparison with each change.
+func (q *requestCache) mayBeOutdated(v descendant) bool {
+	return slices.ContainsFunc(v.path[0].permissions.Patterns(auth.ContentRead), func(pattern string) bool {
+		return q.newest[pattern] > v.watermark
+	})
+}
+
+// patternsOf returns the patterns of permissions that cover a repository.
+func patternsOf(repository string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if !yield("*") || !yield(repository) {
+			return
+		}
+		for i, r := range repository {
+			if r == '/' && !yield(repository[:i]+"/*") {
+				return
+			}
+		}
+	}
 }
 
 // firstAfter returns the index of the first entry with a higher number than seq.

@@ -189,7 +189,13 @@ func (v descendant) isOutdated(c *storage.View) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if !v.cache.mayBeOutdated(v) {
+		return false, nil
+	}
 	for _, entry := range changes {
+		if !v.mayRead(entry.Repository) {
+			continue
+		}
 		if changed, err := v.changedIn(c, entry.Repository); err != nil || changed {
 			return changed, err
 		}

@@ -186,7 +186,8 @@ func (c *collections) metrics() collector {
 func linkMetrics(meter *download.Meter, traffic *telemetry.Traffic) collector {
 	transfers := telemetry.NewGauge("ferry_transfers", "Blobs that are being fetched, or wait for it.", "state")
 	content := telemetry.NewCounter("ferry_transfer_received_bytes_total", "Bytes of content that were fetched.")
-	retries := telemetry.NewCounter("ferry_transfer_retries_total", "Requests for content that failed and were repeated.")
+	retries := telemetry.NewCounter("ferry_transfer_retries_total",
+		"Requests for content that failed and were repeated.")
 	failures := telemetry.NewCounter("ferry_transfer_failures_total",
 		"Blobs that could not be fetched; the next sync or run tries them again.")
 	bytes := telemetry.NewCounter("ferry_link_bytes_total",
@@ -304,7 +305,8 @@ func ruleMetrics(s *mirror.Service) (totals, each collector) {
 	each = func(ctx context.Context) (all []telemetry.Sample, err error) {
 		states, err := s.RuleStates(ctx)
 		for _, r := range states {
-			all = append(all, inSync.Is(telemetry.Bool(r.InSync), r.Name), success.Is(telemetry.Unix(r.LastSuccess), r.Name))
+			all = append(all,
+				inSync.Is(telemetry.Bool(r.InSync), r.Name), success.Is(telemetry.Unix(r.LastSuccess), r.Name))
 		}
 		return all, err
 	}

@@ -82,7 +82,8 @@ func TestNamesAreApartFromOtherMetrics(t *testing.T) {
 func TestTrafficIsCounted(t *testing.T) {
 	a, b := net.Pipe()
 	var traffic Traffic
-	c, err := traffic.Dial(func(context.Context, string, string) (net.Conn, error) { return a, nil })(t.Context(), "", "")
+	dial := func(context.Context, string, string) (net.Conn, error) { return a, nil }
+	c, err := traffic.Dial(dial)(t.Context(), "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
