@@ -157,8 +157,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "cr.hostPaths" -}}
 {{- $paths := dict
   "containerd" (list "/etc/containerd")
-  "k3s" (list "/etc/rancher/k3s" "/var/lib/rancher/k3s/agent/etc/containerd")
-  "rke2" (list "/etc/rancher/rke2" "/var/lib/rancher/rke2/agent/etc/containerd")
+  "k3s" (list "/var/lib/rancher/k3s/agent/etc/containerd" "/etc/rancher/k3s")
+  "rke2" (list "/var/lib/rancher/rke2/agent/etc/containerd" "/etc/rancher/rke2")
   "microk8s" (list "/var/snap/microk8s/current/args")
   "crio" (list "/etc/containers") -}}
 {{- .Values.trustDistribution.hostPaths | default (index $paths (include "cr.runtime" .)) | toJson -}}
