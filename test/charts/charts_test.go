@@ -192,6 +192,37 @@ func TestArgumentsAreSettingsOfTheProgram(t *testing.T) {
 	})
 }
 
+// The command stops at --help, after it has read the other flags.
+func TestTheDaemonSetsArgumentsAreUnderstood(t *testing.T) {
+	count := 0
+	cases(t, func(t *testing.T, chart, values string) {
+		text, err := render(t, chart, "-f", values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range parse(t, text) {
+			if m.Kind != "DaemonSet" {
+				continue
+			}
+			count++
+			var stderr bytes.Buffer
+			env := &cli.Env{Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: &stderr,
+				Getenv: func(string) string { return "" }}
+			args := m.Spec.Template.Spec.Containers[0].Args
+			if code := cli.Run(t.Context(), append(args, "--help"), env); code != 0 {
+				t.Errorf("ferry %s: exit code %d: %s", strings.Join(args, " "), code, stderr.String())
+			}
+			// Unlike --help, the runtime's name is checked only when the command runs.
+			if !slices.Contains([]string{"auto", "containerd", "k3s", "rke2", "microk8s", "crio"}, args[2]) {
+				t.Errorf("the runtime is %s", args[2])
+			}
+		}
+	})
+	if count < 5 {
+		t.Errorf("only %d DaemonSets were found", count)
+	}
+}
+
 // storyFlags are the flags of the user story's command.
 func storyFlags(connection string) []string {
 	return []string{"--set", "connectionString=" + connection, "--set", "httpEnabled=true",
