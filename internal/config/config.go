@@ -6,6 +6,7 @@ package config
 import (
 	"log/slog"
 	"path/filepath"
+	"time"
 )
 
 // A Config is the settings of one instance. [Default] returns a valid one; the zero value is
@@ -36,6 +37,10 @@ type Config struct {
 	MaxConnections       int    // open at a time; 0 is the default for the kind of instance
 	LogLevel             slog.Level
 	LogFormat            string // text or json
+
+	// DrainDelay is the time for which an instance that was told to stop accepts connections,
+	// and says that it is not ready.
+	DrainDelay time.Duration
 
 	// ReferenceVariables are the names of the reference's variables that gave a setting,
 	// separated by commas.

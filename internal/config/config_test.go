@@ -43,7 +43,7 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 		"parent-endpoint": "h:1", "chunk-size": "3MiB", "spread": "90s",
 		"scrub": "14d", "scrub-rate": "8MiB", "scrub-window": "01:00-05:00",
 		"external-url": "https://h", "metrics": "anyone", "trusted-proxies": "10.0.0.0/8", "max-connections": "100",
-		"mirror-names": "docker.io=hub", "mirror-default": "docker.io", "anonymous": "off",
+		"drain-delay": "5s", "mirror-names": "docker.io=hub", "mirror-default": "docker.io", "anonymous": "off",
 		"log-level": "error", "log-format": "json",
 	}
 	for _, s := range Settings() {
@@ -112,6 +112,8 @@ func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
 		{"ConfigMap without own CA", "", "ca-config-map", "a/b", "want tls own-ca"},
 		{"ConfigMap without namespace", "ca-config-map: b\n", "tls", "own-ca", "want NAMESPACE/NAME"},
 		{"half of TLS", "", "tls-cert", "x", "tls-cert and tls-key belong together"},
+		{"long drain", "", "drain-delay", "1h", "drain-delay 1h0m0s: want 0s to 10m0s"},
+		{"drain without unit", "", "drain-delay", "5", "--drain-delay: time: missing unit"},
 		{"database", "", "database", "mysql://secret@h", "database: want postgres://"},
 		{"external URL", "", "external-url", "ferry.example", "external-url"},
 		{"external URL with a path", "", "external-url", "https://h/ferry", "external-url"},

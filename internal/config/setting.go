@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // A Setting describes a field of [Config] for people. Its environment variable is FERRY_ and
@@ -97,6 +98,12 @@ func (c *Config) settings() []Setting {
 			"the largest number of connections at a time; one address may have half of them. auto is 16384 " +
 				"for a root, and 512 for a connected registry", func(s string) (err error) {
 				c.MaxConnections, err = parseConnections(s)
+				return err
+			}},
+		{"drain-delay", "DURATION", c.DrainDelay.String(),
+			"how long an instance that is stopped still accepts connections, and answers /health/ready with 503, " +
+				"so that a load balancer notices, such as 5s", func(s string) (err error) {
+				c.DrainDelay, err = time.ParseDuration(s)
 				return err
 			}},
 		{"log-level", "LEVEL", strings.ToLower(c.LogLevel.String()), "debug, info, warn or error",

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Limits on the size of one range request of a sync, in bytes. Smaller requests would have
@@ -17,6 +18,9 @@ const (
 	MinChunkSize = 64 << 10
 	MaxChunkSize = 1 << 30
 )
+
+// maxDrainDelay is the longest time that a stop may be delayed.
+const maxDrainDelay = 10 * time.Minute
 
 // databases matches the URL of a database.
 var databases = regexp.MustCompile(`^(sqlite:|postgres(ql)?://)`)
@@ -49,6 +53,8 @@ func (c Config) Validate() error {
 	case c.ChunkSize < MinChunkSize || c.ChunkSize > MaxChunkSize:
 		return fmt.Errorf("chunk-size %s: want %s to %s",
 			FormatSize(c.ChunkSize), FormatSize(MinChunkSize), FormatSize(MaxChunkSize))
+	case c.DrainDelay < 0 || c.DrainDelay > maxDrainDelay:
+		return fmt.Errorf("drain-delay %v: want 0s to %v", c.DrainDelay, maxDrainDelay)
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fmt.Errorf("log-format %.80q: want text or json", c.LogFormat)
 	case c.Metrics != MetricsOperators && c.Metrics != MetricsLoopback && c.Metrics != MetricsAnyone:

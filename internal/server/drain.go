@@ -14,9 +14,12 @@ import (
 // A transfer that is cut after that continues from the same byte at the next start.
 const drainTimeout = 15 * time.Second
 
-// serveThenDrain serves until ctx ends. Then it stops listening, waits up to [drainTimeout] for
-// running requests, and cuts the others.
-func serveThenDrain(ctx context.Context, srv *http.Server, l net.Listener, log *slog.Logger, draining func()) error {
+// serveThenDrain serves until ctx ends. Then it calls draining, and continues to serve for the
+// time that this returns. Then it stops listening, waits up to [drainTimeout] for running
+// requests, and cuts the others.
+func serveThenDrain(
+	ctx context.Context, srv *http.Server, l net.Listener, log *slog.Logger, draining func() (delay time.Duration),
+) error {
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {
@@ -24,8 +27,15 @@ func serveThenDrain(ctx context.Context, srv *http.Server, l net.Listener, log *
 		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
+	if delay := draining(); delay > 0 {
+		log.Info("stopping; new requests are still served for a while", "for", delay)
+		select {
+		case err := <-served:
+			return fmt.Errorf("serve on %s: %w", l.Addr(), err)
+		case <-time.After(delay):
+		}
+	}
 	log.Info("stopping; running requests may finish", "for", drainTimeout)
-	draining()
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := srv.Shutdown(deadline); err != nil {

@@ -31,7 +31,10 @@ func TestRunningRequestsFinishWhenTheInstanceStops(t *testing.T) {
 	}), slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() {
-		done <- serveThenDrain(ctx, srv, l, slog.New(slog.DiscardHandler), func() { close(finish) })
+		done <- serveThenDrain(ctx, srv, l, slog.New(slog.DiscardHandler), func() time.Duration {
+			close(finish)
+			return 0
+		})
 	}()
 	answer := make(chan string, 1)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

@@ -75,11 +75,15 @@ type settings struct {
 	proxies proxies // trusted to name the sender of a request
 	// anonymous reports whether clients may pull without credentials, as far as scope maps allow it.
 	anonymous bool
+
+	drainDelay time.Duration
 }
 
 // settingsOf returns the settings in cfg.
 func settingsOf(cfg config.Config) (*settings, error) {
-	s := &settings{readers: cfg.Metrics, anonymous: cfg.Anonymous != config.AnonymousOff}
+	s := &settings{
+		readers: cfg.Metrics, anonymous: cfg.Anonymous != config.AnonymousOff, drainDelay: cfg.DrainDelay,
+	}
 	var err error
 	if s.spread, err = config.ParseSpread(cfg.Spread); err != nil {
 		return nil, err
@@ -295,7 +299,10 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 	m := newMiddleware(in.routes(ctx, ready).find, in.log, in.metrics)
 	m.proxies, m.quota = func() proxies { return in.settings.Load().proxies }, in.requests
 	srv := newHTTPServer(m, in.log)
-	return serveThenDrain(ctx, srv, l, in.log, func() { ready.draining.Store(true) })
+	return serveThenDrain(ctx, srv, l, in.log, func() time.Duration {
+		ready.draining.Store(true)
+		return in.settings.Load().drainDelay
+	})
 }
 
 // routes returns the instance's APIs. When stop ends, held polls end, too.

@@ -19,6 +19,7 @@ const (
 	readHeaderTimeout = 20 * time.Second
 	idleTimeout       = 5 * time.Minute // longer than the time between two polls
 	maxHeaderBytes    = 32 << 10        // enough for a token with the largest number of scopes
+	maxStreams        = 100             // requests at a time on one HTTP/2 connection
 )
 
 // listen opens the listener of cfg, without TLS.
@@ -61,6 +62,7 @@ func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: writeStall},
 		// Errors such as a client's broken handshake are no errors of the server.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"time"
 
 	"ferry/internal/config"
 	"ferry/internal/management"
@@ -35,5 +36,5 @@ func listenLocal(dataDir string) (net.Listener, error) {
 // serveLocal serves the local socket until ctx ends.
 func (in *instance) serveLocal(ctx context.Context, l net.Listener) error {
 	srv := newHTTPServer(management.NewLocalHandler(in.management()), in.log)
-	return serveThenDrain(ctx, srv, l, slog.New(slog.DiscardHandler), func() {})
+	return serveThenDrain(ctx, srv, l, slog.New(slog.DiscardHandler), func() time.Duration { return 0 })
 }
