@@ -78,11 +78,16 @@ func (c *containerd) push(m *image.Image, ref string) (digest.Digest, error) {
 }
 
 func (c *containerd) pull(ref string) (digest.Digest, error) {
-	if _, err := c.run("--namespace", "pull", "images", "pull", "--plain-http", "--snapshotter", "native", "--user",
-		c.User+":"+c.Password, ref); err != nil {
+	return c.pullWith("pull", ref, "--plain-http", "--user", c.User+":"+c.Password)
+}
+
+// pullWith pulls a reference into a namespace.
+func (c *containerd) pullWith(namespace, ref string, flags ...string) (digest.Digest, error) {
+	flags = append([]string{"--namespace", namespace, "images", "pull", "--snapshotter", "native"}, flags...)
+	if _, err := c.run(append(flags, ref)...); err != nil {
 		return "", err
 	}
-	out, err := c.run("--namespace", "pull", "images", "list", "name=="+ref)
+	out, err := c.run("--namespace", namespace, "images", "list", "name=="+ref)
 	if err != nil {
 		return "", err
 	}
