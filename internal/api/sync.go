@@ -75,7 +75,7 @@ type DescendantSync struct {
 // the name of its sync token.
 type RefusedLogin struct {
 	Time   time.Time `json:"time"`
-	Sender string    `json:"source" doc:"The address that the login came from."`
+	Sender string    `json:"sender" doc:"The address that the login came from."`
 	Reason string    `json:"reason"`
 }
 

@@ -77,7 +77,7 @@ func TestPendingLoginsCountAsFailures(t *testing.T) {
 	}
 }
 
-func TestPendingLoginsOfASourceAreBounded(t *testing.T) {
+func TestPendingLoginsOfASenderAreBounded(t *testing.T) {
 	l := NewLimiter(func() time.Time { return time.Unix(0, 0) })
 	pending := 0
 	for n := range 1000 {
@@ -90,7 +90,7 @@ func TestPendingLoginsOfASourceAreBounded(t *testing.T) {
 	}
 }
 
-func TestIPv6NetworkIsOneSource(t *testing.T) {
+func TestIPv6NetworkIsOneSender(t *testing.T) {
 	l := NewLimiter(func() time.Time { return time.Unix(0, 0) })
 	l.fail("2001:db8::1", "name", failuresAllowed)
 	if l.wait("2001:db8::ffff:2", "name") == 0 || l.wait("2001:db8:0:1::1", "name") > 0 {

@@ -15,7 +15,7 @@ import (
 var auditColumns = []column[api.AuditEntry]{
 	{title: "TIME (UTC)", text: func(e api.AuditEntry) string { return timeText(&e.Time) }},
 	{title: "ACTOR", text: func(e api.AuditEntry) string { return e.Actor }},
-	{title: "SOURCE", text: func(e api.AuditEntry) string { return e.Sender }},
+	{title: "SENDER", text: func(e api.AuditEntry) string { return e.Sender }},
 	{title: "ACTION", text: func(e api.AuditEntry) string { return e.Action }},
 	{title: "OBJECT", text: func(e api.AuditEntry) string { return e.Object }},
 	{title: "DETAIL", text: func(e api.AuditEntry) string { return e.Detail }, cut: true},

@@ -32,7 +32,7 @@ func (s *Service) Write(ctx context.Context, by Caller, action, object string, f
 		return s.Audit(tx, by, action, object)
 	})
 	if err == nil {
-		s.log.Info("changed", "actor", by.Name, "source", by.Sender, "action", action, "object", object)
+		s.log.Info("changed", "actor", by.Name, "sender", by.Sender, "action", action, "object", object)
 	}
 	return err
 }

@@ -19,7 +19,7 @@ const (
 	logPause      = 5 * time.Minute // until the next entry of the same sender
 	logBurst      = 60              // entries of all senders at once
 	logEvery      = time.Minute     // until all senders together may have one more entry
-	maxSources    = 4096            // senders with a recorded time
+	maxSenders    = 4096            // senders with a recorded time
 	auditTimeout  = 5 * time.Second
 	maxLoggedName = 100 // bytes
 )
@@ -45,7 +45,7 @@ func (f *failedLogins) count(sender string, now time.Time) (log bool, skipped in
 		f.skipped++
 		return false, 0
 	}
-	if len(f.logged) >= maxSources {
+	if len(f.logged) >= maxSenders {
 		clear(f.logged)
 	}
 	f.logged[sender] = now
@@ -61,7 +61,7 @@ func (s *Service) LoginFailed(ctx context.Context, sender, name string) {
 		return
 	}
 	name = loggableName(name)
-	s.log.Warn("login failed", "source", sender, "name", name, "skipped", skipped)
+	s.log.Warn("login failed", "sender", sender, "name", name, "skipped", skipped)
 	e := metadb.AuditEntry{At: s.now(), Sender: sender, Action: "failed-login", Object: "logins/" + name}
 	if skipped > 0 {
 		e.Detail = fmt.Sprintf("%d more failed since the last entry, from this sender or from others", skipped)

@@ -352,7 +352,8 @@ func planEntryOf(e wire.PlanEntry) (p replication.PlanEntry) {
 	case e.Blob != nil:
 		p.Blob = &replication.PlanBlob{
 			Ref:  replication.Ref{Repository: e.Blob.Repository, Digest: e.Blob.Digest},
-			Size: e.Blob.Size, Data: e.Blob.Data, Batch: slices.Contains(e.Blob.Ways, wire.Way{Kind: wire.WayBatch}),
+			Size: e.Blob.Size, Data: e.Blob.Data,
+			Batch: slices.Contains(e.Blob.FetchMethods, wire.FetchMethod{Kind: wire.FetchBatch}),
 		}
 	case e.Manifest != nil:
 		p.Manifest = &replication.PlanManifest{

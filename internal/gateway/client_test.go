@@ -279,7 +279,7 @@ func TestElementsOfAnAnswerAreCountedBeforeDecoding(t *testing.T) {
 		"a plan": {bomb(t, `{"manifest":{"leftOut":[`, `""`, 2_300_000, "]}}\n"), func() error {
 			return c.Plan(t.Context(), nil, nil, func(replication.PlanEntry) error { return nil })
 		}},
-		"blobs of a plan": {bomb(t, `{"blob":{"ways":[`, `{}`, 2_300_000, "]}}\n"), func() error {
+		"blobs of a plan": {bomb(t, `{"blob":{"fetchMethods":[`, `{}`, 2_300_000, "]}}\n"), func() error {
 			return c.Plan(t.Context(), nil, nil, func(replication.PlanEntry) error { return nil })
 		}},
 	} {

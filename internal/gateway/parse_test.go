@@ -13,7 +13,7 @@ import (
 
 func FuzzReadPlan(f *testing.F) {
 	f.Add([]byte(`{"missing":{"repository":"a","digest":"sha256:0","reason":"gone"}}` + "\n" + `{"end":{"entries":1}}`))
-	f.Add([]byte(`{"blob":{"repository":"a","digest":"","size":-1,"data":"AA==","ways":[{"kind":"whole"}]}}`))
+	f.Add([]byte(`{"blob":{"repository":"a","digest":"","size":-1,"data":"AA==","fetchMethods":[{"kind":"whole"}]}}`))
 	f.Add([]byte("{}\n{}\n"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		entries := 0

@@ -230,12 +230,14 @@ func (p *planner) blob(ctx context.Context, repository string, of oci.Descriptor
 		return err
 	}
 	defer content.Close()
-	b := &wire.PlanBlob{Repository: repository, Digest: d, Size: info.Size, Ways: []wire.Way{{Kind: wire.WayWhole}}}
+	b := &wire.PlanBlob{
+		Repository: repository, Digest: d, Size: info.Size, FetchMethods: []wire.FetchMethod{{Kind: wire.FetchWhole}},
+	}
 	if info.Size <= BatchLimit {
-		b.Ways = append(b.Ways, wire.Way{Kind: wire.WayBatch})
+		b.FetchMethods = append(b.FetchMethods, wire.FetchMethod{Kind: wire.FetchBatch})
 	}
 	if info.Size <= wire.InlineLimit {
-		b.Ways = nil
+		b.FetchMethods = nil
 		b.Data = make([]byte, info.Size)
 		if _, err := io.ReadFull(content, b.Data); err != nil {
 			return fmt.Errorf("read blob %s: %w", d, err)

@@ -18,12 +18,12 @@ type rename struct{ version1, version2 string }
 
 // reportRenames returns the renames within a report.
 func reportRenames() []rename {
-	return []rename{{`"open":`, `"outOfSync":`}, {`"from":`, `"source":`}, {`"why":`, `"reason":`}}
+	return []rename{{`"open":`, `"outOfSync":`}, {`"from":`, `"sender":`}, {`"why":`, `"reason":`}}
 }
 
 // planRenames returns the renames within an entry of a plan.
 func planRenames() []rename {
-	return []rename{{`"told":`, `"complete":`}}
+	return []rename{{`"told":`, `"complete":`}, {`"ways":`, `"fetchMethods":`}}
 }
 
 // toVersion1 returns text with the names of version 1.

@@ -88,7 +88,7 @@ func TestParentOfVersion1GetsItsNames(t *testing.T) {
 		LastRefused: &wire.RefusedLogin{Sender: "a", Reason: "b"},
 	}}
 	version1 := []string{`"open":[{`, `\"outOfSync\":`, `"from":"a"`, `"why":"b"`}
-	version2 := []string{`"outOfSync":[{`, `\"outOfSync\":`, `"source":"a"`, `"reason":"b"`}
+	version2 := []string{`"outOfSync":[{`, `\"outOfSync\":`, `"sender":"a"`, `"reason":"b"`}
 	for version, want := range map[string][][]string{
 		"1": {version1, version1},
 		"2": {version1, version2}, // the first poll is for any parent
@@ -113,15 +113,20 @@ func TestParentOfVersion1GetsItsNames(t *testing.T) {
 
 func TestPlanOfAParentOfVersion1IsRead(t *testing.T) {
 	var polls []string
-	c := clientOf(t, parentOf("1", &polls, `{"told":{"repository":"a","digest":"`+string(someDigest)+`"}}
-{"end":{"entries":1}}
+	c := clientOf(t, parentOf("1", &polls, `{"blob":{"repository":"a","digest":"`+string(someDigest)+`","size":9,`+
+		`"ways":[{"kind":"whole"},{"kind":"batch"}]}}
+{"told":{"repository":"a","digest":"`+string(someDigest)+`"}}
+{"end":{"entries":2}}
 `))
 	var got []replication.PlanEntry
 	err := c.Plan(t.Context(), nil, nil, func(e replication.PlanEntry) error {
 		got = append(got, e)
 		return nil
 	})
-	want := []replication.PlanEntry{{Complete: &replication.Ref{Repository: "a", Digest: someDigest}}}
+	ref := replication.Ref{Repository: "a", Digest: someDigest}
+	want := []replication.PlanEntry{
+		{Blob: &replication.PlanBlob{Ref: ref, Size: 9, Batch: true}}, {Complete: &ref},
+	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v %s", err, diff)
 	}

@@ -11,7 +11,7 @@ import (
 type AuditEntry struct {
 	ID     int64
 	At     time.Time
-	Actor  string // name of an operator or a token, or another source of the change; "" if nobody logged in
+	Actor  string // name of an operator or a token, or another origin of the change; "" if nobody logged in
 	Sender string // the caller's address
 	Action string // "create", "delete", ...
 	Object string // "tokens/line1"
@@ -22,7 +22,7 @@ func (e *AuditEntry) fields() []any {
 	return []any{&e.ID, at(&e.At), &e.Actor, &e.Sender, &e.Action, &e.Object, &e.Detail}
 }
 
-const auditColumns = `id, at, actor, source, action, object, detail`
+const auditColumns = `id, at, actor, sender, action, object, detail`
 
 // audit is the counter that numbers the entries of the audit log.
 const audit = "audit"

@@ -105,7 +105,7 @@ func TestKeysOfStoredJSONAreRenamed(t *testing.T) {
 		wantState = `{"self":{"name":"\"left\":"},"watermarks":{"f":1},"lastAnswer":"t","problem":{},` +
 			`"inFlight":[{"Items":["heard"],"TimeLeft":-1}]}`
 		report     = `{"status":{"open":[{"tag":"open"}],"lastRefused":{"from":"from","why":"why"}}}`
-		wantReport = `{"status":{"outOfSync":[{"tag":"open"}],"lastRefused":{"source":"from","reason":"why"}}}`
+		wantReport = `{"status":{"outOfSync":[{"tag":"open"}],"lastRefused":{"sender":"from","reason":"why"}}}`
 	)
 	urls(t, func(t *testing.T, address, _, _ string) {
 		old := openAt(t, address, 1)

@@ -35,6 +35,7 @@ func columnsOf() []string {
 		1: "2b8727e55ca2889a",
 		2: "8bc8e06cae540d49",
 		3: "8879c4952caf6e57",
+		4: "379415c79f8dbe1f",
 	}
 }
 

@@ -126,7 +126,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		if refusal := l.quota.acquire(from); refusal != "" {
 			c.Close()
 			if l.refusalLogs.Allow() {
-				l.log.Error("connection is refused", "source", from, "err", refusal, "most", l.quota.most(), "hint",
+				l.log.Error("connection is refused", "sender", from, "err", refusal, "most", l.quota.most(), "hint",
 					hintQuota)
 			}
 			continue

@@ -48,7 +48,7 @@ func (f *from) Close() error {
 	return nil
 }
 
-func TestConnectionsAreLimitedInTotalAndBySource(t *testing.T) {
+func TestConnectionsAreLimitedInTotalAndBySender(t *testing.T) {
 	trusted, err := config.ParseProxies("10.0.0.1")
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestConnectionsAreLimitedInTotalAndBySource(t *testing.T) {
 	if n := accept("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.1"); n != 2 {
 		t.Errorf("%d of 4 of one sender are refused", n)
 	}
-	if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "source=192.0.2.1") {
+	if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "sender=192.0.2.1") {
 		t.Errorf("log: %s", &log)
 	}
 	if n := accept("192.0.2.2", "192.0.2.3", "192.0.2.4"); n != 1 {

@@ -74,7 +74,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		})
 		if m.log.Enabled(r.Context(), slog.LevelDebug) {
 			m.log.LogAttrs(r.Context(), slog.LevelDebug, "request",
-				slog.String("id", id), slog.String("source", r.RemoteAddr), slog.String("method", r.Method),
+				slog.String("id", id), slog.String("sender", r.RemoteAddr), slog.String("method", r.Method),
 				slog.String("path", r.URL.Path), slog.Int("status", rec.status), slog.Int64("bytes", rec.sent),
 				slog.Duration("took", took))
 		}
@@ -93,7 +93,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // refuse answers a request that exceeds the quota.
 func (m *middleware) refuse(w http.ResponseWriter, from netip.Addr, refusal string) {
 	if m.refusalLogs.Allow() {
-		m.log.Error("request is refused", "source", from, "err", refusal, "most", m.quota.most(), "hint", hintQuota)
+		m.log.Error("request is refused", "sender", from, "err", refusal, "most", m.quota.most(), "hint", hintQuota)
 	}
 	w.Header().Set("Retry-After", "10")
 	writeError(w, http.StatusServiceUnavailable, "TOOMANYREQUESTS", "there are too many requests at the same time")

@@ -12,7 +12,7 @@ import (
 // Capability is the version of the protocol that this program speaks. Both
 // sides send theirs, and use the lower one.
 //
-//   - 1: activate, poll, plan, blobs; the ways "whole" and "batch".
+//   - 1: activate, poll, plan, blobs; the fetch methods "whole" and "batch".
 //   - 2: the same, with other names of fields; see docs/protocol.md.
 const Capability = 2
 
@@ -167,18 +167,19 @@ type PlanBlob struct {
 	Digest     digest.Digest `json:"digest"`
 	Size       int64         `json:"size"`
 	Data       []byte        `json:"data,omitempty"` // the content, if it is at most 16 KiB
-	Ways       []Way         `json:"ways,omitempty"` // how it can be fetched, without Data
+	// FetchMethods are the methods that can fetch the content. A blob with Data has none.
+	FetchMethods []FetchMethod `json:"fetchMethods,omitempty"`
 }
 
-// A Way is a way to fetch a blob. A child ignores the kinds that it does not know.
-type Way struct {
+// A FetchMethod is a method of fetching a blob. A child ignores the kinds that it does not know.
+type FetchMethod struct {
 	Kind string `json:"kind"`
 }
 
-// The kinds of a [Way]. Every child knows the first.
+// The kinds of a [FetchMethod]. Every child knows the first.
 const (
-	WayWhole = "whole" // GET /v2/<repository>/blobs/<digest>, with ranges
-	WayBatch = "batch" // POST /gateway/v1/blobs, together with other small blobs
+	FetchWhole = "whole" // GET /v2/<repository>/blobs/<digest>, with ranges
+	FetchBatch = "batch" // POST /gateway/v1/blobs, together with other small blobs
 )
 
 // BatchRequest asks for small blobs, at most 64. The answer has, for each of them
@@ -348,7 +349,7 @@ type Status struct {
 // A RefusedLogin is a login that a parent refused. Nobody has proved who sent it.
 type RefusedLogin struct {
 	At     time.Time `json:"at"`
-	Sender string    `json:"source"` // an address
+	Sender string    `json:"sender"` // an address
 	Reason string    `json:"reason"`
 }
 

@@ -44,8 +44,12 @@ metadata: {name: connected-registry, labels: {pod-security.kubernetes.io/enforce
 		token := c.do(t, "kubectl", "create", "token", "acr", "-n", "connected-registry")
 		cmd := c.command(t, "kubectl", "--token="+token, "apply", "--server-side", "--force-conflicts",
 			"--field-manager=ferry", "--validate=false", "-f", "-")
-		cmd.Stdin = strings.NewReader(fmt.Sprintf(
-			`{apiVersion: v1, kind: ConfigMap, metadata: {name: %s, namespace: edge-nodes}, data: {ca.crt: PEM}}`, name))
+		cmd.Stdin = strings.NewReader(fmt.Sprintf(`
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: %s, namespace: edge-nodes}
+data: {ca.crt: PEM}
+`, name))
 		// The administrator's token in the file would be used otherwise.
 		cmd.Env = append(cmd.Env, "KUBECONFIG="+c.withoutUser(t))
 		if _, err := instance.Output(cmd); (err == nil) != want {
