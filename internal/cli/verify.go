@@ -17,7 +17,7 @@ import (
 	"ferry/internal/config"
 )
 
-const pathVerification = api.Root + "/verification"
+const pathScrub = api.Root + "/scrub"
 
 func newVerifyCommand(env *Env) *cobra.Command {
 	cmd := verb(env, "verify", "Read all stored content of a registry, and find damage", `
@@ -64,7 +64,7 @@ func (o *damageOutput) define(set *pflag.FlagSet) {
 }
 
 // show shows the result of a scrub, and returns an error if anything is damaged.
-func (o *damageOutput) show(ctx context.Context, env *Env, c *client, v result[api.Verification], hint string) error {
+func (o *damageOutput) show(ctx context.Context, env *Env, c *client, v result[api.Scrub], hint string) error {
 	damaged, err := damagedOf(ctx, c)
 	if err != nil {
 		return err
@@ -73,14 +73,14 @@ func (o *damageOutput) show(ctx context.Context, env *Env, c *client, v result[a
 	case env.output == "table" && env.query.search == nil:
 		err = writeTable(env.Stdout, damaged.value, damagedColumns)
 	case env.asText():
-		env.say(verificationText(v.value))
+		env.say(scrubText(v.value))
 		if len(damaged.value) > 0 {
 			err = writeTable(env.Stdout, damaged.value, damagedColumns)
 		}
 	default:
 		var all map[string]json.RawMessage
 		if err := json.Unmarshal(v.raw, &all); err != nil {
-			return fmt.Errorf("read verification: %w", err)
+			return fmt.Errorf("read scrub: %w", err)
 		}
 		all["damaged"] = damaged.raw
 		err = env.print(all)
@@ -118,10 +118,10 @@ var damagedColumns = []column[api.Damaged]{
 	{title: "REASON", text: func(d api.Damaged) string { return d.Reason }, cut: true},
 }
 
-// verificationText describes a scrub in a sentence.
-func verificationText(v api.Verification) string {
+// scrubText describes a scrub in a sentence.
+func scrubText(v api.Scrub) string {
 	if v.StartTime == nil {
-		text := "Nothing was verified yet."
+		text := "There was no scrub yet."
 		if v.NextTime != nil {
 			text += " The first scrub is due at " + timeText(v.NextTime) + "."
 		}
@@ -129,19 +129,19 @@ func verificationText(v api.Verification) string {
 	}
 	read := fmt.Sprintf("%d of %d items, %s", v.ItemsDone, v.ItemsTotal, doneText(v.BytesDone, max(v.BytesTotal, 1)))
 	switch v.State {
-	case api.VerifyRunning:
-		text := fmt.Sprintf("Verifying since %s: %s are read%s.", timeText(v.StartTime), read,
+	case api.ScrubRunning:
+		text := fmt.Sprintf("The scrub since %s has read %s%s.", timeText(v.StartTime), read,
 			rateAndTimeLeft(api.ByteProgress{BytesPerSecond: v.BytesPerSecond, EtaSeconds: v.EtaSeconds}))
 		return text + damagedText(v)
-	case api.VerifyWaiting:
-		return fmt.Sprintf("Verifying since %s, and waiting for the scrub window: %s are read.", timeText(v.StartTime),
+	case api.ScrubWaiting:
+		return fmt.Sprintf("The scrub since %s waits for its window: %s are read.", timeText(v.StartTime),
 			read) + damagedText(v)
 	}
-	return fmt.Sprintf("Verified %s from %s to %s.", counted(int(v.ItemsDone), "item"), timeText(v.StartTime),
-		timeText(v.EndTime)) + damagedText(v)
+	return fmt.Sprintf("The last scrub read %s, from %s to %s.", counted(int(v.ItemsDone), "item"),
+		timeText(v.StartTime), timeText(v.EndTime)) + damagedText(v)
 }
 
-func damagedText(v api.Verification) string {
+func damagedText(v api.Scrub) string {
 	if v.DamagedNow == 0 {
 		return " Nothing is damaged."
 	}
@@ -156,19 +156,19 @@ type verifyOptions struct {
 func (o *verifyOptions) define(set *pflag.FlagSet) {
 	o.damageOutput.define(set)
 	set.BoolVar(&o.showOnly, "show", false,
-		"only show the progress of a running verification, or the result of the last one")
+		"only show the progress of the running scrub, or the result of the last one")
 	set.BoolVar(&o.noWait, "no-wait", false, "do not wait for the end; see --show")
 }
 
 func (o *verifyOptions) run(ctx context.Context, env *Env, c *client) error {
 	env.output = o.output
-	var v result[api.Verification]
+	var v result[api.Scrub]
 	var err error
 	switch {
 	case o.showOnly:
-		v, err = ask[api.Verification](ctx, c, call{method: http.MethodGet, path: pathVerification})
+		v, err = ask[api.Scrub](ctx, c, call{method: http.MethodGet, path: pathScrub})
 	case o.noWait:
-		v, err = ask[api.Verification](ctx, c, call{method: http.MethodPost, path: pathVerification})
+		v, err = ask[api.Scrub](ctx, c, call{method: http.MethodPost, path: pathScrub})
 	default:
 		v, err = verify(ctx, env, c)
 	}
@@ -180,13 +180,13 @@ func (o *verifyOptions) run(ctx context.Context, env *Env, c *client) error {
 }
 
 // verify starts a scrub of a registry, and waits for its end.
-func verify(ctx context.Context, env *Env, c *client) (result[api.Verification], error) {
-	v, err := ask[api.Verification](ctx, c, call{method: http.MethodPost, path: pathVerification})
+func verify(ctx context.Context, env *Env, c *client) (result[api.Scrub], error) {
+	v, err := ask[api.Scrub](ctx, c, call{method: http.MethodPost, path: pathScrub})
 	if err != nil {
 		return v, err
 	}
-	v, err = await(ctx, env, v, verifyProgress, func(ctx context.Context) (result[api.Verification], error) {
-		return ask[api.Verification](ctx, c, call{method: http.MethodGet, path: pathVerification})
+	v, err = await(ctx, env, v, scrubProgress, func(ctx context.Context) (result[api.Scrub], error) {
+		return ask[api.Scrub](ctx, c, call{method: http.MethodGet, path: pathScrub})
 	})
 	if errors.Is(err, errInterrupted) {
 		err = withHint(err, "see ferry verify --show")
@@ -194,9 +194,9 @@ func verify(ctx context.Context, env *Env, c *client) (result[api.Verification],
 	return v, err
 }
 
-// verifyProgress returns the progress of a scrub.
-func verifyProgress(v api.Verification) progress {
-	p := progress{name: "verifying", running: v.State != api.VerifyIdle, ByteProgress: api.ByteProgress{
+// scrubProgress returns the progress of a scrub.
+func scrubProgress(v api.Scrub) progress {
+	p := progress{name: "scrubbing", running: v.State != api.ScrubIdle, ByteProgress: api.ByteProgress{
 		BytesTotal: v.BytesTotal, BytesDone: v.BytesDone, BytesPerSecond: v.BytesPerSecond, EtaSeconds: v.EtaSeconds,
 	}}
 	if v.BytesTotal == 0 {
@@ -225,7 +225,7 @@ func (o *repairOptions) run(ctx context.Context, env *Env, c *client) error {
 		if hint, err = repair(ctx, env, c, damaged.value); err != nil {
 			return err
 		}
-		if v, err = ask[api.Verification](ctx, c, call{method: http.MethodGet, path: pathVerification}); err != nil {
+		if v, err = ask[api.Scrub](ctx, c, call{method: http.MethodGet, path: pathScrub}); err != nil {
 			return err
 		}
 	}

@@ -56,8 +56,8 @@ type Fleet interface {
 type Content interface {
 	// CheckFiles finds blobs whose files are lost, and takes them out of service.
 	CheckFiles(ctx context.Context) (lost int, err error)
-	// StartPass begins to read all stored content again.
-	StartPass(ctx context.Context) error
+	// Start begins to read all stored content again.
+	Start(ctx context.Context) error
 	// DamageFound returns a channel that is closed when content is next found damaged.
 	DamageFound() <-chan struct{}
 }

@@ -118,7 +118,7 @@ func (s *instance) corruptManifest(repository string, d digest.Digest) {
 // verify makes the site read all stored content again.
 func (s *instance) verify() {
 	s.T.Helper()
-	if err := s.scrub.StartPass(s.T.Context()); err != nil {
+	if err := s.scrub.Start(s.T.Context()); err != nil {
 		s.T.Fatal(err)
 	}
 }
@@ -279,7 +279,7 @@ func TestDamageIsHealedFromTheParent(t *testing.T) {
 		layer := ship.layerOf("1", large)
 		ship.agent.Pause(t.Context())
 		ship.corrupt("app/a", layer)
-		if err := ship.scrub.StartPass(t.Context()); err != nil {
+		if err := ship.scrub.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		await(t, "the damage is found", func() bool { return ship.damaged() == 1 })

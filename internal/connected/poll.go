@@ -174,7 +174,7 @@ func (s *session) checkContent(ctx context.Context, st state) error {
 	if st.Verify == st.Self.Verify {
 		return nil
 	}
-	return s.options.Content.StartPass(ctx)
+	return s.options.Content.Start(ctx)
 }
 
 // trigger returns why the parent lists every repository in its answer to q.

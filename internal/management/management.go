@@ -53,7 +53,7 @@ type Options struct {
 	Repositories  Repositories
 	Syncer        Syncer        // nil in a root
 	Mirrors       Mirrors       // nil in a connected registry
-	Verifier      Verifier      // nil leaves out its operations
+	Scrubber      Scrubber      // nil leaves out its operations
 	CAFingerprint func() string // of the instance's own CA; nil if it has none
 	ParentURL     string        // of the parent's gateway; "" in a root
 	Version       string        // of the program
@@ -103,8 +103,8 @@ func newHandler(o Options) *handler {
 	h.repositories()
 	h.status()
 	h.sync()
-	if o.Verifier != nil {
-		h.verify()
+	if o.Scrubber != nil {
+		h.scrub()
 	}
 	if o.Mirrors != nil {
 		h.mirrorRules()

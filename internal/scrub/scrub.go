@@ -1,7 +1,7 @@
 // Package scrub regularly reads all stored content again, so that damage is found and healed
 // before the content is needed. It begins at [Scrubber.Run].
 //
-// A pass reads the manifests, then the blobs, each in order, and saves its position. Package
+// A scrub reads the manifests, then the blobs, each in order, and saves its position. Package
 // storage takes damaged content out of service.
 package scrub
 
@@ -25,9 +25,9 @@ import (
 )
 
 const (
-	// dueEvery is how often the scrubber checks whether a pass is due.
+	// dueEvery is how often the scrubber checks whether a scrub is due.
 	dueEvery = time.Minute
-	// saveEvery is how often a pass saves its position.
+	// saveEvery is how often a scrub saves its position.
 	saveEvery = 30 * time.Second
 	// checkEvery is how often the files of all blobs are checked without reading them. Most
 	// files are lost in a power loss, so the check also runs soon after the start.
@@ -38,8 +38,8 @@ const (
 	minBurst = 1 << 20
 )
 
-// errSuperseded ends a read of a pass that another pass has replaced.
-var errSuperseded = errors.New("another pass has begun")
+// errSuperseded ends a read of a scrub that another scrub has replaced.
+var errSuperseded = errors.New("another scrub has begun")
 
 // Options configure a Scrubber. Storage and DB are required.
 type Options struct {
@@ -50,14 +50,14 @@ type Options struct {
 	Schedule
 }
 
-// A Schedule says when passes run, and how fast.
+// A Schedule says when scrubs run, and how fast.
 type Schedule struct {
-	Every time.Duration        // how often a pass runs; 0 is only on request
-	Rate  int64                // bytes in a second, except for requested passes; 0 is no limit
-	Open  func(time.Time) bool // whether a pass may read at this time; requested passes always may; nil is always
+	Every time.Duration        // how often a scrub begins; 0 is only on request
+	Rate  int64                // bytes in a second, except for requested scrubs; 0 is no limit
+	Open  func(time.Time) bool // whether a scrub may read at this time; requested ones always may; nil is always
 }
 
-// A Scrubber runs passes, one at a time. Its methods are safe for concurrent use.
+// A Scrubber runs scrubs, one at a time. Its methods are safe for concurrent use.
 type Scrubber struct {
 	Options
 	limiter  *rate.Limiter
@@ -66,9 +66,9 @@ type Scrubber struct {
 
 	mu           sync.Mutex
 	state        state
-	wakeup       chan struct{} // closed when a pass is requested
+	wakeup       chan struct{} // closed when a scrub is requested
 	saved        time.Time     // when the state was saved
-	from         progress      // progress of the running pass when this process began to read
+	from         progress      // progress of the running scrub when this process began to read
 	readingSince time.Time     // when this process began to read
 }
 
@@ -83,7 +83,7 @@ func New(ctx context.Context, o Options) (*Scrubber, error) {
 	return s, s.load(ctx)
 }
 
-// Reschedule replaces the schedule. A running pass follows it at once.
+// Reschedule replaces the schedule. A running scrub follows it at once.
 func (s *Scrubber) Reschedule(to Schedule) {
 	if to.Open == nil {
 		to.Open = func(time.Time) bool { return true }
@@ -93,7 +93,7 @@ func (s *Scrubber) Reschedule(to Schedule) {
 	s.schedule.Store(&to)
 }
 
-// open reports whether a pass that nobody requested may read now.
+// open reports whether a scrub that nobody requested may read now.
 func (s *Scrubber) open(now time.Time) bool { return s.schedule.Load().Open(now) }
 
 // newLimiter limits reads to a number of bytes in a second; 0 is no limit.
@@ -113,10 +113,10 @@ func setRate(l *rate.Limiter, bytes int64) {
 	l.SetLimit(limit)
 }
 
-// Run runs the passes that are due, until ctx ends. It logs failures, and tries again.
+// Run runs the scrubs that are due, until ctx ends. It logs failures, and tries again.
 func (s *Scrubber) Run(ctx context.Context) error {
 	var g errgroup.Group
-	g.Go(func() error { return s.runPasses(ctx) })
+	g.Go(func() error { return s.runScrubs(ctx) })
 	g.Go(func() error { return s.runSuspects(ctx) })
 	g.Go(func() error { return s.runChecks(ctx) })
 	return g.Wait()
@@ -136,12 +136,12 @@ func (s *Scrubber) runChecks(ctx context.Context) error {
 	return nil
 }
 
-func (s *Scrubber) runPasses(ctx context.Context) error {
+func (s *Scrubber) runScrubs(ctx context.Context) error {
 	for ctx.Err() == nil {
 		wakeup := s.awaitWakeup()
-		p, err := s.due(ctx)
-		if err == nil && p != nil {
-			if err = s.step(ctx, *p); err == nil {
+		j, err := s.due(ctx)
+		if err == nil && j != nil {
+			if err = s.step(ctx, *j); err == nil {
 				continue
 			}
 		}
@@ -156,11 +156,11 @@ func (s *Scrubber) runPasses(ctx context.Context) error {
 	return nil
 }
 
-// due returns the running pass, or begins one if it is due; nil is none.
-func (s *Scrubber) due(ctx context.Context) (*pass, error) {
+// due returns the running scrub, or begins one if it is due; nil is none.
+func (s *Scrubber) due(ctx context.Context) (*job, error) {
 	now, every := s.Now(), s.schedule.Load().Every
 	s.mu.Lock()
-	p, since := s.state.Running, s.state.Since
+	j, since := s.state.Running, s.state.Since
 	unknown := since.IsZero() || since.After(now) // at the first start, and after the clock was set back
 	if unknown {
 		s.state.Since, since = now, now
@@ -170,19 +170,19 @@ func (s *Scrubber) due(ctx context.Context) (*pass, error) {
 		s.save(ctx)
 	}
 	switch {
-	case p != nil && (p.Asked || s.open(now)):
-		return p, nil
-	case p != nil || every == 0 || !s.open(now) || now.Sub(since) < every:
+	case j != nil && (j.Asked || s.open(now)):
+		return j, nil
+	case j != nil || every == 0 || !s.open(now) || now.Sub(since) < every:
 		return nil, nil
 	}
-	if _, err := s.CheckFiles(ctx); err != nil { // a pass would take all blobs of a missing disk out of service
+	if _, err := s.CheckFiles(ctx); err != nil { // a scrub would take all blobs of a missing disk out of service
 		return nil, err
 	}
 	return s.begin(ctx, false)
 }
 
-// StartPass begins a pass at once, and ends the running one. The new pass reads without limit.
-func (s *Scrubber) StartPass(ctx context.Context) error {
+// Start begins a scrub at once, and ends the running one. The new one reads without limit.
+func (s *Scrubber) Start(ctx context.Context) error {
 	_, err := s.begin(ctx, true)
 	return err
 }
@@ -196,32 +196,32 @@ func (s *Scrubber) CheckFiles(ctx context.Context) (lost int, err error) {
 	return s.Storage.CheckFiles(ctx)
 }
 
-// begin begins a pass.
-func (s *Scrubber) begin(ctx context.Context, asked bool) (*pass, error) {
-	p := &pass{Started: s.Now().UTC(), Asked: asked}
+// begin begins a scrub.
+func (s *Scrubber) begin(ctx context.Context, asked bool) (*job, error) {
+	j := &job{Started: s.Now().UTC(), Asked: asked}
 	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
 		blobs, err := tx.TotalOfBlobs()
 		if err != nil {
 			return err
 		}
 		manifests, err := tx.TotalOfManifests()
-		p.Total = progress{blobs.Count + manifests.Count, blobs.Bytes + manifests.Bytes}
+		j.Total = progress{blobs.Count + manifests.Count, blobs.Bytes + manifests.Bytes}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.Log.Info("scrub begins", "items", p.Total.Items, "bytes", p.Total.Bytes)
+	s.Log.Info("scrub begins", "items", j.Total.Items, "bytes", j.Total.Bytes)
 	s.mu.Lock()
-	if old := s.state.Running; old != nil && !p.Started.After(old.Started) {
-		p.Started = old.Started.Add(1)
+	if old := s.state.Running; old != nil && !j.Started.After(old.Started) {
+		j.Started = old.Started.Add(1)
 	}
-	s.state.Running, s.readingSince = p, time.Time{}
+	s.state.Running, s.readingSince = j, time.Time{}
 	close(s.wakeup)
 	s.wakeup = make(chan struct{})
 	s.mu.Unlock()
 	s.save(ctx)
-	return p, nil
+	return j, nil
 }
 
 func (s *Scrubber) awaitWakeup() <-chan struct{} {
@@ -230,41 +230,41 @@ func (s *Scrubber) awaitWakeup() <-chan struct{} {
 	return s.wakeup
 }
 
-// step reads the next page of a pass.
-func (s *Scrubber) step(ctx context.Context, p pass) error {
+// step reads the next page of a scrub.
+func (s *Scrubber) step(ctx context.Context, j job) error {
 	s.mu.Lock()
 	if s.readingSince.IsZero() {
-		s.from, s.readingSince = p.Done, s.Now()
+		s.from, s.readingSince = j.Done, s.Now()
 	}
 	due := s.Now().Sub(s.saved) >= saveEvery
 	s.mu.Unlock()
 	if due {
 		s.save(ctx)
 	}
-	switch p.Phase {
+	switch j.Phase {
 	case readManifests:
-		return s.stepManifests(ctx, p)
+		return s.stepManifests(ctx, j)
 	case readBlobs:
-		return s.stepBlobs(ctx, p)
+		return s.stepBlobs(ctx, j)
 	case readDamaged:
-		return s.stepDamaged(ctx, p)
+		return s.stepDamaged(ctx, j)
 	}
-	return s.finish(ctx, p)
+	return s.finish(ctx, j)
 }
 
-// page returns the next rows of a pass's phase. If there are none, the pass enters the next
+// page returns the next rows of a scrub's phase. If there are none, the scrub enters the next
 // phase.
-func page[T any](ctx context.Context, s *Scrubber, p pass, read func(*metadb.Tx) ([]T, error)) ([]T, error) {
+func page[T any](ctx context.Context, s *Scrubber, j job, read func(*metadb.Tx) ([]T, error)) ([]T, error) {
 	rows, err := metadb.Read(ctx, s.DB, read)
 	if err == nil && len(rows) == 0 {
-		err = s.advance(p.Started, (*pass).next)
+		err = s.advance(j.Started, (*job).next)
 	}
 	return rows, err
 }
 
-func (s *Scrubber) stepManifests(ctx context.Context, p pass) error {
-	rows, err := page(ctx, s, p, func(tx *metadb.Tx) ([]metadb.ManifestRef, error) {
-		return tx.ManifestsAfter(p.Repository, p.Digest, pageSize)
+func (s *Scrubber) stepManifests(ctx context.Context, j job) error {
+	rows, err := page(ctx, s, j, func(tx *metadb.Tx) ([]metadb.ManifestRef, error) {
+		return tx.ManifestsAfter(j.Repository, j.Digest, pageSize)
 	})
 	if err != nil {
 		return err
@@ -272,28 +272,28 @@ func (s *Scrubber) stepManifests(ctx context.Context, p pass) error {
 	for _, row := range rows {
 		size, reason, err := s.Storage.VerifyManifest(ctx, row.Repository, digest.Digest(row.Digest))
 		if err == nil {
-			err = s.pace(p)(ctx, int(size))
+			err = s.pace(j)(ctx, int(size))
 		}
-		if err := s.recordRead(ctx, p, row, size, reason, err); err != nil {
+		if err := s.recordRead(ctx, j, row, size, reason, err); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Scrubber) stepBlobs(ctx context.Context, p pass) error {
-	rows, err := page(ctx, s, p, func(tx *metadb.Tx) ([]metadb.Blob, error) {
-		return tx.Blobs(p.Digest, pageSize)
+func (s *Scrubber) stepBlobs(ctx context.Context, j job) error {
+	rows, err := page(ctx, s, j, func(tx *metadb.Tx) ([]metadb.Blob, error) {
+		return tx.Blobs(j.Digest, pageSize)
 	})
 	if err != nil {
 		return err
 	}
 	for _, row := range rows {
-		if !p.Asked && !s.open(s.Now()) {
+		if !j.Asked && !s.open(s.Now()) {
 			return nil
 		}
-		reason, err := s.Storage.VerifyBlob(ctx, digest.Digest(row.Digest), s.pace(p))
-		if err := s.recordRead(ctx, p, metadb.ManifestRef{Digest: row.Digest}, row.Size, reason, err); err != nil {
+		reason, err := s.Storage.VerifyBlob(ctx, digest.Digest(row.Digest), s.pace(j))
+		if err := s.recordRead(ctx, j, metadb.ManifestRef{Digest: row.Digest}, row.Size, reason, err); err != nil {
 			return err
 		}
 	}
@@ -301,9 +301,9 @@ func (s *Scrubber) stepBlobs(ctx context.Context, p pass) error {
 }
 
 // stepDamaged checks whether blobs that are out of service are whole again.
-func (s *Scrubber) stepDamaged(ctx context.Context, p pass) error {
-	rows, err := page(ctx, s, p, func(tx *metadb.Tx) ([]metadb.Damage, error) {
-		return tx.Damages(p.Repository, p.Digest, pageSize)
+func (s *Scrubber) stepDamaged(ctx context.Context, j job) error {
+	rows, err := page(ctx, s, j, func(tx *metadb.Tx) ([]metadb.Damage, error) {
+		return tx.Damages(j.Repository, j.Digest, pageSize)
 	})
 	if err != nil {
 		return err
@@ -311,19 +311,19 @@ func (s *Scrubber) stepDamaged(ctx context.Context, p pass) error {
 	for _, row := range rows {
 		var err error
 		if row.Repository == "" {
-			_, err = s.Storage.ReviveBlob(ctx, digest.Digest(row.Digest), s.pace(p))
+			_, err = s.Storage.ReviveBlob(ctx, digest.Digest(row.Digest), s.pace(j))
 		}
 		at := metadb.ManifestRef{Repository: row.Repository, Digest: row.Digest}
-		if err := s.recordRead(ctx, p, at, 0, "", err); err != nil {
+		if err := s.recordRead(ctx, j, at, 0, "", err); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// recordRead records the result of one read. An error of a single file does not stop the pass.
+// recordRead records the result of one read. An error of a single file does not stop the scrub.
 func (s *Scrubber) recordRead(
-	ctx context.Context, p pass, at metadb.ManifestRef, size int64, reason string, err error,
+	ctx context.Context, j job, at metadb.ManifestRef, size int64, reason string, err error,
 ) error {
 	if ctx.Err() != nil || errors.Is(err, errSuperseded) {
 		return cmp.Or(context.Cause(ctx), err)
@@ -331,58 +331,58 @@ func (s *Scrubber) recordRead(
 	if err != nil {
 		s.Log.Warn("content cannot be read again", "repo", at.Repository, "digest", at.Digest, "err", err)
 	}
-	return s.advance(p.Started, func(p *pass) {
-		p.Repository, p.Digest = at.Repository, at.Digest
+	return s.advance(j.Started, func(j *job) {
+		j.Repository, j.Digest = at.Repository, at.Digest
 		switch {
-		case p.Phase == readDamaged:
+		case j.Phase == readDamaged:
 			return
 		case err != nil:
-			p.Unread++
+			j.Unread++
 		case reason != "":
-			p.Damaged++
+			j.Damaged++
 		}
-		p.Done.Items++
-		p.Done.Bytes += size
+		j.Done.Items++
+		j.Done.Bytes += size
 	})
 }
 
-// advance changes the pass that began at started, if it is still running.
-func (s *Scrubber) advance(started time.Time, change func(*pass)) error {
+// advance changes the scrub that began at started, if it is still running.
+func (s *Scrubber) advance(started time.Time, change func(*job)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state.Running == nil || !s.state.Running.Started.Equal(started) {
 		return errSuperseded
 	}
-	p := *s.state.Running // a copy, because callers use the old one
-	change(&p)
-	s.state.Running = &p
+	j := *s.state.Running // a copy, because callers use the old one
+	change(&j)
+	s.state.Running = &j
 	return nil
 }
 
-// finish ends a pass.
-func (s *Scrubber) finish(ctx context.Context, p pass) error {
+// finish ends a scrub.
+func (s *Scrubber) finish(ctx context.Context, j job) error {
 	s.mu.Lock()
-	if s.state.Running == nil || !s.state.Running.Started.Equal(p.Started) {
+	if s.state.Running == nil || !s.state.Running.Started.Equal(j.Started) {
 		s.mu.Unlock()
 		return errSuperseded
 	}
-	p.Ended = s.Now().UTC()
-	s.state.Running, s.state.Last, s.state.Since = nil, &p, p.Ended
+	j.Ended = s.Now().UTC()
+	s.state.Running, s.state.Last, s.state.Since = nil, &j, j.Ended
 	s.mu.Unlock()
 	level := slog.LevelInfo
-	if p.Damaged+p.Unread > 0 {
+	if j.Damaged+j.Unread > 0 {
 		level = slog.LevelWarn
 	}
-	s.Log.Log(ctx, level, "scrub ended", "items", p.Done.Items, "bytes", p.Done.Bytes, "damaged", p.Damaged, "unread",
-		p.Unread)
+	s.Log.Log(ctx, level, "scrub ended", "items", j.Done.Items, "bytes", j.Done.Bytes, "damaged", j.Damaged, "unread",
+		j.Unread)
 	s.save(ctx)
 	return nil
 }
 
-// pace returns the pace of a pass: the configured rate, or no limit for a requested pass.
-func (s *Scrubber) pace(p pass) storage.Pace {
+// pace returns the pace of a scrub: the configured rate, or no limit for a requested one.
+func (s *Scrubber) pace(j job) storage.Pace {
 	return func(ctx context.Context, n int) error {
-		if err := s.advance(p.Started, func(*pass) {}); err != nil || p.Asked {
+		if err := s.advance(j.Started, func(*job) {}); err != nil || j.Asked {
 			return cmp.Or(err, context.Cause(ctx))
 		}
 		return wait(ctx, s.limiter, n)
@@ -401,33 +401,33 @@ func wait(ctx context.Context, limiter *rate.Limiter, n int) error {
 	return nil
 }
 
-// Status returns the progress of the running pass, or the result of the last one.
-func (s *Scrubber) Status(ctx context.Context) (api.Verification, error) {
+// Status returns the progress of the running scrub, or the result of the last one.
+func (s *Scrubber) Status(ctx context.Context) (api.Scrub, error) {
 	damaged, err := metadb.Read(ctx, s.DB, (*metadb.Tx).TotalOfDamages)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := api.Verification{State: api.VerifyIdle, DamagedNow: damaged.Count}
+	v := api.Scrub{State: api.ScrubIdle, DamagedNow: damaged.Count}
 	if every := s.schedule.Load().Every; every > 0 && !s.state.Since.IsZero() {
 		v.NextTime = api.Time(s.state.Since.Add(every))
 	}
-	p := s.state.Last
+	j := s.state.Last
 	switch {
 	case s.state.Running != nil:
-		p, v.State, v.NextTime = s.state.Running, api.VerifyRunning, nil
-		if !p.Asked && !s.open(s.Now()) {
-			v.State = api.VerifyWaiting
+		j, v.State, v.NextTime = s.state.Running, api.ScrubRunning, nil
+		if !j.Asked && !s.open(s.Now()) {
+			v.State = api.ScrubWaiting
 		}
-	case p != nil:
-		v.EndTime = api.Time(p.Ended)
+	case j != nil:
+		v.EndTime = api.Time(j.Ended)
 	default:
 		return v, err
 	}
-	v.StartTime, v.Asked = api.Time(p.Started), p.Asked
-	v.ItemsTotal, v.ItemsDone, v.ItemsDamaged, v.ItemsUnread = max(p.Total.Items,
-		p.Done.Items), p.Done.Items, p.Damaged, p.Unread
-	v.BytesTotal, v.BytesDone = max(p.Total.Bytes, p.Done.Bytes), p.Done.Bytes
-	if took := s.Now().Sub(s.readingSince); v.State == api.VerifyRunning && !s.readingSince.IsZero() && took > 0 {
-		v.BytesPerSecond = int64(float64(p.Done.Bytes-s.from.Bytes) / took.Seconds())
+	v.StartTime, v.Asked = api.Time(j.Started), j.Asked
+	v.ItemsTotal, v.ItemsDone, v.ItemsDamaged, v.ItemsUnread = max(j.Total.Items,
+		j.Done.Items), j.Done.Items, j.Damaged, j.Unread
+	v.BytesTotal, v.BytesDone = max(j.Total.Bytes, j.Done.Bytes), j.Done.Bytes
+	if took := s.Now().Sub(s.readingSince); v.State == api.ScrubRunning && !s.readingSince.IsZero() && took > 0 {
+		v.BytesPerSecond = int64(float64(j.Done.Bytes-s.from.Bytes) / took.Seconds())
 		if v.BytesPerSecond > 0 {
 			left := (v.BytesTotal - v.BytesDone) / v.BytesPerSecond
 			v.EtaSeconds = &left

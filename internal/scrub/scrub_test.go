@@ -61,7 +61,7 @@ func start(t *testing.T, c storagetest.Content, o scrub.Options) (s *scrub.Scrub
 	}
 }
 
-func status(t *testing.T, s *scrub.Scrubber) api.Verification {
+func status(t *testing.T, s *scrub.Scrubber) api.Scrub {
 	t.Helper()
 	v, err := s.Status(t.Context())
 	if err != nil {
@@ -106,7 +106,7 @@ func TestAllContentIsReadOnceInAPeriod(t *testing.T) {
 		}
 		time.Sleep(2 * time.Hour)
 		v := status(t, s)
-		if v.State != api.VerifyIdle || v.ItemsDone != 3 || v.ItemsDamaged != 1 || v.DamagedNow != 1 || v.Asked {
+		if v.State != api.ScrubIdle || v.ItemsDone != 3 || v.ItemsDamaged != 1 || v.DamagedNow != 1 || v.Asked {
 			t.Errorf("after the period: %+v", v)
 		}
 		all, err := s.Damaged(t.Context(), "", "", 10)
@@ -131,12 +131,12 @@ func TestNewScheduleIsFollowedAtOnce(t *testing.T) {
 		}
 		s.Reschedule(scrub.Schedule{Every: time.Hour, Rate: 64 << 10})
 		time.Sleep(2 * time.Minute)
-		if v := status(t, s); v.State != api.VerifyRunning {
+		if v := status(t, s); v.State != api.ScrubRunning {
 			t.Errorf("with a period: %+v", v)
 		}
 		s.Reschedule(scrub.Schedule{Every: 1000 * time.Hour, Rate: 64 << 20})
 		time.Sleep(2 * time.Minute)
-		if v := status(t, s); v.State != api.VerifyIdle || v.BytesDone < 32<<20 {
+		if v := status(t, s); v.State != api.ScrubIdle || v.BytesDone < 32<<20 {
 			t.Errorf("with a higher rate: %+v", v)
 		}
 	})
@@ -157,7 +157,7 @@ func TestScrubKeepsItsRateAndWindow(t *testing.T) {
 		defer stop()
 		time.Sleep(24*time.Hour + 30*time.Minute)
 		v := status(t, s)
-		if v.State != api.VerifyWaiting || v.ItemsDone < 1 || v.ItemsDone > 3 {
+		if v.State != api.ScrubWaiting || v.ItemsDone < 1 || v.ItemsDone > 3 {
 			t.Errorf("after one window: %+v", v)
 		}
 		first := v.ItemsDone
@@ -179,7 +179,7 @@ func TestPassContinuesAfterARestart(t *testing.T) {
 		time.Sleep(time.Hour + 40*time.Second)
 		before := status(t, s)
 		stop()
-		if before.State != api.VerifyRunning || before.ItemsDone == 0 || before.ItemsDone == 4 {
+		if before.State != api.ScrubRunning || before.ItemsDone == 0 || before.ItemsDone == 4 {
 			t.Fatalf("before the restart: %+v", before)
 		}
 		s, stop = start(t, c, o)
@@ -188,7 +188,7 @@ func TestPassContinuesAfterARestart(t *testing.T) {
 			t.Errorf("after the restart: %+v, want %+v", v, before)
 		}
 		time.Sleep(10 * time.Minute)
-		if v := status(t, s); v.State != api.VerifyIdle || v.ItemsDone != 4 || v.BytesDone != v.BytesTotal {
+		if v := status(t, s); v.State != api.ScrubIdle || v.ItemsDone != 4 || v.BytesDone != v.BytesTotal {
 			t.Errorf("at the end: %+v", v)
 		}
 	})
@@ -244,15 +244,15 @@ func TestRequestedPassReadsAtOnceAtFullSpeed(t *testing.T) {
 		s, stop := start(t, c, scrub.Options{Schedule: scrub.Schedule{Rate: 64 << 10, Open: never}})
 		defer stop()
 		corrupt(t, c, d)
-		if err := s.StartPass(t.Context()); err != nil {
+		if err := s.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		if v := status(t, s); v.State != api.VerifyIdle || !v.Asked || v.DamagedNow != 1 {
-			t.Errorf("after the requested pass: %+v", v)
+		if v := status(t, s); v.State != api.ScrubIdle || !v.Asked || v.DamagedNow != 1 {
+			t.Errorf("after the requested scrub: %+v", v)
 		}
 		again := c.PushBlob("a", make([]byte, 32<<20)) // the same content again
-		if err := s.StartPass(t.Context()); err != nil {
+		if err := s.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)

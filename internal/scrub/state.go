@@ -14,20 +14,20 @@ const stateSetting = "scrub"
 
 // A state is all that a scrubber saves for the next start.
 type state struct {
-	Running *pass     `json:"running,omitempty"`
-	Last    *pass     `json:"last,omitempty"`
-	Since   time.Time `json:"since,omitzero"` // start of the period until the next pass
+	Running *job      `json:"running,omitempty"`
+	Last    *job      `json:"last,omitempty"`
+	Since   time.Time `json:"since,omitzero"` // start of the period until the next scrub
 }
 
-// A pass is one read of all content, and its progress.
-type pass struct {
-	Started    time.Time `json:"started"` // identifies the pass
+// A job is one scrub, and its progress.
+type job struct {
+	Started    time.Time `json:"started"` // identifies the scrub
 	Ended      time.Time `json:"ended,omitzero"`
 	Asked      bool      `json:"asked,omitempty"` // on request
 	Phase      phase     `json:"phase"`
 	Repository string    `json:"repository,omitempty"` // of the last content that was read in the phase
 	Digest     string    `json:"digest,omitempty"`
-	Total      progress  `json:"total"` // when the pass began
+	Total      progress  `json:"total"` // when the scrub began
 	Done       progress  `json:"done"`
 	Damaged    int64     `json:"damaged,omitempty"`
 	Unread     int64     `json:"unread,omitempty"`
@@ -38,7 +38,7 @@ type progress struct {
 	Bytes int64 `json:"bytes"`
 }
 
-// A phase is the kind of content that a pass is reading.
+// A phase is the kind of content that a scrub is reading.
 type phase int
 
 const (
@@ -49,9 +49,9 @@ const (
 )
 
 // next enters the next phase.
-func (p *pass) next() {
-	p.Phase++
-	p.Repository, p.Digest = "", ""
+func (j *job) next() {
+	j.Phase++
+	j.Repository, j.Digest = "", ""
 }
 
 // load reads the state that an earlier process saved.

@@ -13,7 +13,7 @@ import (
 const (
 	maxSuspects  = 64        // in the queue
 	maxKnown     = 10_000    // remembered, so that they are not read again soon
-	suspectSpeed = 16        // times the rate of a pass
+	suspectSpeed = 16        // times the rate of a scrub
 	suspectPause = time.Hour // between two reads of the same blob
 )
 
@@ -53,7 +53,7 @@ func (s *Scrubber) Suspect(d digest.Digest) {
 	s.Log.Info("blob is read again, because a connected registry got other content", "digest", d)
 }
 
-// runSuspects reads suspects, faster than a pass, because each try of a child costs bytes of
+// runSuspects reads suspects, faster than a scrub, because each try of a child costs bytes of
 // its link.
 func (s *Scrubber) runSuspects(ctx context.Context) error {
 	pace := func(ctx context.Context, n int) error { return wait(ctx, s.suspects.limiter, n) }

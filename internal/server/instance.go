@@ -342,7 +342,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 func (in *instance) management() management.Options {
 	o := management.Options{
 		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,
-		Verifier: in.scrub, ParentURL: in.parentURL, Version: telemetry.Version(), Log: in.log,
+		Scrubber: in.scrub, ParentURL: in.parentURL, Version: telemetry.Version(), Log: in.log,
 	}
 	if in.ca != nil {
 		o.CAFingerprint = in.ca.authority.Fingerprint

@@ -8,33 +8,33 @@ import (
 	"ferry/internal/api"
 )
 
-// A Verifier reads all stored content again; [scrub.Scrubber] implements it.
-type Verifier interface {
-	// StartPass starts a pass at once.
-	StartPass(ctx context.Context) error
-	// Status returns the progress of the running pass, or the result of the last one.
-	Status(ctx context.Context) (api.Verification, error)
+// A Scrubber reads all stored content again; [scrub.Scrubber] implements it.
+type Scrubber interface {
+	// Start starts a scrub at once.
+	Start(ctx context.Context) error
+	// Status returns the progress of the running scrub, or the result of the last one.
+	Status(ctx context.Context) (api.Scrub, error)
 	// Damaged returns up to limit damaged blobs and manifests that are out of service, after a
 	// position.
 	Damaged(ctx context.Context, repository, digest string, limit int) ([]api.Damaged, error)
 }
 
-func (h *handler) verify() {
-	type status = plain[api.Verification]
+func (h *handler) scrub() {
+	type status = plain[api.Scrub]
 	read := func(ctx context.Context) (*status, error) {
-		v, err := h.Verifier.Status(ctx)
+		v, err := h.Scrubber.Status(ctx)
 		return &status{v}, err
 	}
-	register(h, operation{"GET /verification", "get-verification",
-		"Get the progress of the verification of all content, or its last result"},
+	register(h, operation{"GET /scrub", "get-scrub",
+		"Get the progress of the running scrub, or the result of the last one"},
 		func(ctx context.Context, _ *struct{}) (*status, error) { return read(ctx) })
-	register(h, operation{"POST /verification", "verify",
+	register(h, operation{"POST /scrub", "start-scrub",
 		"Read all stored content again, and take damaged content out of service"},
 		func(ctx context.Context, in *struct{ Call }) (*status, error) {
 			if err := h.Control.AuditAlone(ctx, in.by, "verify", "content"); err != nil {
 				return nil, err
 			}
-			if err := h.Verifier.StartPass(ctx); err != nil {
+			if err := h.Scrubber.Start(ctx); err != nil {
 				return nil, err
 			}
 			return read(ctx)
@@ -46,7 +46,7 @@ func (h *handler) verify() {
 			Repository string `query:"repository" doc:"Begin in this repository, after last; empty is the blobs."`
 			Last       string `query:"last" doc:"Begin after this digest."`
 		}) (*page[api.Damaged], error) {
-			all, err := h.Verifier.Damaged(ctx, in.Repository, in.Last, in.N+1)
+			all, err := h.Scrubber.Damaged(ctx, in.Repository, in.Last, in.N+1)
 			return newPage(all[:min(len(all), in.N)], len(all) > in.N, func(last api.Damaged) string {
 				at := url.Values{"n": {strconv.Itoa(in.N)}, "last": {last.Digest}}
 				if last.Repository != nil {

@@ -11,20 +11,20 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-// verifier is a Verifier whose passes end at once and find two damages.
-type verifier struct{ ordered int }
+// scrubber is a Scrubber whose scrubs end at once and find two damages.
+type scrubber struct{ ordered int }
 
-func (v *verifier) StartPass(context.Context) error { v.ordered++; return nil }
+func (v *scrubber) Start(context.Context) error { v.ordered++; return nil }
 
-func (v *verifier) Status(context.Context) (api.Verification, error) {
-	s := api.Verification{State: api.VerifyIdle}
+func (v *scrubber) Status(context.Context) (api.Scrub, error) {
+	s := api.Scrub{State: api.ScrubIdle}
 	if v.ordered > 0 {
 		s.StartTime, s.EndTime, s.ItemsDone, s.ItemsTotal, s.DamagedNow = api.Time(start), api.Time(start), 5, 5, 2
 	}
 	return s, nil
 }
 
-func (v *verifier) Damaged(_ context.Context, repository, digest string, limit int) (all []api.Damaged, _ error) {
+func (v *scrubber) Damaged(_ context.Context, repository, digest string, limit int) (all []api.Damaged, _ error) {
 	for _, d := range []api.Damaged{
 		{Digest: "sha256:1", Images: []string{"a:v1"}, FoundTime: time.Unix(1, 0).UTC()},
 		{Digest: "sha256:2", Repository: new("a"), Images: []string{"a:v1"}, FoundTime: time.Unix(1, 0).UTC()},
@@ -42,18 +42,18 @@ func (v *verifier) Damaged(_ context.Context, repository, digest string, limit i
 
 func TestOperatorsCanVerifyContent(t *testing.T) {
 	root := fleettest.New(t, dbtest.SQLite(t), "")
-	v := &verifier{}
-	root.Serve(t, management.Options{Verifier: v})
-	var s api.Verification
-	root.Call(t, "GET", "/verification", nil).OK(t, &s)
-	if s.State != api.VerifyIdle || s.StartTime != nil {
+	v := &scrubber{}
+	root.Serve(t, management.Options{Scrubber: v})
+	var s api.Scrub
+	root.Call(t, "GET", "/scrub", nil).OK(t, &s)
+	if s.State != api.ScrubIdle || s.StartTime != nil {
 		t.Errorf("before: %+v", s)
 	}
-	root.CallAs(t, "", "", "POST", "/verification", nil).Fails(t, 401, "UNAUTHORIZED")
+	root.CallAs(t, "", "", "POST", "/scrub", nil).Fails(t, 401, "UNAUTHORIZED")
 	if v.ordered != 0 {
-		t.Error("an anonymous request started a pass")
+		t.Error("an anonymous request started a scrub")
 	}
-	root.Call(t, "POST", "/verification", nil).OK(t, &s)
+	root.Call(t, "POST", "/scrub", nil).OK(t, &s)
 	if v.ordered != 1 || s.DamagedNow != 2 {
 		t.Errorf("after: %+v", s)
 	}
