@@ -154,7 +154,7 @@ func (o *pullSecret) cluster(ctx context.Context, env *Env) (*kube.Client, error
 	if !o.apply {
 		return nil, nil
 	}
-	c, err := kube.Open(kube.Options{Getenv: env.Getenv, Context: o.context})
+	c, err := kube.Open(kube.Options{Getenv: env.Getenv, Context: o.context, Stderr: env.Stderr})
 	if err == nil && o.namespace == "" {
 		o.namespace, err = c.Namespace(ctx)
 	}

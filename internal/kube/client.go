@@ -47,7 +47,8 @@ type connection struct {
 // Options say which cluster [Open] finds.
 type Options struct {
 	Getenv  func(string) string
-	Context string // of the kubeconfig file; "" is its current context
+	Context string    // of the kubeconfig file; "" is its current context
+	Stderr  io.Writer // for the messages of the programs that the file names; nil is none
 }
 
 // Open returns a client of the cluster that the options name, without connecting to it. Without a

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -35,7 +36,7 @@ type execStatus struct {
 }
 
 // run runs the plugin. A path with a slash is relative to dir.
-func (p *plugin) run(ctx context.Context, dir string) (s execStatus, err error) {
+func (p *plugin) run(ctx context.Context, dir string, stderr io.Writer) (s execStatus, err error) {
 	versions := []string{"client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"}
 	if !slices.Contains(versions, p.APIVersion) || p.ClusterInfo {
 		return s, hinted{fmt.Errorf("the exec plugin %.80q wants %.80q, or information about the cluster, "+
@@ -58,7 +59,7 @@ func (p *plugin) run(ctx context.Context, dir string) (s execStatus, err error) 
 	}
 	cmd.Env = append(cmd.Env, "KUBERNETES_EXEC_INFO="+string(info))
 	var out bounded
-	cmd.Stdout, cmd.Stderr = &out, os.Stderr
+	cmd.Stdout, cmd.Stderr = &out, stderr
 	if err := cmd.Run(); err != nil {
 		return s, hinted{fmt.Errorf("run the exec plugin %.80q: %w", p.Command, err), cmp.Or(p.InstallHint,
 			"kubectl runs the same program; ferry gives it no terminal")}

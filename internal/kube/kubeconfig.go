@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -110,7 +111,7 @@ func fromConfig(o Options) (*Client, error) {
 	return &Client{where: where, connect: func(ctx context.Context) (connection, error) {
 		conn, err := place.connection()
 		if err == nil {
-			err = login.logIn(ctx, &conn)
+			err = login.logIn(ctx, &conn, o.Stderr)
 		}
 		if err != nil {
 			return conn, fmt.Errorf("use the context %s of %s: %w", name, where, err)
@@ -189,7 +190,7 @@ func (c cluster) connection() (connection, error) {
 }
 
 // logIn adds the user's credentials to a connection.
-func (u user) logIn(ctx context.Context, conn *connection) error {
+func (u user) logIn(ctx context.Context, conn *connection, stderr io.Writer) error {
 	switch {
 	case u.Provider != nil:
 		return hinted{errors.New("the user has an auth-provider, which Kubernetes removed in 1.26"),
@@ -215,7 +216,7 @@ func (u user) logIn(ctx context.Context, conn *connection) error {
 		token = strings.TrimSpace(string(text))
 	}
 	if u.Exec != nil && token == "" && certificate == nil {
-		made, err := u.Exec.run(ctx, u.dir)
+		made, err := u.Exec.run(ctx, u.dir, stderr)
 		if err != nil {
 			return err
 		}
