@@ -3,7 +3,7 @@
 # command that installs them.
 set -euo pipefail
 
-packages=(skopeo podman containerd postgresql jq etcd-server runc containernetworking-plugins iptables iproute2)
+packages=(skopeo podman containerd docker.io postgresql jq etcd-server runc containernetworking-plugins iptables iproute2)
 
 missing=()
 for p in "${packages[@]}"; do

@@ -396,5 +396,12 @@ func (o *clientRestore) run(ctx context.Context, env *Env, _ *client) error {
 	if len(changes) == 0 {
 		env.say("Nothing is to be restored.")
 	}
+	var needed []string
+	for _, c := range changes {
+		if c.Needed != "" && !slices.Contains(needed, c.Needed) {
+			needed = append(needed, c.Needed)
+			env.say("Needed: " + c.Needed)
+		}
+	}
 	return nil
 }

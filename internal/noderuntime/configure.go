@@ -40,6 +40,8 @@ type Change struct {
 	// Edited says that somebody had changed the file since Ferry wrote it. That change is kept.
 	Edited bool   `json:"edited,omitempty"`
 	Diff   string `json:"diff,omitempty"` // unified, without secrets
+	// Needed is the command that makes a restored file effective; "" if it is at the next pull.
+	Needed string `json:"needed,omitempty"`
 }
 
 // Choose returns the runtimes with a name, or those of auto. A runtime that is named need not

@@ -59,7 +59,7 @@ func (h hostsEntry) hosts(old []byte) ([]byte, error) {
 		if h.authorization != "" {
 			text += fmt.Sprintf("\n[header]\n  authorization = [%q]\n", h.authorization)
 		}
-		return []byte(text), nil
+		return []byte(text + "\n[host] # containerd 1.6 ignores files without it\n"), nil
 	}
 	if old == nil {
 		return []byte(hostsComment + "\n" + h.table()), nil

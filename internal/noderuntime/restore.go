@@ -87,10 +87,22 @@ func (n *Node) Changed(kinds ...Kind) ([]Change, error) {
 			return nil, err
 		}
 		if c != nil {
+			c.Needed = e.needed(e.Runtimes[0])
 			changes = append(changes, *c)
 		}
 	}
 	return changes, nil
+}
+
+// needed returns the command that makes a restored file of a runtime effective.
+func (e *entry) needed(k Kind) string {
+	switch {
+	case k == Docker && !e.Authority:
+		return dockerRestart
+	case k == CRIO && !e.Authority:
+		return crioReload
+	}
+	return ""
 }
 
 // change returns how a file is restored, and to what; nil if it is as it was.
@@ -123,6 +135,9 @@ func (n *Node) release(st *state, e *entry, k Kind) (*Change, error) {
 	if err != nil {
 		e.addRuntime(k)
 		return nil, err
+	}
+	if c != nil {
+		c.Needed = e.needed(k)
 	}
 	st.Entries = slices.DeleteFunc(st.Entries, func(o *entry) bool { return o == e })
 	return c, nil

@@ -41,6 +41,13 @@ const (
 // undoFiles is how files are brought back.
 func undoFiles(k Kind) string { return "ferry client restore " + string(k) }
 
+// What makes a restore effective. Docker keeps mirrors and registries without TLS when it is
+// reloaded and the settings are gone.
+const (
+	dockerRestart = "systemctl restart docker"
+	crioReload    = "systemctl reload crio"
+)
+
 // Table returns every row. The table in docs/install/nodes.md is the same.
 func Table() []Row {
 	certs := []string{"/etc/containerd/certs.d/HOST/hosts.toml"}
@@ -85,11 +92,13 @@ func Table() []Row {
 		Row{Runtime: CRIO, found: reloadsByItself, Found: "auto_reload_registries is on",
 			Files: []string{authority, policy}, Live: true},
 		Row{Runtime: CRIO, found: noReload, Found: "auto_reload_registries is off", Files: []string{authority, policy},
-			Step: "reload, unless only the authority changed: systemctl reload crio"},
+			Step: "reload, unless only the authority changed: systemctl reload crio",
+			Undo: undoFiles(CRIO) + "; then " + crioReload},
 		Row{Runtime: Podman, Found: "any", Files: []string{authority, policy}, Live: true},
 		Row{Runtime: Docker, Found: "any",
 			Files: []string{"/etc/docker/certs.d/HOST/ferry-HASH.crt", "/etc/docker/daemon.json"},
-			Step:  "reload, unless only the authority changed: systemctl reload docker"},
+			Step:  "reload, unless only the authority changed: systemctl reload docker",
+			Undo:  undoFiles(Docker) + "; if daemon.json changed: " + dockerRestart},
 		Row{Runtime: OpenShift, Found: "any", Step: "prints a ConfigMap, image.config and a mirror set: oc apply -f -",
 			Undo: "oc delete the objects"},
 		Row{Runtime: Talos, Found: "any", Step: "prints a patch: talosctl patch machineconfig --patch @FILE",

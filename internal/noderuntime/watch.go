@@ -105,6 +105,9 @@ func (w *Watch) end(ctx context.Context) error {
 	changes, err := w.Node.Restore(ctx)
 	for _, c := range changes {
 		w.Log.Info("restored", "path", c.Path, "action", c.Action)
+		if c.Needed != "" {
+			w.Log.Warn("the runtime must be told", "step", c.Needed)
+		}
 	}
 	return err
 }

@@ -20,9 +20,9 @@ import (
 	"ferry/test/instance"
 )
 
-// certificate writes a self-signed certificate for 127.0.0.1 and its key, and returns the
-// paths of their files.
-func certificate(t *testing.T) (cert, key string) {
+// certificate writes a self-signed certificate for 127.0.0.1 and the names, and its key, and
+// returns the paths of their files.
+func certificate(t *testing.T, names ...string) (cert, key string) {
 	t.Helper()
 	dir := t.TempDir()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -35,6 +35,7 @@ func certificate(t *testing.T) (cert, key string) {
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(time.Hour),
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames:              names,
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 	}
