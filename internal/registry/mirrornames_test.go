@@ -184,7 +184,7 @@ func TestMirroredNamesRevealNoRepository(t *testing.T) {
 			a := with.as(user).do("GET", "/v2/library/app/"+path+"?ns=docker.io", "")
 			b := without.as(user).do("GET", "/v2/library/app/"+path+"?ns=docker.io", "")
 			if a.status != b.status || a.body != b.body {
-				t.Errorf("%q gets different answers to %s: %d %s, %d %s", user, path, a.status, a.body, b.status, b.body)
+				t.Errorf("%q gets two answers to %s: %d %s, %d %s", user, path, a.status, a.body, b.status, b.body)
 			}
 		}
 	}
