@@ -3,7 +3,8 @@
 # command that installs them.
 set -euo pipefail
 
-packages=(skopeo podman containerd docker.io postgresql jq etcd-server runc containernetworking-plugins iptables iproute2)
+packages=(skopeo podman containerd docker.io postgresql jq prometheus
+	etcd-server runc containernetworking-plugins iptables iproute2)
 
 missing=()
 for p in "${packages[@]}"; do
