@@ -3,8 +3,8 @@
 # command that installs them.
 set -euo pipefail
 
-packages=(skopeo podman containerd docker.io postgresql jq prometheus
-	etcd-server runc containernetworking-plugins iptables iproute2)
+packages=(skopeo podman containerd docker.io docker-compose postgresql jq etcd-server runc
+	containernetworking-plugins iptables iproute2 nginx-light openssl curl systemd)
 
 missing=()
 for p in "${packages[@]}"; do

@@ -43,13 +43,23 @@ func examples(page string) (all [][]string) {
 	return all
 }
 
-func TestEveryCommandInTheDocsParses(t *testing.T) {
-	pages, err := filepath.Glob("../../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
+// docPages returns the paths of the pages with commands.
+func docPages(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/install/*.md", "charts/*/*.md"} {
+		names, err := filepath.Glob(filepath.Join("../..", pattern))
+		if err != nil || len(names) == 0 {
+			t.Fatalf("no pages match %s: %v", pattern, err)
+		}
+		all = append(all, names...)
 	}
+	return all
+}
+
+func TestEveryCommandInTheDocsParses(t *testing.T) {
 	count := 0
-	for _, page := range append(pages, "../../README.md") {
+	for _, page := range docPages(t) {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
@@ -66,12 +76,8 @@ func TestEveryCommandInTheDocsParses(t *testing.T) {
 
 // Other users may read a file that is made by redirection.
 func TestTheDocsRedirectNoSecret(t *testing.T) {
-	pages, err := filepath.Glob("../../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	secret, count := regexp.MustCompile(`ACR_REGISTRY_CONNECTION_STRING|passwords\[`), 0
-	for _, page := range append(pages, "../../README.md") {
+	for _, page := range docPages(t) {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

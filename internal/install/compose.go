@@ -22,7 +22,7 @@ func Compose(o Options) (Plan, error) {
 	var t strings.Builder
 	fmt.Fprintf(&t, `# The connected registry %s. Written by ferry install compose.
 services:
-  ferry:
+  registry:
     image: %q
     command: ["serve"]
     restart: unless-stopped
@@ -65,7 +65,8 @@ secrets:
 		p.Next = append(p.Next, "# The user of the image owns the data.",
 			fmt.Sprintf("sudo install -d -m 0700 -o %d -g %d %s", imageUser, imageUser, o.DataDir))
 	}
-	p.Next = append(p.Next, "docker compose up -d", "docker compose exec ferry ferry sync status --data-dir "+imageData)
+	p.Next = append(p.Next, "docker compose up -d",
+		"docker compose exec registry ferry sync status --data-dir "+imageData)
 	p.Next = append(p.Next, o.clients("docker", "HOST", o.Port)...)
 	return p, nil
 }
@@ -76,6 +77,13 @@ func dollars(s string) string { return strings.ReplaceAll(s, "$", "$$") }
 // clients returns the commands that let the machines at the place pull. They run on each of
 // those machines.
 func (o Options) clients(runtime, host string, port int) []string {
-	return []string{"# On each machine that pulls:",
-		fmt.Sprintf("sudo ferry client configure %s --endpoint %s", runtime, o.url(host, port))}
+	url := o.url(host, port)
+	if strings.HasPrefix(url, "http://") || o.ExternalURL != "" {
+		return []string{"# On each machine that pulls:",
+			fmt.Sprintf("sudo ferry client configure %s --endpoint %s", runtime, url)}
+	}
+	return []string{"# On each machine that pulls. Compare the fingerprint with the one in the log:",
+		"curl --silent --show-error --insecure --output ca.crt " + url + "/ca.crt",
+		"openssl x509 -in ca.crt -noout -fingerprint -sha256",
+		fmt.Sprintf("sudo ferry client configure %s --endpoint %s --ca ca.crt", runtime, url)}
 }

@@ -137,7 +137,7 @@ func TestSettingsAreThoseOfServe(t *testing.T) {
 	if err := yaml.Load([]byte(plan(t, "compose-all").Files[0].Text), &compose); err != nil {
 		t.Fatal(err)
 	}
-	for name := range compose.Services["ferry"].Environment {
+	for name := range compose.Services["registry"].Environment {
 		settings[name] = nil
 	}
 	if len(settings) < 4 {
