@@ -33,7 +33,7 @@ func (e *ChallengeError) Unwrap() error { return e.Err }
 type AuthenticatorOptions struct {
 	Directory Directory
 	Signer    *Signer
-	// Address returns the scheme and host at which the sender of a request reached this registry,
+	// Address returns the URL at which the sender of a request reached this registry,
 	// for the challenge; nil is the function [Address].
 	Address func(*http.Request) string
 	// StandIn returns the repository that answers pulls of a repository that does not exist; "" is
@@ -233,12 +233,21 @@ func (a *Authenticator) challenge(r *http.Request, err error, need []Access) err
 	return &ChallengeError{Err: e, Challenge: text}
 }
 
-// Address returns the scheme and host at which the sender of r reached this registry.
+// The headers in which a request has the address at which its sender reached this registry,
+// where that is another one than the connection's. The server removes those that no trusted
+// proxy sent.
+const (
+	HeaderProto  = "X-Forwarded-Proto"
+	HeaderPrefix = "X-Forwarded-Prefix"
+)
+
+// Address returns the URL at which the sender of r reached this registry.
 func Address(r *http.Request) string {
-	if r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
-		return "https://" + r.Host
+	scheme := "http://"
+	if r.TLS != nil || strings.EqualFold(r.Header.Get(HeaderProto), "https") {
+		scheme = "https://"
 	}
-	return "http://" + r.Host
+	return scheme + r.Host + r.Header.Get(HeaderPrefix)
 }
 
 // sender returns the address from which a request came, without its port.

@@ -192,9 +192,9 @@ func (c *client) unreachable(err error) error {
 	case strings.Contains(text, "connection refused"):
 		return withHint(err, "nothing listens at this address; is ferry serve running, and is the port right?")
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
-		return withHint(err, "the registry speaks plain HTTP: use http://%s", c.base.Host)
+		return withHint(err, "the registry speaks plain HTTP: use http://%s", c.base.Host+c.base.Path)
 	case strings.Contains(text, "malformed HTTP response"):
-		return withHint(err, "the registry may speak TLS: use https://%s", c.base.Host)
+		return withHint(err, "the registry may speak TLS: use https://%s", c.base.Host+c.base.Path)
 	case strings.Contains(text, "certificate signed by unknown authority"):
 		return withHint(err, "trust its certificate authority: SSL_CERT_FILE=ca.pem ferry ...")
 	case strings.Contains(text, "timeout awaiting response headers"):
@@ -265,7 +265,7 @@ func (c *client) refused(resp *http.Response, text []byte) error {
 		}
 	}
 	if bytes.Contains(text, []byte("HTTP request to an HTTPS server")) { // the text of net/http
-		r.text, r.hint = fmt.Sprintf("%s speaks TLS, not plain HTTP", c.base), "use https://"+c.base.Host
+		r.text, r.hint = fmt.Sprintf("%s speaks TLS, not plain HTTP", c.base), "use https://"+c.base.Host+c.base.Path
 	}
 	if r.text == "" {
 		r.text = fmt.Sprintf("%s answered %s", c.base, resp.Status)

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,6 +40,8 @@ func TestMain(m *testing.M) {
 //
 //	serve NAME [flags]        start an instance in this process; set $NAME_URL, _HOST, _PASSWORD
 //	stop NAME                 stop it
+//	proxy NAME INSTANCE PATH [strip]  start a proxy that forwards PATH to an instance, with or
+//	                          without the path; NAME is then an instance, too
 //	image DIR TAG             make a small image as an image layout
 //	push NAME REPOSITORY:TAG  push a small image, as admin
 //	pull URL USER PASSWORD REPOSITORY:TAG   pull an image with all its blobs
@@ -70,6 +75,13 @@ func TestScript(t *testing.T) {
 				ts.Setenv(args[0]+"_HOST", i.url[strings.LastIndex(i.url, "/")+1:])
 				ts.Setenv(args[0]+"_PASSWORD", i.password)
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]+".password"), []byte(i.password+"\n"), 0o600))
+			},
+			"proxy": func(ts *testscript.TestScript, neg bool, args []string) {
+				all := ts.Value("instances").(map[string]*instance)
+				i := forward(all[args[1]], args[2], len(args) > 3)
+				all[args[0]] = i
+				ts.Setenv(args[0]+"_URL", i.url)
+				ts.Setenv(args[0]+"_HOST", strings.TrimPrefix(i.url, "http://"))
 			},
 			"stop": func(ts *testscript.TestScript, neg bool, args []string) {
 				ts.Check(ts.Value("instances").(map[string]*instance)[args[0]].stop())
@@ -190,6 +202,34 @@ func start(dir string, flags []string) (*instance, error) {
 	password, err := os.ReadFile(filepath.Join(dir, "initial-admin-password"))
 	i.password = strings.TrimSpace(string(password))
 	return i, err
+}
+
+// forward starts a reverse proxy that forwards the requests below path to an instance, and
+// returns it as an instance.
+func forward(to *instance, path string, strip bool) *instance {
+	target, err := url.Parse(to.url)
+	if err != nil {
+		panic(err) // it is the URL of a listener
+	}
+	var proxy http.Handler = &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.SetXForwarded()
+		if strip {
+			r.Out.Header.Set("X-Forwarded-Prefix", path)
+		}
+	}}
+	if strip {
+		proxy = http.StripPrefix(path, proxy)
+	}
+	mux := http.NewServeMux()
+	mux.Handle(path+"/", proxy)
+	srv := httptest.NewServer(mux)
+	i := &instance{url: srv.URL + path, password: to.password, done: make(chan error, 1)}
+	i.cancel = func() {
+		srv.Close()
+		i.done <- nil
+	}
+	return i
 }
 
 func (i *instance) stop() error {

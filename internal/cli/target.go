@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"ferry/internal/config"
+
 	"github.com/spf13/pflag"
 )
 
@@ -63,8 +65,8 @@ func (t *target) client(env *Env) (*client, error) {
 	return c, err
 }
 
-// parseAddress reads http://host[:port], https://host[:port] or host[:port].
-// Without a scheme, a loopback address is http and any other https.
+// parseAddress reads http://host[:port], https://host[:port] or host[:port], each perhaps with
+// a path. Without a scheme, a loopback address is http and any other https.
 func parseAddress(address string) (*url.URL, error) {
 	text := address
 	hasScheme := strings.Contains(address, "://")
@@ -73,7 +75,8 @@ func parseAddress(address string) (*url.URL, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil ||
-		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		strings.Trim(u.Path, "/") != "" && !config.IsPathPrefix(strings.TrimSuffix(u.Path, "/")) ||
+		u.RawQuery != "" || u.Fragment != "" {
 		return nil, usagef("%q is not the address of a registry: want https://host, http://host:5000 or host:5000",
 			clip(address))
 	}
@@ -81,7 +84,7 @@ func parseAddress(address string) (*url.URL, error) {
 	if !hasScheme && (u.Hostname() == "localhost" || ip.IsLoopback()) {
 		u.Scheme = "http"
 	}
-	u.Path = ""
+	u.Path = strings.TrimSuffix(u.Path, "/")
 	return u, nil
 }
 

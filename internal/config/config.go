@@ -30,7 +30,8 @@ type Config struct {
 	ScrubWindow          string // the part of the day for scrubs; see [ParseHours]
 	ExternalURL          string // address of this instance for others; "" is the address that a client used
 	Metrics              string // permission to read /metrics: one of the constants below
-	TrustedProxies       string // addresses and networks whose X-Forwarded-For is trusted; see [ParseProxies]
+	PathPrefix           string // that proxies put before every path; "" is the path of ExternalURL
+	TrustedProxies       string // addresses and networks whose X-Forwarded- headers are trusted; see [ParseProxies]
 	MirrorNames          string // repositories that stand for other registries; see registry.ParseMirrorNames
 	MirrorDefault        string // the registry that stands in for a repository that does not exist; "" is none
 	Anonymous            string // pulls without credentials: one of the constants below

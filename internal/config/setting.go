@@ -77,14 +77,18 @@ func (c *Config) settings() []Setting {
 		{"scrub-window", "HOURS", c.ScrubWindow,
 			"part of the day, in UTC, in which a scrub may read, such as 01:00-05:00; or any", text(&c.ScrubWindow)},
 		{"external-url", "URL", c.ExternalURL,
-			"address of this instance for clients and children, such as https://registry.example, if a proxy " +
-				"is in front of it", text(&c.ExternalURL)},
+			"address of this instance for clients and children, such as https://registry.example or " +
+				"https://example.org/registry, if a proxy is in front of it", text(&c.ExternalURL)},
+		{"path-prefix", "PATH", c.PathPrefix,
+			"path below which a proxy sends requests, such as /registry; paths without it are served, too. " +
+				"The default is the path of external-url", text(&c.PathPrefix)},
 		{"metrics", "WHO", c.Metrics,
 			"who may read /metrics: operators (with user and password), loopback (operators, and every user " +
 				"of this machine) or anyone", text(&c.Metrics)},
 		{"trusted-proxies", "LIST", c.TrustedProxies,
 			"addresses and networks of proxies, such as 10.0.0.0/8,::1. They are trusted to name the sender " +
-				"of a request in X-Forwarded-For or Forwarded", text(&c.TrustedProxies)},
+				"of a request in X-Forwarded-For or Forwarded, and the instance's address in X-Forwarded-Proto, " +
+				"-Host and -Prefix", text(&c.TrustedProxies)},
 		{"mirror-names", "LIST", c.MirrorNames,
 			"repositories that answer pulls of other registries, as REGISTRY=PREFIX, such as " +
 				"docker.io=hub,quay.io=mirror/quay", text(&c.MirrorNames)},

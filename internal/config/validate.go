@@ -82,6 +82,9 @@ func (c Config) Validate() error {
 	if _, err := ParseNames(c.TLSNames); err != nil {
 		return fmt.Errorf("tls-names: %w", err)
 	}
+	if c.PathPrefix != "" && !IsPathPrefix(c.PathPrefix) {
+		return fmt.Errorf("path-prefix %.80q: want a path such as /registry, without a slash at its end", c.PathPrefix)
+	}
 	if err := checkListen(c.Listen); err != nil {
 		return err
 	}
@@ -99,16 +102,22 @@ func checkListen(addr string) error {
 	return nil
 }
 
-// checkExternalURL accepts a URL with a scheme and a host only, because the registry API
-// must be at the root of its host.
+// pathPrefix matches a path of segments that no part of the program and no proxy changes.
+var pathPrefix = regexp.MustCompile(`^(/[A-Za-z0-9._~-]*[A-Za-z0-9_~-])+$`)
+
+// IsPathPrefix reports whether text can be a path prefix, such as /registry.
+func IsPathPrefix(text string) bool { return len(text) <= 256 && pathPrefix.MatchString(text) }
+
+// checkExternalURL accepts a URL with a scheme, a host and perhaps a path.
 func checkExternalURL(s string) error {
 	if s == "" {
 		return nil
 	}
 	u, err := url.Parse(s)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil ||
-		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return fmt.Errorf("external-url %.80q: want http://host[:port] or https://host[:port]", s)
+		strings.Trim(u.Path, "/") != "" && !IsPathPrefix(strings.TrimSuffix(u.Path, "/")) ||
+		u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("external-url %.80q: want http://host[:port] or https://host[:port], and perhaps a path", s)
 	}
 	return nil
 }

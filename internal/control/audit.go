@@ -14,7 +14,7 @@ const keptAudit = 100_000
 type Caller struct {
 	Name   string // of the operator
 	Sender string // the address that the request came from
-	Host   string // the address, as host:port, at which it reached this instance
+	Host   string // the address, as host:port and perhaps a path, at which it reached this instance
 }
 
 // Write runs fn in a transaction that changes object, and writes an audit entry in the same

@@ -68,7 +68,7 @@ func NewClient(c wire.ConnectionString, transport http.RoundTripper) *Client {
 // Connect makes the next request, and all later ones, use another connection string. It must
 // be for the same connected registry.
 func (c *Client) Connect(to wire.ConnectionString) {
-	home := &url.URL{Scheme: to.Protocol, Host: to.Endpoint}
+	home := &url.URL{Scheme: to.Protocol, Host: to.Host()}
 	c.parent.Store(&parent{connection: to, http: outbound.NewClient(home, c.transport)})
 }
 

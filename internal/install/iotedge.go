@@ -65,7 +65,7 @@ func IoTEdge(o Options) (Plan, error) {
 	binds := []string{volume + ":" + imageData}
 	if o.Nested {
 		registry = upstream + ":443"
-		if _, port, err := net.SplitHostPort(o.Connection.Endpoint); err == nil {
+		if _, port, err := net.SplitHostPort(o.Connection.Host()); err == nil {
 			registry = upstream + ":" + port
 		}
 		binds = append(binds, "/etc/ssl/certs:/etc/ssl/certs:ro",

@@ -23,13 +23,13 @@ func Kubernetes(o Options) (Plan, error) {
 	name := strings.ToLower(strings.ReplaceAll(o.Connection.Name, "_", "-"))
 	image := o.Image
 	if image == "" {
-		image = o.Connection.Endpoint + "/ferry"
+		image = o.Connection.Host() + "/ferry"
 	}
 	ref, err := oci.ParseReference(image)
 	if err != nil {
 		return Plan{}, fmt.Errorf("image %.80q: %w", image, err)
 	}
-	pull := ref.Host == o.Connection.Endpoint
+	pull := ref.Host == o.Connection.Host()
 
 	var t strings.Builder
 	fmt.Fprintf(&t, "# The connected registry %s. Written by ferry install k8s.\n", o.Connection.Name)
@@ -64,7 +64,7 @@ func Kubernetes(o Options) (Plan, error) {
 	secrets := []secret{{Metadata: metadata{Name: name + "-connection"},
 		StringData: map[string]string{"connection-string": o.Connection.Secret()}}}
 	if pull {
-		logins, err := json.Marshal(map[string]any{"auths": map[string]any{o.Connection.Endpoint: map[string]string{
+		logins, err := json.Marshal(map[string]any{"auths": map[string]any{o.Connection.Host(): map[string]string{
 			"username": o.Connection.Token, "password": o.Connection.Password}}})
 		if err != nil {
 			return Plan{}, err

@@ -83,7 +83,7 @@ func (c *Call) Resolve(ctx huma.Context) []error {
 	if err != nil {
 		sender = ctx.RemoteAddr()
 	}
-	c.by = control.Caller{Name: name, Sender: sender, Host: ctx.Host()}
+	c.by = control.Caller{Name: name, Sender: sender, Host: ctx.Host() + ctx.Header(auth.HeaderPrefix)}
 	return nil
 }
 

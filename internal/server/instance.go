@@ -70,9 +70,11 @@ type instance struct {
 
 // settings are those that a running instance follows when they change.
 type settings struct {
-	readers string // of metrics, as [config.Config] has it
-	spread  func(registries int) time.Duration
-	proxies proxies // trusted to name the sender of a request
+	readers  string // of metrics, as [config.Config] has it
+	spread   func(registries int) time.Duration
+	proxies  proxies                     // trusted to name the sender and the address of a request
+	prefix   string                      // that proxies put before paths
+	external struct{ host, path string } // of the external URL
 	// anonymous reports whether clients may pull without credentials, as far as scope maps allow it.
 	anonymous bool
 
@@ -88,6 +90,8 @@ func settingsOf(cfg config.Config) (*settings, error) {
 	if s.spread, err = config.ParseSpread(cfg.Spread); err != nil {
 		return nil, err
 	}
+	s.external.host, s.external.path = hostOf(cfg.ExternalURL), pathOf(cfg.ExternalURL)
+	s.prefix = cmp.Or(cfg.PathPrefix, s.external.path)
 	s.proxies, err = config.ParseProxies(cfg.TrustedProxies)
 	return s, err
 }
@@ -155,7 +159,8 @@ func open(
 		return in, err
 	}
 	resources := control.Options{DB: in.db, Log: in.log, Instance: in.dir.firstID(), Adopt: o.Adopt}
-	registries := fleet.Options{DB: in.db, Content: in.storage, Address: hostOf(cfg.ExternalURL)}
+	registries := fleet.Options{DB: in.db, Content: in.storage,
+		Address: hostOf(cfg.ExternalURL) + pathOf(cfg.ExternalURL)}
 	if parent != nil {
 		resources.Self = parent.Name
 		registries.Status = func() (*wire.Status, time.Time) { // called only after the agent exists
@@ -297,7 +302,7 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 		return err
 	}}
 	m := newMiddleware(in.routes(ctx, ready).find, in.log, in.metrics)
-	m.proxies, m.quota = func() proxies { return in.settings.Load().proxies }, in.requests
+	m.settings, m.quota = in.settings.Load, in.requests
 	srv := newHTTPServer(m, in.log)
 	return serveThenDrain(ctx, srv, l, in.log, func() time.Duration {
 		ready.draining.Store(true)
@@ -370,16 +375,26 @@ func loginServer(cfg config.Config, local string) string {
 }
 
 // addressFor returns a function that returns the URL through which the client of a request
-// reached this instance. If the host is that of the external URL, it is the external URL,
-// because a proxy may have terminated TLS without saying so.
+// reached this instance. If the host is that of the external URL, so is the scheme, because
+// a proxy may have terminated TLS without saying so.
 func addressFor(external string) func(*http.Request) string {
 	host := hostOf(external)
 	return func(r *http.Request) string {
-		if host != "" && strings.EqualFold(r.Host, host) {
-			return strings.TrimSuffix(external, "/")
+		if host == "" || !strings.EqualFold(r.Host, host) {
+			return auth.Address(r)
 		}
-		return auth.Address(r)
+		scheme, _, _ := strings.Cut(external, "://")
+		return scheme + "://" + host + r.Header.Get(auth.HeaderPrefix)
 	}
+}
+
+// pathOf returns the path of a URL, without a slash at its end; "" of "".
+func pathOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "" // cannot happen: Validate has checked it
+	}
+	return strings.TrimSuffix(u.Path, "/")
 }
 
 // hostOf returns the host of a URL, with its port; "" of "".

@@ -28,9 +28,9 @@ type middleware struct {
 	log         *slog.Logger
 	metrics     *telemetry.Metrics
 	now         func() time.Time
-	stall       time.Duration  // how long a client may stop reading an answer
-	proxies     func() proxies // trusted to name the sender of a request
-	quota       *quota         // of requests, because HTTP/2 has many on one connection; nil is no limit
+	stall       time.Duration // how long a client may stop reading an answer
+	settings    func() *settings
+	quota       *quota // of requests, because HTTP/2 has many on one connection; nil is no limit
 	refusalLogs *rate.Limiter
 	prefix      string // of ids, so that those of two runs differ
 	count       atomic.Int64
@@ -41,7 +41,7 @@ func newMiddleware(
 ) *middleware {
 	return &middleware{
 		find: find, log: log, metrics: metrics, now: time.Now, stall: writeStall, prefix: rand.Text()[:8] + "-",
-		proxies:     func() proxies { return nil },
+		settings:    func() *settings { return &settings{} },
 		refusalLogs: newRefusalLogLimit(),
 	}
 }
@@ -54,9 +54,11 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set(requestIDHeader, id) // handlers log it, too
 	}
 	w.Header().Set(requestIDHeader, id)
-	r.RemoteAddr = m.proxies().sender(r)
+	s := m.settings()
+	prefix := s.unproxy(r)
+	r.RemoteAddr = s.proxies.sender(r)
 	received := bounded(w, r)
-	rec := &recorder{ResponseWriter: w, stall: m.stall}
+	rec := &recorder{ResponseWriter: w, stall: m.stall, prefix: prefix}
 	ended := m.metrics.Started()
 	api, next := m.find(r.URL.Path)
 	defer func() {

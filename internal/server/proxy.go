@@ -29,7 +29,7 @@ func (p proxies) sender(r *http.Request) string {
 		return r.RemoteAddr
 	}
 	var found []netip.Addr
-	for _, hops := range [][]string{forwardedFor(r.Header), forwarded(r.Header)} {
+	for _, hops := range [][]string{forwardedFor(r.Header), forwarded(r.Header, "for")} {
 		if len(hops) > 0 {
 			found = append(found, p.first(peer.Addr(), hops))
 		}
@@ -71,18 +71,18 @@ func forwardedFor(h http.Header) (hops []string) {
 	return hops
 }
 
-// forwarded returns the value of for= in each element of Forwarded.
-func forwarded(h http.Header) (hops []string) {
+// forwarded returns the value of a parameter, such as for=, in each element of Forwarded.
+func forwarded(h http.Header, parameter string) (values []string) {
 	for _, line := range h.Values("Forwarded") {
 		for element := range strings.SplitSeq(line, ",") {
-			hop := ""
+			found := ""
 			for pair := range strings.SplitSeq(element, ";") {
-				if name, value, _ := strings.Cut(strings.TrimSpace(pair), "="); strings.EqualFold(name, "for") {
-					hop = value
+				if name, value, _ := strings.Cut(strings.TrimSpace(pair), "="); strings.EqualFold(name, parameter) {
+					found = value
 				}
 			}
-			hops = append(hops, hop)
+			values = append(values, found)
 		}
 	}
-	return hops
+	return values
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -19,8 +20,9 @@ const (
 type recorder struct {
 	http.ResponseWriter
 	stall  time.Duration
-	status int   // 0 until the header is written
-	sent   int64 // bytes of the body
+	prefix string // of paths in the headers, as the client sees them
+	status int    // 0 until the header is written
+	sent   int64  // bytes of the body
 }
 
 var _ io.ReaderFrom = (*recorder)(nil)
@@ -28,6 +30,7 @@ var _ io.ReaderFrom = (*recorder)(nil)
 func (r *recorder) WriteHeader(status int) {
 	if r.status == 0 && status >= 200 { // the final status follows a 1xx
 		r.status = status
+		r.addPrefix()
 	}
 	r.ResponseWriter.WriteHeader(status)
 }
@@ -94,5 +97,20 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 func (r *recorder) implicitHeader() {
 	if r.status == 0 {
 		r.status = http.StatusOK
+		r.addPrefix()
+	}
+}
+
+// addPrefix completes the addresses in the headers, which handlers write as absolute paths.
+func (r *recorder) addPrefix() {
+	if r.prefix == "" {
+		return
+	}
+	h := r.Header()
+	if to := h.Get("Location"); strings.HasPrefix(to, "/") {
+		h.Set("Location", r.prefix+to)
+	}
+	if to := h.Get("Link"); strings.HasPrefix(to, "</") {
+		h.Set("Link", "<"+r.prefix+to[1:])
 	}
 }

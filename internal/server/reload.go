@@ -19,7 +19,8 @@ const connectionInterval = 10 * time.Second
 
 // liveSettings are the settings that a running instance follows. The others need a restart.
 var liveSettings = []string{"anonymous", "connection-string", "connection-string-file", "drain-delay",
-	"log-level", "max-connections", "metrics", "parent-endpoint", "scrub", "scrub-rate", "scrub-window", "spread", "tls-cert",
+	"log-level", "max-connections", "metrics",
+	"parent-endpoint", "path-prefix", "scrub", "scrub-rate", "scrub-window", "spread", "tls-cert",
 	"tls-key", "tls-names", "trusted-proxies"}
 
 // A reloader makes a running instance follow changes of its settings. It stops nothing that

@@ -17,8 +17,10 @@ type ConnectionString struct {
 	Name     string // of the connected registry
 	Token    string // the sync token's name
 	Password string
-	Endpoint string // the parent's host, with a port unless it is the protocol's default
 	Protocol string // http or https
+	// Endpoint is the parent's host, with a port unless it is the protocol's default. If a proxy
+	// forwards only one path to the parent, that path follows.
+	Endpoint string
 }
 
 // maxConnectionString is the length, in bytes, up to which a text is parsed.
@@ -122,6 +124,7 @@ func unwrap(text string) string {
 var (
 	plainName    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
 	endpointHost = regexp.MustCompile(`^[A-Za-z0-9.:_\[\]-]+$`)
+	endpointPath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]*[A-Za-z0-9_~-])*$`) // no segment is "." or ".."
 )
 
 func (c ConnectionString) check() error {
@@ -135,13 +138,20 @@ func (c ConnectionString) check() error {
 		return fmt.Errorf("connection string: %s holds a colon, which no name has", keyToken)
 	}
 	u, err := url.Parse(c.URL())
-	if err != nil || u.Host != c.Endpoint || !endpointHost.MatchString(c.Endpoint) || u.Hostname() == "" {
-		return fmt.Errorf("connection string: %s is no host, or host:port", keyEndpoint)
+	if err != nil || u.Host+u.Path != c.Endpoint || !endpointHost.MatchString(u.Host) || u.Hostname() == "" ||
+		!endpointPath.MatchString(u.Path) {
+		return fmt.Errorf("connection string: %s is no host, or host:port, or one of them with a path", keyEndpoint)
 	}
-	if _, port, err := net.SplitHostPort(c.Endpoint); err == nil && port == "" {
+	if _, port, err := net.SplitHostPort(c.Host()); err == nil && port == "" {
 		return fmt.Errorf("connection string: %s has an empty port", keyEndpoint)
 	}
 	return nil
+}
+
+// Host returns the parent's host, with its port, and without a path.
+func (c ConnectionString) Host() string {
+	host, _, _ := strings.Cut(c.Endpoint, "/")
+	return host
 }
 
 // URL returns the parent's address, without a slash at its end.

@@ -64,7 +64,11 @@ func TestBadConnectionStringErrorsHaveNoPassword(t *testing.T) {
 		{plainString + ";SyncTokenPassword=s3cr3t", "there twice"},
 		{replace("https", "ftp"), "neither http nor https"},
 		{replace("root.example:5000", "https://root.example"), "no host"},
-		{replace("root.example:5000", "root.example/path"), "no host"},
+		{replace("root.example:5000", "root.example/a/../b"), "no host"},
+		{replace("root.example:5000", "root.example/path/"), "no host"},
+		{replace("root.example:5000", "root.example/a%2fb"), "no host"},
+		{replace("root.example:5000", "root.example/a?b"), "no host"},
+		{replace("root.example:5000", "/path"), "no host"},
 		{replace("root.example:5000", "user:s3cr3t@root.example"), "no host"},
 		{replace("root.example:5000", "root.example:"), "empty port"},
 		{replace("root.example:5000", ":5000"), "no host"},
@@ -122,6 +126,14 @@ func FuzzParseConnectionString(f *testing.F) {
 			t.Errorf("%q came back as %q, %v", c.Secret(), again.Secret(), err)
 		}
 	})
+}
+
+func TestEndpointMayHaveAPath(t *testing.T) {
+	text := strings.Replace(plainString, "root.example:5000", "root.example:5000/a/ferry", 1)
+	c, err := wire.ParseConnectionString(text)
+	if err != nil || c.URL() != "https://root.example:5000/a/ferry" || c.Host() != "root.example:5000" {
+		t.Errorf("%v, %v", c, err)
+	}
 }
 
 func TestOtherEndpointReplacesAPlaceholder(t *testing.T) {
