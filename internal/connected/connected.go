@@ -33,7 +33,7 @@ type Parent interface {
 	Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error)
 	// Poll sends the report, and asks for changes.
 	Poll(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error)
-	// ParentTime returns the time on the parent's clock, reckoned from its last answer; zero if
+	// ParentTime returns the time on the parent's clock, calculated from its last answer; zero if
 	// there was none.
 	ParentTime() time.Time
 }
@@ -182,8 +182,8 @@ func (a *Agent) deactivated(ctx context.Context, err error) {
 	retry.Sleep(ctx, deactivatedPause, wakeup)
 }
 
-// pauseAfterFailure is [link.pauseAfterFailure]. It also saves the problem if a person must solve it,
-// so that the status has it after a restart.
+// pauseAfterFailure is [parentLink.pauseAfterFailure]. It also saves the problem if a person must
+// solve it, so that the status has it after a restart.
 func (a *Agent) pauseAfterFailure(ctx context.Context, err error) (pause time.Duration) {
 	pause = a.link.pauseAfterFailure(err)
 	a.clock.compare(a.now(), a.parent.ParentTime())
@@ -191,8 +191,7 @@ func (a *Agent) pauseAfterFailure(ctx context.Context, err error) (pause time.Du
 	return pause
 }
 
-// saveProblem saves the problem that a person must solve, if it is another one
-// than before.
+// saveProblem saves the problem that a person must solve, if it has changed.
 func (a *Agent) saveProblem(ctx context.Context) {
 	had, now := a.current().Problem, a.link.lastingProblem()
 	if had == nil && now == nil || had != nil && now != nil && had.Code == now.Code {

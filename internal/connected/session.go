@@ -18,8 +18,8 @@ const (
 	holdFor = time.Minute
 	// leastPause is the pause between two polls that bring nothing, even if the parent holds none.
 	leastPause = time.Second
-	// The report of a change at a descendant waits for other changes. It has all descendants, so
-	// that the time grows with their number.
+	// The report of a change at a descendant waits for other changes. It contains all descendants,
+	// so the wait grows with their number.
 	changePause    = 3 * time.Second
 	descendantTime = 50 * time.Millisecond
 )
@@ -136,9 +136,9 @@ func (s *session) noticeDamage() {
 	}
 }
 
-// holdTime is how long the parent may hold the next poll. It is zero while there is something to do
-// here, or may be, and while the link is down, because the answer says that it is up again. While a
-// sync runs, it is the time until the next report is due.
+// holdTime returns how long the parent may hold the next poll. It is zero while there may be
+// something to do here. It is zero while the link is down, too, because the answer shows that the
+// link is up again. While a sync runs, it is the time until the next report is due.
 func (s *session) holdTime(st state, p replication.Position) time.Duration {
 	now := s.now()
 	until := func(t time.Time) time.Duration { return min(holdFor, t.Sub(now).Truncate(time.Second)+time.Second) }

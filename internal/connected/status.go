@@ -37,7 +37,7 @@ const (
 // countTimeout bounds how long [Agent.Status] waits for the database.
 const countTimeout = 5 * time.Second
 
-// maxDetail is how long a detail's description is at most, in bytes.
+// maxDetail is the longest description of a detail, in bytes.
 const maxDetail = 500
 
 // Status returns the current status, for this instance's own management API. If
@@ -58,16 +58,15 @@ func (a *Agent) Status() *wire.Status {
 		s.Details = append([]wire.StatusDetail{*t}, s.Details...)
 		s.State = stateUnhealthy
 		if t.Code == codeLinkDown {
-			s.State, s.BytesPerSecond = stateOffline, 0 // the rate was of the time before
+			s.State, s.BytesPerSecond = stateOffline, 0 // the rate is that before the link went down
 		}
 	}
 	return s
 }
 
-// status is [Agent.Status] for the report: it says nothing of the link, because
-// the report arrives only if that is up. It also returns the engine's position,
-// from which the watermarks are. With an error, the status has no counts and no
-// watermarks.
+// status is [Agent.Status] for the report. It says nothing of the link, because the
+// report arrives only if the link is up. It also returns the engine's position, which
+// has the watermarks. With an error, the status has no counts and no watermarks.
 func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position, error) {
 	w, now := a.windows(), a.now()
 	a.mu.Lock()

@@ -148,8 +148,8 @@ func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 	return nil
 }
 
-// CatchUp returns as soon as the state has at least the version, which the database has already. It
-// waits for a write that is being published, and reads the writes of other processes.
+// CatchUp returns as soon as the state is at least as new as version, a version that the database
+// has already. It waits for a write that is being published, and reads the writes of other processes.
 func (s *Service) CatchUp(ctx context.Context, version int64) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()

@@ -14,8 +14,8 @@ import (
 	"ferry/internal/telemetry"
 )
 
-// A wait checks its condition every pollInterval, and fails after stallTimeout without a
-// byte over the link.
+// A wait checks its condition every pollInterval. It fails if no byte comes over the link for
+// stallTimeout.
 const (
 	pollInterval = 50 * time.Millisecond
 	stallTimeout = time.Minute
@@ -208,7 +208,7 @@ func (d *demo) sync(ctx context.Context, i *image) error {
 	err := d.waitUntil(ctx, "the ship does not get "+i.name, func() (bool, error) {
 		d.screen.progress("sync "+i.name, d.link.received(), i.newBytes)
 		at, err := d.ship.admin.Resolve(ctx, i.repository, i.tag)
-		return err == nil && at == i.root.Digest, nil // an error means that the repository is not there yet
+		return err == nil && at == i.root.Digest, nil // an error means that there is no repository yet
 	})
 	if err != nil {
 		return err

@@ -142,8 +142,8 @@ func (d *Downloader) Run(ctx context.Context, results chan<- Result) error {
 	return errors.Join(g.Wait(), d.closeTransfers())
 }
 
-// Add queues blobs. The caller must not add a blob that cannot be stored or that is
-// [Downloader.CheckQuarantine].
+// Add queues blobs. The caller must not add a blob that cannot be stored, or that is in
+// quarantine (see [Downloader.CheckQuarantine]).
 func (d *Downloader) Add(blobs ...*Blob) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -199,8 +199,8 @@ func (d *Downloader) PendingBytes() int64 {
 	return d.queue.pendingBytes
 }
 
-// bytesToWrite returns how many bytes will still be written, if partial says how many
-// bytes of each blob are on disk.
+// bytesToWrite returns how many bytes of the unfinished blobs are still to be written. partial
+// has the bytes of each blob that are on disk.
 func (d *Downloader) bytesToWrite(partial map[digest.Digest]int64) (n int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

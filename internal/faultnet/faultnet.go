@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// Faults are the faults of a network, in the bytes that servers send. The zero
-// value has none. A fault that happens every n bytes happens after 1 to 2n bytes,
-// drawn evenly each time.
+// Faults are the faults that a network causes in the bytes that servers send. The
+// zero value is none. A fault that happens every n bytes on average happens after 1
+// to 2n bytes, drawn evenly each time.
 type Faults struct {
 	CutEvery     int64         // bytes of a connection until it is cut
 	StallEvery   int64         // bytes of a connection until no more are sent, while it stays open

@@ -45,9 +45,9 @@ func (s *Service) Desired(_ context.Context, name string) (*wire.Desired, error)
 	return d, nil
 }
 
-// checkRoom returns an error if a child would refuse its desired state because it is too large,
-// after a connected registry at the start of path gets more client tokens. The child is the last on
-// the path.
+// checkRoom returns an error if more client tokens for the connected registry at the start of path
+// make a child's desired state so large that the child would refuse it. The child is the last on the
+// path.
 func checkRoom(state *control.State, path []*control.Registry, clientTokens []string) error {
 	if len(path) == 0 {
 		return nil

@@ -179,8 +179,8 @@ func (s *Service) verdict(c *storage.View, v descendant) (api.Verdict, error) {
 	return e.verdict(), err
 }
 
-// isOutdated reports whether anything changed, in the content that a descendant gets, that is not
-// covered by the descendant's watermark.
+// isOutdated reports whether a change to the content of a descendant is not covered by the
+// descendant's watermark.
 func (v descendant) isOutdated(c *storage.View) (bool, error) {
 	if v.changed > v.watermark {
 		return true, nil

@@ -63,8 +63,8 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (a *pol
 	}
 }
 
-// passOnSuspects has the blobs that the caller got with wrong content read again. It ignores blobs
-// that are not here, and blobs that the caller may not read.
+// passOnSuspects orders that blobs are read again that the caller got with wrong content. It ignores
+// blobs that are not here, and blobs that the caller may not read.
 func (s *server) passOnSuspects(ctx context.Context, c caller, all []wire.Want) error {
 	if len(all) > maxSuspects {
 		return invalid("a poll has at most %d suspects", maxSuspects)
@@ -335,8 +335,8 @@ func (p *poller) repository(e storage.FeedEntry) (more bool, err error) {
 	cursor := p.since
 	switch {
 	case p.first && len(l.items) == 0:
-		// The pass removes repositories that it does not list. Only in a later answer an empty
-		// listing matters, because an earlier answer may have listed the repository.
+		// The child removes repositories that no answer of the pass lists. So an empty listing
+		// matters only after an earlier answer, which may have listed the repository.
 		return false, nil
 	case !p.pass && l.changed <= cursor && e.HealedSeq <= cursor:
 		return false, nil

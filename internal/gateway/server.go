@@ -40,8 +40,9 @@ type ServerOptions struct {
 	// WatermarksChanged returns a channel that is closed when the results of Watermarks next
 	// change; nil is a root.
 	WatermarksChanged func() <-chan struct{}
-	// Polling is called with the name of a child that polls, and end when its poll ends: answered
-	// reports that the child got an answer, as far as is known. nil is not called.
+	// Polling is called with the name of a child when its poll begins, and end when the poll ends.
+	// answered reports that the answer was sent, and that the child has not disconnected. nil is not
+	// called.
 	Polling func(child string) (end func(answered bool))
 	// Ready reports whether this registry knows its connected registries. A registry with a parent
 	// does after the parent's first answer. nil is a root, which always does.

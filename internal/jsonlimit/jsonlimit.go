@@ -30,8 +30,8 @@ const (
 	growth     = 2   // memory of a list while it grows, as a multiple of its length
 )
 
-// A FieldError says that an object has a field of its type twice, or in other upper
-// or lower case.
+// A FieldError says that an object has a field of its type twice, or by a name that differs
+// from the field's in upper and lower case.
 type FieldError string
 
 // Error implements error.
@@ -55,10 +55,9 @@ func NewScaled[T any](memory func(text int) int) *Decoder[T] {
 	return &Decoder[T]{schema: schemaOf(reflect.TypeFor[T](), map[reflect.Type]*schema{}), limit: memory}
 }
 
-// Strict returns a decoder that refuses an object with a [FieldError] if it has a field of its
-// type twice, or in other upper or lower case. Package json accepts both, and readers differ in
-// which of the two they use, so that two readers could find different values in the same text.
-// The types have at most 64 fields each.
+// Strict returns a decoder that also refuses objects for which the error is a [FieldError].
+// Package json accepts them, but readers differ in which of several values they use: two
+// readers could find different values in the same text. The types have at most 64 fields each.
 func (d *Decoder[T]) Strict() *Decoder[T] { return &Decoder[T]{d.schema, d.limit, true} }
 
 // Unmarshal decodes text into v, and returns the estimated memory of the value in bytes. The

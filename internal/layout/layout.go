@@ -65,8 +65,8 @@ func (l *Layout) Manifests() ([]oci.Descriptor, error) {
 	return all, nil
 }
 
-// Resolve returns the manifest or index that tag names. "" names the only one with a tag, or
-// the only one of all.
+// Resolve returns the manifest or index that tag names. If tag is "", it returns the only one
+// with a tag or, if none has a tag, the only one.
 func (l *Layout) Resolve(tag string) (oci.Descriptor, error) {
 	all, err := l.Manifests()
 	if err != nil {
@@ -94,7 +94,7 @@ func (l *Layout) Resolve(tag string) (oci.Descriptor, error) {
 	return oci.Descriptor{}, fmt.Errorf("image layout %s has no image %q: it has %s", l.dir, tag, list(tags))
 }
 
-// list names tags, ten at most.
+// list returns tags as text for an error, ten at most.
 func list(tags []string) string {
 	const most = 10
 	switch {

@@ -19,7 +19,7 @@ type Pool struct {
 	wait time.Duration
 }
 
-// New returns a pool of bytes. A request waits for its memory up to wait.
+// New returns a pool of bytes. A request waits no longer than wait for its memory.
 func New(bytes int64, wait time.Duration) *Pool {
 	return &Pool{semaphore.NewWeighted(bytes), wait}
 }

@@ -97,7 +97,7 @@ func (tx *Tx) ManifestsNeeding(d Damage) (all []ManifestRef, err error) {
 		seen[m] = true
 		all = append(all, m)
 		var above []ManifestRef
-		above, err = list[ManifestRef](tx, "list action leads to "+m.Digest,
+		above, err = list[ManifestRef](tx, "list manifests above "+m.Digest,
 			`SELECT repository, parent FROM manifest_children WHERE repository = $1 AND child = $2 AND kind = 1
 			UNION SELECT repository, subject FROM manifests WHERE repository = $1 AND digest = $2 AND subject <> ''`,
 			m.Repository, m.Digest)

@@ -21,8 +21,8 @@ type suspectedLoss struct {
 // shrankByMuch reports whether lost, out of items, is too many to be removed at once.
 func shrankByMuch(lost, items int) bool { return lost >= 2 && (4*lost > items || lost > 100) }
 
-// keep returns the lost items that stay for now: those that were not missing already from a
-// list at least [confirmationPause] ago. If they are few, compared with items, it returns none.
+// keep returns the lost items that stay for now, because no list of at least
+// [confirmationPause] ago lacked them. If they are few, compared with items, it returns none.
 func (s suspectedLoss) keep(lost map[string]bool, items int, now time.Time) map[string]bool {
 	canConfirm := s.canConfirm(now)
 	rest := map[string]bool{}

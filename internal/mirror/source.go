@@ -119,7 +119,7 @@ func newTransport(ca string) (*http.Transport, error) {
 	return transport, nil
 }
 
-// host is the name of the source's registry that people know.
+// host returns the usual name of the source's registry, such as docker.io.
 func (s *source) host() string {
 	if host := s.registry.Host(); host != dockerHub {
 		return host

@@ -15,8 +15,8 @@ import (
 	"ferry/internal/jsonlimit"
 )
 
-// Limits on a manifest. A registry must accept at least this size, says the
-// distribution specification. The count keeps a small manifest from causing much work.
+// Limits on a manifest. The distribution specification requires that a registry accept
+// at least this size. The count keeps a small manifest from causing much work.
 const (
 	MaxManifestSize     = 4 << 20 // bytes
 	MaxManifestChildren = 10_000  // layers, or an index's manifests
@@ -50,7 +50,7 @@ type rawManifest struct {
 	Annotations   annotations `json:"annotations"`
 }
 
-// rawManifests decodes manifests within a memory limit that no useful manifest needs: a
+// rawManifests decodes manifests within a memory limit that no useful manifest reaches: a
 // descriptor takes about four times the size of its text. It refuses a field that
 // occurs twice or in another case, because a client and this registry could find
 // different content in such a manifest. It is never modified.

@@ -55,8 +55,8 @@ func (r *run) leaseBlobs(ctx context.Context, p *plan) error {
 	return r.storage.Lease(ctx, r.sourceKey(leaseHolder), leaseTime, slices.Compact(all)...)
 }
 
-// addMissingManifest adds the manifest d and everything below it to im. If the manifest cannot
-// be had, im fails. The returned error is a failure of this registry.
+// addMissingManifest adds the manifest d and everything below it to im. If neither the source nor
+// this registry has the manifest, im fails. The returned error is a failure of this registry.
 func (c *comparison) addMissingManifest(ctx context.Context, im *image, d digest.Digest) error {
 	ref := Ref{Repository: im.repository, Digest: d}
 	m := c.plan.manifests[ref]

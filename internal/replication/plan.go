@@ -33,7 +33,7 @@ const (
 const planTries = 5
 
 // planStallFactor is how many stall timeouts may pass between two entries of a plan. An entry
-// can be large, and only whole entries are seen.
+// can be large, and only its end is noticed.
 const planStallFactor = 5
 
 // maxHave is the largest number of stored manifests that a plan request names.
@@ -224,8 +224,8 @@ func (r *run) heldManifests(ctx context.Context, images []*image) ([]Ref, error)
 	return slices.Collect(maps.Keys(all)), nil
 }
 
-// addHeldChildren adds to all the image manifests that an index holds. It leaves out indexes
-// within the index, because they may hold other children than at the source.
+// addHeldChildren adds the image manifests that an index holds to all. It leaves out indexes
+// within the index, because their children here may differ from those at the source.
 func (r *run) addHeldChildren(ctx context.Context, repository string, d digest.Digest, all map[Ref]bool) error {
 	if len(all) >= maxHave {
 		return nil

@@ -62,8 +62,8 @@ func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 	return c, nil
 }
 
-// failures are the errors of a walk that continues after errors: a file that cannot be deleted
-// does not keep the others.
+// failures are the errors of a walk that continues after errors, so that all files are deleted
+// that can be deleted.
 type failures struct {
 	first error
 	more  int
@@ -218,8 +218,8 @@ func ownsPartial(tx *metadb.Tx, id string) (bool, error) {
 	return err == nil, err
 }
 
-// Lease keeps blobs from collection for ttl from now, in the name of holder. They need not be
-// here yet.
+// Lease protects blobs from collection for ttl from now, in the name of holder. The blobs need
+// not be stored yet.
 func (s *Storage) Lease(ctx context.Context, holder string, ttl time.Duration, digests ...digest.Digest) error {
 	expires := s.Uptime().Add(ttl)
 	return s.write(ctx, func(tx *metadb.Tx) error {

@@ -50,7 +50,7 @@ func (s *signal) notify() {
 }
 
 // DamageFound returns a channel that is closed when this process next takes content out of
-// service. Call it before you look for damage, or you miss damage that is found in between.
+// service. A caller that also looks for damage must call it before it looks, so that it misses none.
 func (s *Storage) DamageFound() <-chan struct{} { return s.damageFound.wait() }
 
 // checkFile checks the size of a blob's file. If the file is lost or has another size, the blob
@@ -144,7 +144,7 @@ const (
 // reviveLost puts a blob whose file was lost back into service if the file is in its place
 // again. A disk can be away for a while, and its blobs need not be fetched again.
 func (s *Storage) reviveLost(ctx context.Context, d digest.Digest) (bool, error) {
-	if s.anyDamage.Load() == damageNone { // most blobs that callers ask for are simply not here
+	if s.anyDamage.Load() == damageNone { // the usual case: the blob was never stored
 		return false, nil
 	}
 	damage, err := s.damageOf(ctx, d)
