@@ -66,10 +66,25 @@ func TestMirroredRegistriesAreAnsweredFromTheirRepositories(t *testing.T) {
 			t.Errorf("%s: %q, want that of %q, %q", path, got, c.want, digests[c.want])
 		}
 	}
-	own := strings.TrimPrefix(s.url, "http://")
-	s.push(own[:strings.IndexByte(own, ':')]+"/library/app", "v1", "the registry's own host")
-	if got := s.pulled("/v2/library/app/manifests/v1?ns=" + own); got != digests["library/app"] {
-		t.Errorf("with the registry's own name: %q", got)
+}
+
+func TestOwnNameOfARegistryChangesNothing(t *testing.T) {
+	s := newMirror(t, "", "", directory{})
+	_, want := s.push("library/app", "v1", "plain")
+	for _, host := range []string{"ferry.example", "edge.example", "other.example"} {
+		s.push(host+"/library/app", "v1", "of a mirror")
+	}
+	for ns, own := range map[string]bool{
+		"ferry.example": true, "edge.example": true, "EDGE.example": true, "other.example": false,
+	} {
+		r := httptest.NewRequest("HEAD", "/v2/library/app/manifests/v1?ns="+ns, nil)
+		r.Host = "Edge.example"
+		r.SetBasicAuth("all", "secret")
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, r)
+		if got := w.Header().Get("Docker-Content-Digest"); (got == want.String()) != own {
+			t.Errorf("%s: %d %s", ns, w.Code, got)
+		}
 	}
 }
 
