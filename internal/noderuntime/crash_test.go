@@ -164,7 +164,11 @@ func checkWhole(t rapid.TB, n *Node, before map[string]string) {
 		}
 		for line := range strings.Lines(text) {
 			if name, ok := strings.CutPrefix(strings.TrimSpace(line), "ca = "); ok {
-				if _, ok := files[filepath.Join(dir, strings.Trim(name, `"`))]; !ok {
+				name = strings.Trim(name, "[]\"")
+				if !filepath.IsAbs(name) {
+					name = filepath.Join(dir, name)
+				}
+				if _, ok := files[name]; !ok {
 					t.Fatalf("%s names %s, which is not there", path, name)
 				}
 			}

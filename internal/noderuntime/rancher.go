@@ -191,7 +191,26 @@ func insertYAML(text []byte, path []string, value string) ([]byte, error) {
 		return yaml.Marshal(want)
 	}
 	setNode(root, path, value)
-	return yaml.Marshal(&document)
+	edited, err := yaml.Marshal(&document)
+	if err != nil {
+		return nil, err
+	}
+	var got any
+	if err := yaml.Unmarshal(edited, &got); err != nil || !reflect.DeepEqual(got, want) {
+		return nil, fmt.Errorf("it is written in a way that Ferry does not change: add %q to %s", value,
+			strings.Join(path, "."))
+	}
+	return edited, nil
+}
+
+// copyOf returns a copy of a node that shares nothing with it, and has no anchor.
+func copyOf(node *yaml.Node) *yaml.Node {
+	c := *node
+	c.Anchor, c.Content = "", nil
+	for _, n := range node.Content {
+		c.Content = append(c.Content, copyOf(n))
+	}
+	return &c
 }
 
 // withValue returns a copy of a decoded document with the value.
@@ -297,9 +316,8 @@ func setNode(node *yaml.Node, path []string, value string) {
 			next = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}
 			node.Content = append(node.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: path[i]}, next)
 		}
-		for next.Kind == yaml.AliasNode {
-			*next = *next.Alias
-			next.Anchor = ""
+		if next.Kind == yaml.AliasNode {
+			*next = *copyOf(next.Alias)
 		}
 		switch {
 		case path[i] == "endpoint":
