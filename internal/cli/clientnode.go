@@ -219,14 +219,14 @@ func (o *clientConfigure) run(ctx context.Context, env *Env, _ *client) error {
 		configure = n.Preview
 	}
 	results, err := configure(ctx, runtimes, s)
-	if err != nil {
-		return explainNode(err)
+	switch {
+	case len(results) == 0:
+	case env.asText():
+		showNodeResults(env, results, o.dryRun)
+	default:
+		err = errors.Join(err, env.print(results))
 	}
-	if !env.asText() {
-		return env.print(results)
-	}
-	showNodeResults(env, results, o.dryRun)
-	return nil
+	return explainNode(err)
 }
 
 // splitMirrors splits each --mirror-of into the registry and the prefix.

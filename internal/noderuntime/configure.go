@@ -60,7 +60,8 @@ func (n *Node) Choose(ctx context.Context, name string, s *Settings) ([]Runtime,
 	return []Runtime{n.inspect(ctx, Kind(name), s.registries())}, nil
 }
 
-// Preview returns what Configure would do, and changes nothing.
+// Preview returns what Configure would do, and changes nothing. As of Configure, it returns
+// the results of the other runtimes with an error of one.
 func (n *Node) Preview(_ context.Context, runtimes []Runtime, s *Settings) ([]Result, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
@@ -69,24 +70,34 @@ func (n *Node) Preview(_ context.Context, runtimes []Runtime, s *Settings) ([]Re
 	if err != nil {
 		return nil, err
 	}
-	var all []Result
-	for _, r := range runtimes {
+	return each(runtimes, func(r Runtime) (Result, error) {
 		p, err := n.plan(st, r, s)
 		if err != nil {
-			return nil, fmt.Errorf("configure %s: %w", r.name(), err)
+			return Result{}, err
 		}
-		result, err := p.result()
+		return p.result()
+	})
+}
+
+// each calls do for each runtime, also after one that fails, and returns the results and the
+// errors.
+func each(runtimes []Runtime, do func(Runtime) (Result, error)) (all []Result, err error) {
+	var errs []error
+	for _, r := range runtimes {
+		result, err := do(r)
 		if err != nil {
-			return nil, err
+			errs = append(errs, fmt.Errorf("configure %s: %w", r.name(), err))
+			continue
 		}
 		all = append(all, result)
 	}
-	return all, nil
+	return all, errors.Join(errs...)
 }
 
 // Configure writes the files of the runtimes. Running it again changes nothing, or repairs
 // the files, or replaces the earlier settings. It leaves an authority's file that is no longer
-// needed for a while, because running pulls may still read it.
+// needed for a while, because running pulls may still read it. If one runtime fails, the
+// others are configured.
 func (n *Node) Configure(ctx context.Context, runtimes []Runtime, s *Settings) ([]Result, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
@@ -100,23 +111,19 @@ func (n *Node) Configure(ctx context.Context, runtimes []Runtime, s *Settings) (
 	if err != nil {
 		return nil, err
 	}
-	var all []Result
-	for _, r := range runtimes {
+	all, err := each(runtimes, func(r Runtime) (Result, error) {
 		p, err := n.plan(st, r, s)
 		if err != nil {
-			return all, fmt.Errorf("configure %s: %w", r.name(), err)
+			return Result{}, err
 		}
 		result, err := p.result()
-		if err != nil {
-			return all, err
+		if err == nil {
+			err = p.apply()
 		}
-		if err := p.apply(); err != nil {
-			return all, fmt.Errorf("configure %s: %w", r.name(), err)
-		}
-		all = append(all, result)
-	}
+		return result, err
+	})
 	if len(st.Entries) == 0 {
-		err = n.removeState() // of the lock
+		err = errors.Join(err, n.removeState()) // of the lock
 	}
 	return all, err
 }

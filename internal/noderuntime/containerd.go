@@ -50,6 +50,9 @@ func (n *Node) inspectContainerd(ctx context.Context) Runtime {
 	if r.found == noRoot && r.Live {
 		r.roots = splitList(defaultConfigPath)
 	}
+	if link := r.link(); link != "" && n.isOtherDir(link, r.roots[0]) {
+		r.roots = []string{link} // somebody solved the same problem
+	}
 	if err != nil {
 		r.problem("%v", err)
 	}

@@ -83,6 +83,19 @@ func (n *Node) exists(paths ...string) bool {
 	return false
 }
 
+// isOtherDir reports whether path is a directory, and not a link to target.
+func (n *Node) isOtherDir(path, target string) bool {
+	full, err := n.resolve(path)
+	if err != nil {
+		return false
+	}
+	if to, err := os.Readlink(full); err == nil {
+		return to != target && n.exists(path+"/.")
+	}
+	info, err := os.Stat(full)
+	return err == nil && info.IsDir()
+}
+
 // readIfExists is read, and returns nil for a file that does not exist.
 func (n *Node) readIfExists(path string) ([]byte, error) {
 	text, err := n.read(path)
