@@ -206,6 +206,11 @@ func TestValuesThatWouldNotWorkAreRefused(t *testing.T) {
 			}
 		}
 	}
+	o := install.Options{Connection: connection()}
+	o.Connection.Name = "ship_"
+	if _, err := install.For("k8s", o); err == nil {
+		t.Error("no error for a name that no service can have")
+	}
 }
 
 func TestEarlierFilesAreKept(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"regexp"
 	"strings"
 
 	"ferry/internal/oci"
@@ -21,6 +22,10 @@ func Kubernetes(o Options) (Plan, error) {
 		o.Chart = "charts/connected-registry"
 	}
 	name := strings.ToLower(strings.ReplaceAll(o.Connection.Name, "_", "-"))
+	if !label.MatchString(name) {
+		return Plan{}, fmt.Errorf("a service cannot have the name %q: want at most 46 letters, digits and '-', "+
+			"which is not the last", name)
+	}
 	image := o.Image
 	if image == "" {
 		image = o.Connection.Host() + "/ferry"
@@ -99,6 +104,9 @@ func Kubernetes(o Options) (Plan, error) {
 		},
 	}, nil
 }
+
+// label is a name that the release, its Service and its Secrets can have.
+var label = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,44}[a-z0-9])?$`)
 
 // A secretList is Secrets, as `kubectl apply` reads them.
 type secretList struct {

@@ -62,9 +62,9 @@ var guides = map[string]guide{
 		after:   `test ! -e /var/lib/ferry-client -a ! -e /etc/containers/registries.conf.d/zz-ferry-client.conf`,
 	},
 	"iot-edge.md": {
-		programs: []string{"jq"},
-		want:     []string{"Wrote deployment.json", "Wrote cell7/deployment.json"},
-		after:    `jq -e '.modulesContent["$edgeAgent"]["properties.desired"].modules | length == 2' */deployment.json`,
+		programs: []string{"docker", "dockerd", "jq", "curl"}, docker: true, before: "iotedge.sh",
+		want:  []string{"Wrote deployment.json", "Wrote cell7/deployment.json", "In sync as of"},
+		after: "run_module deployment.json",
 	},
 	"k3s.md": {
 		before: "k3s.sh",

@@ -8,6 +8,7 @@ systemctl() {
 	daemon-reload) [[ ! -e $unit ]] || systemd-analyze verify "$unit" ;;
 	"enable --now ferry") start_service ;;
 	"restart ferry") stop_service && start_service ;;
+	"reload ferry") kill -HUP "$service" && eventually grep -q 'settings were read again' /run/journal ;;
 	"disable --now ferry") stop_service ;;
 	"status ferry") kill -0 "$service" && cat /run/journal ;;
 	*) echo "systemctl $*?" >&2 && return 1 ;;
