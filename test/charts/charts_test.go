@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -291,6 +292,24 @@ func TestTheConnectionStringSurvivesFlagsAndEditors(t *testing.T) {
 	}
 }
 
+func TestNetworkPolicyOpensTheParentsPort(t *testing.T) {
+	for parent, want := range map[string]string{
+		"registry.example": "443", "registry.example:5000": "5000", "registry.example:5000/ferry": "5000",
+		"[fd00::1]": "443", "[fd00::1]:8443": "8443",
+	} {
+		text, err := render(t, "connected-registry", "--set", "networkPolicy.enabled=true",
+			"--set", "image.repository=mirror.example/ferry", "--set", "networkPolicy.egressPorts={53}",
+			"--set", "connectionString="+strings.Replace(connection, "registry.example", parent, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports := regexp.MustCompile(`\{port: (\d+), protocol: TCP\}`).FindAllStringSubmatch(text, -1)
+		if len(ports) != 3 || ports[1][1] != want { // DNS, the parent, and the value
+			t.Errorf("%s: ports %v, want %s", parent, ports, want)
+		}
+	}
+}
+
 func TestAServiceNameIsValidInDNS(t *testing.T) {
 	text, err := render(t, "connected-registry",
 		storyFlags(strings.Replace(connection, "=myconnectedregistry;", "=Ship_1;", 1))...)
@@ -321,6 +340,7 @@ func TestContradictoryValuesAreRefused(t *testing.T) {
 		{"connected-registry", set(cs, "connectionStringSecret.name=a"), "exclude each other"},
 		{"connected-registry", set("connectionStringSecret.name=a", "service.name=b"), "needs image.repository"},
 		{"connected-registry", set("connectionStringSecret.name=a", "image.repository=b"), "needs service.name"},
+		{"connected-registry", set(strings.Replace(cs, "registry.example", "a.example/b", 1)), "below a path"},
 		{"connected-registry", set(cs, "service.name=1a"), "cannot be the name of a service"},
 		{"connected-registry", set(cs, "httpEnabled=true", "tls.secret=a"), "httpEnabled excludes tls"},
 		{"connected-registry", set(cs, "httpEnabled=true", "cert-manager.enabled=true"), "httpEnabled excludes cert-m"},

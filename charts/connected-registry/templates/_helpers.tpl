@@ -226,6 +226,9 @@ list in JSON: the address with and without its port, as the two are different re
 {{- $wrong = append $wrong "connectionStringSecret.name needs image.repository: the image of Ferry that nodes can pull." -}}
 {{- end -}}
 {{- end -}}
+{{- if and (contains "/" $parent) (not $v.image.repository) -}}
+{{- $wrong = append $wrong (printf "The parent %s is below a path, where container runtimes find no images: set image.repository to the image of Ferry." $parent) -}}
+{{- end -}}
 {{- $service := include "cr.service" . -}}
 {{- if and $service (not (regexMatch "^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$" $service)) -}}
 {{- $wrong = append $wrong (printf "%q cannot be the name of a service: set service.name to lower-case letters, digits and -, with a letter first." $service) -}}
