@@ -25,6 +25,8 @@ func readPlanEntry(r *bufio.Reader) (e wire.PlanEntry, err error) {
 	var payload []byte
 	if errors.Is(err, bufio.ErrBufferFull) {
 		line, payload, err = readLongEntry(r, bytes.Clone(line))
+	} else if err == nil { // a longer line has no names of version 1
+		line, err = fromVersion1(line, planRenames(), maxPlanEntry)
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
@@ -32,7 +34,7 @@ func readPlanEntry(r *bufio.Reader) (e wire.PlanEntry, err error) {
 	if err != nil {
 		return e, err
 	}
-	if _, err = planEntries.Unmarshal(fromVersion1(line, planRenames()), &e); err != nil || payload == nil {
+	if _, err = planEntries.Unmarshal(line, &e); err != nil || payload == nil {
 		return e, err
 	}
 	if e.Manifest == nil || len(e.Manifest.Payload) > 0 {

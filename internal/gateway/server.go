@@ -252,7 +252,10 @@ func readBody[Q any](
 	if err != nil {
 		return 0, err
 	}
-	return requests.Unmarshal(fromVersion1(text, reportRenames()), q)
+	if text, err = fromVersion1(text, reportRenames(), maxRequest); err != nil {
+		return 0, err
+	}
+	return requests.Unmarshal(text, q)
 }
 
 // writeJSON answers with a, compressed if that is smaller.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 
+	"ferry/internal/jsonlimit"
 	"ferry/internal/wire"
 )
 
@@ -36,14 +37,22 @@ func toVersion1(text []byte, renames []rename) []byte {
 	return text
 }
 
-// fromVersion1 returns text with today's names.
-func fromVersion1(text []byte, renames []rename) []byte {
+// fromVersion1 returns text with today's names. The error is [jsonlimit.ErrTooLarge] if that has
+// more than limit bytes.
+func fromVersion1(text []byte, renames []rename, limit int) ([]byte, error) {
+	size := len(text)
+	for _, r := range renames {
+		size += bytes.Count(text, []byte(r.version1)) * (len(r.version2) - len(r.version1))
+	}
+	if size > limit {
+		return nil, jsonlimit.ErrTooLarge
+	}
 	for _, r := range renames {
 		if bytes.Contains(text, []byte(r.version1)) {
 			text = bytes.ReplaceAll(text, []byte(r.version1), []byte(r.version2))
 		}
 	}
-	return text
+	return text, nil
 }
 
 // A pollRequest1 is a poll with the names of version 1.

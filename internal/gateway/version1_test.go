@@ -40,6 +40,16 @@ func TestReportOfVersion1IsRead(t *testing.T) {
 	}
 }
 
+func TestReportThatWouldGrowTooLargeIsRefused(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	f.activate(t)
+	body := `{"name":"ship1"` + strings.Repeat(`,"open":0`, 400_000) + "}"
+	resp, problem := f.post(t, wire.PathPoll, "", []byte(body))
+	if resp.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("the poll was answered with %d %+v", resp.StatusCode, problem)
+	}
+}
+
 func TestChildOfVersion1GetsItsNamesInPlans(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
