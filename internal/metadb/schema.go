@@ -188,6 +188,7 @@ func (tx *Tx) columns(d dialect) (string, error) {
 		return "", nil
 	}
 	slices.Sort(all)
+	all = slices.Compact(all) // two schemas of PostgreSQL may have the same table
 	sum := sha256.Sum256([]byte(strings.Join(all, "\n")))
 	return hex.EncodeToString(sum[:8]), nil
 }
