@@ -16,7 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/mirror"
 )
 
 // A user sends requests to an instance with a login.
@@ -106,6 +108,7 @@ func testUpdate(t *testing.T, build, database string) {
 	admin := user{ready.URL, "admin", strings.TrimSpace(saved.file("initial-admin-password"))}
 
 	admin.hasContent(t, saved)
+	hasPassword(t, cfg.DataDir, saved)
 	checkControlPlane(t, admin)
 	line := user{ready.URL, "line1", facts.Token}
 	line.do(t, 200, "GET", "/v2/factory/large/manifests/v1", nil, "Accept", "*/*")
@@ -137,6 +140,31 @@ func testUpdate(t *testing.T, build, database string) {
 		}
 		ship.hasContent(t, readEarlierDir(t, build, "ship2"))
 	})
+}
+
+// hasPassword checks that the password of the mirror rule's source can be decrypted.
+func hasPassword(t *testing.T, dataDir string, saved *earlierDir) {
+	t.Helper()
+	key, err := mirror.OpenKey(dataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range saved.texts("mirror_rules", "name", "spec", "secret") {
+		if row[0] != "alpine" {
+			continue
+		}
+		spec, err := mirror.SpecOf(metadb.MirrorRule{Spec: []byte(row[1])})
+		if err != nil {
+			t.Fatal(err)
+		}
+		location, err := mirror.ParseLocation(spec.Source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if password, err := key.Decrypt(location, row[2]); !strings.HasPrefix(password, "ferry_") {
+			t.Errorf("the password of the source is %q, %v", password, err)
+		}
+	}
 }
 
 // checkControlPlane checks what the management API of the root says.
