@@ -10,10 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"ferry/test/daemon"
 	"ferry/test/image"
 	"ferry/test/instance"
 )
@@ -190,5 +192,39 @@ func (m *machine) restore(t *testing.T, before map[string]string) {
 	m.ferry(t, "client", "restore")
 	if diff := cmp.Diff(before, m.files(t)); diff != "" {
 		t.Errorf("restored files differ (-before +now):\n%s", diff)
+	}
+}
+
+func TestWatchRestoresTheNodeWhenItStops(t *testing.T) {
+	m := &machine{t.TempDir()}
+	for _, dir := range []string{"etc/containerd", "var/lib"} {
+		if err := os.MkdirAll(filepath.Join(m.root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.write(t, "etc/containerd/config.toml", "version = 3\n")
+	before := m.files(t)
+	cmd := exec.Command(instance.Binary(t), "client", "configure", "auto", "--endpoint", "https://edge.test",
+		"--host-root", m.root, "--watch")
+	daemon.Start(t, cmd, func(line string) string {
+		if strings.Contains(line, "changed the node") && strings.Contains(line, "certs.d:") { // the last file
+			return line
+		}
+		return ""
+	})
+	if cmp.Equal(before, m.files(t)) {
+		t.Error("nothing was changed")
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cmd.Process.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, m.files(t)); diff != "" {
+		t.Errorf("restored files differ (-before +now):\n%s", diff)
+	}
+	if _, err := os.Stat(filepath.Join(m.root, "var/lib/ferry-client")); err == nil {
+		t.Error("the state was left")
 	}
 }
