@@ -78,6 +78,9 @@ func dollars(s string) string { return strings.ReplaceAll(s, "$", "$$") }
 // those machines.
 func (o Options) clients(runtime, host string, port int) []string {
 	url := o.url(host, port)
+	if strings.Count(url, "/") > 2 {
+		runtime = "containerd" // no other one knows a registry below a path
+	}
 	if strings.HasPrefix(url, "http://") || o.ExternalURL != "" {
 		return []string{"# On each machine that pulls:",
 			fmt.Sprintf("sudo ferry client configure %s --endpoint %s", runtime, url)}

@@ -50,9 +50,9 @@ var guides = map[string]guide{
 	},
 	"behind-a-proxy.md": {
 		programs: []string{"nginx", "openssl"}, before: "proxy.sh",
-		want: []string{"  ok    login "},
+		want: []string{"  ok    login ", `  "apps/alpine"`},
 		after: `
-			ferry audit list -r home -o tsv --top 1
+			grep -q 'sender=198.51.100.2 action=create object=connected-registries/ship1' /run/registry.log
 			test ! -e /etc/nginx/conf.d/registry.conf -a ! -e /etc/nginx/registry.key`,
 	},
 	"air-gapped-nodes.md": {
