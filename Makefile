@@ -64,7 +64,7 @@ conformance: ## the OCI distribution specification's own suite
 	go test -count=1 -v -tags conformance -timeout 10m ./test/conformance
 
 e2e: packages ## real clients, the user story, the quick start, and syncs over links that break
-	@test/tools.sh crane regctl oras helm registry crictl containerd-2.4/containerd
+	@test/tools.sh crane regctl oras helm registry pebble pebble-challtestsrv crictl containerd-2.4/containerd
 	go test -count=1 -v -tags e2e -timeout 15m ./test/e2e
 
 kubernetes: packages kubernetes-tools ## Ferry on a Kubernetes node, as root

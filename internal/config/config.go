@@ -19,6 +19,9 @@ type Config struct {
 	TLSCert              string // PEM files; both or neither
 	TLSKey               string
 	TLSNames             string // of certificates that the instance makes or requests; see [ParseNames]
+	ACMEEmail            string // for the account at the ACME server
+	ACMEDirectory        string // URL of the ACME server's directory
+	ACMECA               string // PEM file with the CA of that server itself; "" is the machine's authorities
 	CAConfigMap          string // NAMESPACE/NAME of a ConfigMap in Kubernetes that gets the instance's CA
 	ConnectionString     string // at most one of these two; either makes a connected registry
 	ConnectionStringFile string
@@ -53,6 +56,7 @@ const (
 	TLSOff   = "off"
 	TLSFiles = "files"  // a certificate that somebody else renews
 	TLSOwnCA = "own-ca" // a certificate of a CA that the instance keeps
+	TLSACME  = "acme"   // certificates from an ACME server, such as Let's Encrypt
 )
 
 // TLSMode returns the origin of the instance's certificate.
@@ -83,17 +87,18 @@ const (
 // Default returns the default settings.
 func Default() Config {
 	return Config{
-		DataDir:     "ferry-data",
-		Listen:      "127.0.0.1:5000",
-		ChunkSize:   1 << 20,
-		Spread:      SpreadAuto,
-		Scrub:       "30d",
-		ScrubRate:   4 << 20,
-		ScrubWindow: scrubAny,
-		Metrics:     MetricsOperators,
-		Anonymous:   AnonymousByScopeMap,
-		LogLevel:    slog.LevelInfo,
-		LogFormat:   "text",
+		DataDir:       "ferry-data",
+		Listen:        "127.0.0.1:5000",
+		ACMEDirectory: "https://acme-v02.api.letsencrypt.org/directory",
+		ChunkSize:     1 << 20,
+		Spread:        SpreadAuto,
+		Scrub:         "30d",
+		ScrubRate:     4 << 20,
+		ScrubWindow:   scrubAny,
+		Metrics:       MetricsOperators,
+		Anonymous:     AnonymousByScopeMap,
+		LogLevel:      slog.LevelInfo,
+		LogFormat:     "text",
 	}
 }
 

@@ -38,6 +38,7 @@ func TestSettingsHaveTheirOrderOfPrecedence(t *testing.T) {
 func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 	values := map[string]string{
 		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls": "own-ca",
+		"acme-email": "a@example.org", "acme-directory": "https://h/dir", "acme-ca": "f",
 		"tls-names": "ship1.example,10.1.1.1,*.example", "ca-config-map": "site/ca", "tls-cert": "c", "tls-key": "k",
 		"connection-string": "a=b", "connection-string-file": "f",
 		"parent-endpoint": "h:1", "chunk-size": "3MiB", "spread": "90s",
@@ -105,7 +106,12 @@ func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
 		{"small chunk", "", "chunk-size", "1KiB", "chunk-size 1KiB: want 64KiB to 1GiB"},
 		{"port", "", "listen", "127.0.0.1:70000", `port "70000" is not a number`},
 		{"no port", "", "listen", "127.0.0.1", "want host:port"},
-		{"unknown TLS", "tls: maybe", "", "", "want off, files or own-ca"},
+		{"unknown TLS", "tls: maybe", "", "", "want off, files, own-ca or acme"},
+		{"ACME without names", "", "tls", "acme", "want tls-names"},
+		{"ACME for an address", "tls-names: a.example,10.1.1.1\n", "tls", "acme", "10.1.1.1: an ACME server needs"},
+		{"ACME for a wildcard", "tls-names: '*.a.example'\n", "tls", "acme", "an ACME server needs"},
+		{"ACME in plain HTTP", "tls-names: a.example\nacme-directory: http://h/d\n", "tls", "acme", "acme-directory"},
+		{"email without ACME", "", "acme-email", "a@example.org", "want tls acme"},
 		{"files without files", "", "tls", "files", "want tls-cert and tls-key"},
 		{"own CA with files", "tls-cert: c\ntls-key: k\n", "tls", "own-ca", "tls-cert is for tls files"},
 		{"names without own CA", "", "tls-names", "x", "want tls own-ca"},

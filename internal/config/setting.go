@@ -39,11 +39,16 @@ func (c *Config) settings() []Setting {
 		{"database", "URL", c.Database, "postgres://... or sqlite:PATH, instead of SQLite in the data directory",
 			text(&c.Database)},
 		{"tls", "MODE", c.TLS,
-			"off, files (with tls-cert and tls-key, and then the default), or own-ca: a certificate of a CA that " +
-				"the instance makes and renews, and that clients get from /ca.crt", text(&c.TLS)},
+			"off, files (with tls-cert and tls-key, and then the default), own-ca: a certificate of a CA that " +
+				"the instance makes and renews, and that clients get from /ca.crt; or acme: certificates from an " +
+				"ACME server, whose terms you accept with this", text(&c.TLS)},
 		{"tls-names", "LIST", c.TLSNames,
 			"names and addresses in the certificate of own-ca, such as registry.example,10.1.1.1, instead of " +
-				"those that the instance finds", text(&c.TLSNames)},
+				"those that the instance finds; or the names for acme", text(&c.TLSNames)},
+		{"acme-email", "ADDRESS", c.ACMEEmail, "where the ACME server may send warnings", text(&c.ACMEEmail)},
+		{"acme-directory", "URL", c.ACMEDirectory, "directory of the ACME server", text(&c.ACMEDirectory)},
+		{"acme-ca", "FILE", c.ACMECA, "PEM file with the CA of the ACME server itself, if it is a private one",
+			text(&c.ACMECA)},
 		{"ca-config-map", "NAMESPACE/NAME", c.CAConfigMap,
 			"ConfigMap of this Kubernetes cluster that gets the certificate of own-ca's CA, as ca.crt",
 			text(&c.CAConfigMap)},

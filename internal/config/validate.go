@@ -36,14 +36,18 @@ func (c Config) Validate() error {
 		return errors.New("data-dir is empty: want the directory for the data of this instance")
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return errors.New("tls-cert and tls-key belong together: only one of them is given")
-	case c.TLS != "" && !slices.Contains([]string{TLSOff, TLSFiles, TLSOwnCA}, c.TLS):
-		return fmt.Errorf("tls %.80q: want off, files or own-ca", c.TLS)
+	case c.TLS != "" && !slices.Contains([]string{TLSOff, TLSFiles, TLSOwnCA, TLSACME}, c.TLS):
+		return fmt.Errorf("tls %.80q: want off, files, own-ca or acme", c.TLS)
 	case c.TLSMode() == TLSFiles && c.TLSCert == "":
 		return errors.New("tls is files: want tls-cert and tls-key, too")
 	case c.TLSMode() != TLSFiles && c.TLSCert != "":
 		return fmt.Errorf("tls-cert is for tls files, and tls is %s: want one of them", c.TLS)
-	case c.TLSMode() != TLSOwnCA && c.TLSNames != "":
-		return errors.New("tls-names is for a certificate that the instance makes: want tls own-ca, too")
+	case c.TLSMode() != TLSOwnCA && c.TLSMode() != TLSACME && c.TLSNames != "":
+		return errors.New("tls-names is for a certificate that the instance makes: want tls own-ca or acme, too")
+	case c.TLSMode() == TLSACME && c.TLSNames == "":
+		return errors.New("tls is acme: want tls-names, too, with the names that lead to this instance")
+	case c.TLSMode() != TLSACME && (c.ACMEEmail != "" || c.ACMECA != ""):
+		return errors.New("acme-email and acme-ca are for certificates from an ACME server: want tls acme, too")
 	case c.TLSMode() != TLSOwnCA && c.CAConfigMap != "":
 		return errors.New("ca-config-map is for the instance's own CA: want tls own-ca, too")
 	case c.CAConfigMap != "" && !configMap.MatchString(c.CAConfigMap):
@@ -79,8 +83,14 @@ func (c Config) Validate() error {
 	if _, err := ParseProxies(c.TrustedProxies); err != nil {
 		return fmt.Errorf("trusted-proxies %.80q: %w", c.TrustedProxies, err)
 	}
-	if _, err := ParseNames(c.TLSNames); err != nil {
+	names, err := ParseNames(c.TLSNames)
+	if err != nil {
 		return fmt.Errorf("tls-names: %w", err)
+	}
+	if c.TLSMode() == TLSACME {
+		if err := checkACME(c, names); err != nil {
+			return err
+		}
 	}
 	if c.PathPrefix != "" && !IsPathPrefix(c.PathPrefix) {
 		return fmt.Errorf("path-prefix %.80q: want a path such as /registry, without a slash at its end", c.PathPrefix)
@@ -98,6 +108,20 @@ func checkListen(addr string) error {
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("listen %.80q: port %.80q is not a number from 0 to 65535", addr, port)
+	}
+	return nil
+}
+
+// checkACME refuses names that no ACME server accepts for a handshake, which proves that a
+// name leads here.
+func checkACME(c Config, names []string) error {
+	for _, name := range names {
+		if net.ParseIP(name) != nil || strings.HasPrefix(name, "*") || !strings.Contains(name, ".") {
+			return fmt.Errorf("tls-names: %s: an ACME server needs names such as registry.example", name)
+		}
+	}
+	if u, err := url.Parse(c.ACMEDirectory); err != nil || u.Scheme != "https" || u.Host == "" {
+		return fmt.Errorf("acme-directory %.80q: want https://host/path", c.ACMEDirectory)
 	}
 	return nil
 }

@@ -57,6 +57,7 @@ type instance struct {
 	scrub   *scrub.Scrubber
 	certs   certificateSource // nil without TLS
 	ca      *ownCA            // nil unless the instance has a CA
+	acme    *acmeCertificates // nil unless an ACME server issues its certificates
 	metrics *telemetry.Metrics
 	meter   *download.Meter    // of content that comes from other registries
 	traffic *telemetry.Traffic // of connections to them

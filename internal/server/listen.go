@@ -10,6 +10,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/crypto/acme"
+
 	"ferry/internal/config"
 )
 
@@ -49,10 +51,12 @@ func withTLS(l net.Listener, certs certificateSource) net.Listener {
 	if certs == nil {
 		return l
 	}
+	protocols := []string{"h2", "http/1.1"}
+	if _, ok := certs.(*acmeCertificates); ok {
+		protocols = append(protocols, acme.ALPNProto) // with which an ACME server checks a name
+	}
 	return tls.NewListener(l, &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: certs.GetCertificate,
-		NextProtos:     []string{"h2", "http/1.1"},
+		MinVersion: tls.VersionTLS12, GetCertificate: certs.GetCertificate, NextProtos: protocols,
 	})
 }
 

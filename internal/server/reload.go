@@ -103,6 +103,9 @@ func (r *reloader) reload() error {
 	if r.in.ca != nil {
 		r.in.ca.follow(next)
 	}
+	if r.in.acme != nil {
+		r.in.acme.follow(next)
+	}
 	if connection != nil {
 		r.connect(*connection, text)
 	}

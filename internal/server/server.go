@@ -93,6 +93,12 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	if files != nil {
 		in.certs = files
 	}
+	if cfg.TLSMode() == config.TLSACME {
+		if in.acme, err = newACME(ctx, cfg, o.Log); err != nil {
+			return err
+		}
+		in.certs = in.acme
+	}
 	if cfg.TLSMode() == config.TLSOwnCA {
 		if err := in.openCA(cfg, o.CAPublisher); err != nil {
 			return advise(cfg, err)
@@ -111,6 +117,9 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 
 	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error { return in.serve(ctx, withTLS(l, in.certs)) })
+	if in.acme != nil {
+		all.Go(func() error { return in.acme.run(ctx) })
+	}
 	if in.ca != nil {
 		all.Go(func() error { return in.ca.authority.Run(ctx) })
 		all.Go(func() error { return in.ca.publish(ctx) })
