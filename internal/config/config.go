@@ -20,7 +20,7 @@ type Config struct {
 	TLSKey               string
 	TLSNames             string // of certificates that the instance makes or requests; see [ParseNames]
 	ACMEEmail            string // for the account at the ACME server
-	ACMEDirectory        string // URL of the ACME server's directory
+	ACMEDirectory        string // URL of the ACME server's directory; "" is Let's Encrypt's
 	ACMECA               string // PEM file with the CA of that server itself; "" is the machine's authorities
 	CAConfigMap          string // NAMESPACE/NAME of a ConfigMap in Kubernetes that gets the instance's CA
 	ConnectionString     string // at most one of these two; either makes a connected registry
@@ -87,18 +87,17 @@ const (
 // Default returns the default settings.
 func Default() Config {
 	return Config{
-		DataDir:       "ferry-data",
-		Listen:        "127.0.0.1:5000",
-		ACMEDirectory: "https://acme-v02.api.letsencrypt.org/directory",
-		ChunkSize:     1 << 20,
-		Spread:        SpreadAuto,
-		Scrub:         "30d",
-		ScrubRate:     4 << 20,
-		ScrubWindow:   scrubAny,
-		Metrics:       MetricsOperators,
-		Anonymous:     AnonymousByScopeMap,
-		LogLevel:      slog.LevelInfo,
-		LogFormat:     "text",
+		DataDir:     "ferry-data",
+		Listen:      "127.0.0.1:5000",
+		ChunkSize:   1 << 20,
+		Spread:      SpreadAuto,
+		Scrub:       "30d",
+		ScrubRate:   4 << 20,
+		ScrubWindow: scrubAny,
+		Metrics:     MetricsOperators,
+		Anonymous:   AnonymousByScopeMap,
+		LogLevel:    slog.LevelInfo,
+		LogFormat:   "text",
 	}
 }
 

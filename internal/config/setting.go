@@ -46,7 +46,7 @@ func (c *Config) settings() []Setting {
 			"names and addresses in the certificate of own-ca, such as registry.example,10.1.1.1, instead of " +
 				"those that the instance finds; or the names for acme", text(&c.TLSNames)},
 		{"acme-email", "ADDRESS", c.ACMEEmail, "where the ACME server may send warnings", text(&c.ACMEEmail)},
-		{"acme-directory", "URL", c.ACMEDirectory, "directory of the ACME server", text(&c.ACMEDirectory)},
+		{"acme-directory", "URL", c.ACMEDirectory, "directory of another ACME server than Let's Encrypt", text(&c.ACMEDirectory)},
 		{"acme-ca", "FILE", c.ACMECA, "PEM file with the CA of the ACME server itself, if it is a private one",
 			text(&c.ACMECA)},
 		{"ca-config-map", "NAMESPACE/NAME", c.CAConfigMap,

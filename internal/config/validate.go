@@ -46,8 +46,8 @@ func (c Config) Validate() error {
 		return errors.New("tls-names is for a certificate that the instance makes: want tls own-ca or acme, too")
 	case c.TLSMode() == TLSACME && c.TLSNames == "":
 		return errors.New("tls is acme: want tls-names, too, with the names that lead to this instance")
-	case c.TLSMode() != TLSACME && (c.ACMEEmail != "" || c.ACMECA != ""):
-		return errors.New("acme-email and acme-ca are for certificates from an ACME server: want tls acme, too")
+	case c.TLSMode() != TLSACME && (c.ACMEEmail != "" || c.ACMECA != "" || c.ACMEDirectory != ""):
+		return errors.New("acme-email, acme-directory and acme-ca are for certificates from an ACME server: want tls acme, too")
 	case c.TLSMode() != TLSOwnCA && c.CAConfigMap != "":
 		return errors.New("ca-config-map is for the instance's own CA: want tls own-ca, too")
 	case c.CAConfigMap != "" && !configMap.MatchString(c.CAConfigMap):
@@ -119,6 +119,9 @@ func checkACME(c Config, names []string) error {
 		if net.ParseIP(name) != nil || strings.HasPrefix(name, "*") || !strings.Contains(name, ".") {
 			return fmt.Errorf("tls-names: %s: an ACME server needs names such as registry.example", name)
 		}
+	}
+	if c.ACMEDirectory == "" {
+		return nil
 	}
 	if u, err := url.Parse(c.ACMEDirectory); err != nil || u.Scheme != "https" || u.Host == "" {
 		return fmt.Errorf("acme-directory %.80q: want https://host/path", c.ACMEDirectory)
