@@ -309,7 +309,9 @@ func showNodeResults(env *Env, results []noderuntime.Result, dryRun bool) {
 		}
 		if r.Objects != "" {
 			env.say(strings.TrimSuffix(r.Objects, "\n"))
-			fmt.Fprintln(env.Stderr, terminal.Printable(string(r.Runtime.Runtime)+": "+r.Needed))
+			for _, text := range slices.Concat([]string{r.Needed}, r.Notes) {
+				fmt.Fprintln(env.Stderr, terminal.Printable(string(r.Runtime.Runtime)+": "+text))
+			}
 			continue
 		}
 		title := string(r.Runtime.Runtime)

@@ -3,8 +3,8 @@ package noderuntime
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"slices"
 )
@@ -64,11 +64,14 @@ func (p *plan) docker(s *Settings) error {
 // addToList puts a value first in a list of a JSON object, and changes nothing else. It does
 // nothing if the list has the value.
 func addToList(text []byte, key, value string) ([]byte, error) {
+	if !json.Valid(text) {
+		return nil, errors.New("it is not valid JSON")
+	}
 	dec := json.NewDecoder(bytes.NewReader(text))
 	if t, err := dec.Token(); err != nil {
 		return nil, err
 	} else if t != json.Delim('{') {
-		return nil, fmt.Errorf("it is not an object")
+		return nil, errors.New("it is not an object")
 	}
 	quoted, err := json.Marshal(value)
 	if err != nil {
@@ -109,9 +112,6 @@ func addToList(text []byte, key, value string) ([]byte, error) {
 	}
 	if _, err := dec.Token(); err != nil {
 		return nil, err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, fmt.Errorf("there is something after the object")
 	}
 	// It comes first, so that no other line gets or loses a comma.
 	member := fmt.Sprintf("%q: [%s]", key, quoted)

@@ -2,6 +2,7 @@ package noderuntime
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -66,7 +67,7 @@ func (h hostsEntry) hosts(old []byte) ([]byte, error) {
 	}
 	without, ok := removeHost(old, h.url)
 	if !ok {
-		return nil, fmt.Errorf("it is not valid TOML")
+		return nil, errors.New("it is not valid TOML")
 	}
 	at := len(without)
 	tables, err := tablesOf(without)
@@ -90,7 +91,13 @@ func (h hostsEntry) hosts(old []byte) ([]byte, error) {
 		out.WriteByte('\n')
 	}
 	out.Write(without[at:])
-	return out.Bytes(), checkSyntax("hosts.toml", out.Bytes())
+	var file struct {
+		Host map[string]any `toml:"host"`
+	}
+	if err := toml.Unmarshal(out.Bytes(), &file); err != nil || file.Host[h.url] == nil {
+		return nil, errors.New("its hosts are written in a way that Ferry does not change")
+	}
+	return out.Bytes(), nil
 }
 
 func isLoopback(text string) bool {

@@ -47,6 +47,9 @@ func (n *Node) plan(s *state, r Runtime, settings *Settings) (*plan, error) {
 		err = p.docker(settings)
 	case OpenShift:
 		p.output = openshift(settings)
+		if len(settings.Mirrors) > 0 {
+			p.note("an ImageTagMirrorSet, and changing or deleting either set, drains and reboots the nodes in turn")
+		}
 	case Talos:
 		p.output = talos(settings)
 	default:

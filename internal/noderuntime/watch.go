@@ -23,7 +23,13 @@ type Watch struct {
 	Interval time.Duration // between two checks
 	Log      *slog.Logger
 	Report   func([]Result) // is called with every change
+
+	runtimes []Runtime // as of asked
+	asked    time.Time
 }
+
+// detectInterval is how often the runtimes are asked for their version and configuration.
+const detectInterval = time.Minute
 
 // ownerTimeout bounds the question whether the owner exists, at the end.
 const ownerTimeout = 20 * time.Second
@@ -67,11 +73,13 @@ func (w *Watch) configure(ctx context.Context) ([]Result, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
-	runtimes, err := w.Node.Choose(ctx, w.Runtime, s)
-	if err != nil {
-		return nil, err
+	if w.runtimes == nil || time.Since(w.asked) >= detectInterval {
+		if w.runtimes, err = w.Node.Choose(ctx, w.Runtime, s); err != nil {
+			return nil, err
+		}
+		w.asked = time.Now()
 	}
-	return w.Node.Configure(ctx, runtimes, s)
+	return w.Node.Configure(ctx, w.runtimes, s)
 }
 
 // report reports the runtimes that were changed.
