@@ -310,6 +310,17 @@ func TestNetworkPolicyOpensTheParentsPort(t *testing.T) {
 	}
 }
 
+// The authority connects only to a pod that is ready, and until then every handshake fails.
+func TestPodsAreReadyBeforeTheirACMECertificate(t *testing.T) {
+	text, err := render(t, "registry", "-f", "testdata/registry/acme.values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(text, "httpGet") || strings.Count(text, "tcpSocket: {port: registry}") != 3 {
+		t.Errorf("the probes need a certificate:\n%s", text)
+	}
+}
+
 func TestAServiceNameIsValidInDNS(t *testing.T) {
 	text, err := render(t, "connected-registry",
 		storyFlags(strings.Replace(connection, "=myconnectedregistry;", "=Ship_1;", 1))...)

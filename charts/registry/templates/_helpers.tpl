@@ -71,6 +71,17 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* What a probe asks: list of the root context and the path. Before the first certificate of ACME, no
+handshake succeeds, and the authority reaches only a pod that is ready. */}}
+{{- define "registry.probe" -}}
+{{- $root := index . 0 -}}
+{{- if eq (include "registry.tls" $root) "acme" -}}
+tcpSocket: {port: registry}
+{{- else -}}
+httpGet: {path: {{ index . 1 }}, port: registry, scheme: {{ include "registry.scheme" $root | upper }}}
+{{- end -}}
+{{- end -}}
+
 {{/* Fails with one clear message unless the values make sense together. */}}
 {{- define "registry.check" -}}
 {{- $v := .Values -}}
