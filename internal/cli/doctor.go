@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -19,6 +20,7 @@ import (
 	"ferry/internal/api"
 	"ferry/internal/config"
 	"ferry/internal/doctor"
+	"ferry/internal/noderuntime"
 	"ferry/internal/telemetry"
 	"ferry/internal/terminal"
 	"ferry/internal/wire"
@@ -30,15 +32,18 @@ func newDoctorCommand(env *Env) *cobra.Command {
 		ferry doctor --data-dir /var/lib/ferry
 		ferry doctor --connection-string-file /etc/ferry/connection-string
 		ferry doctor -r home -o json
+		ferry doctor --node
 		ferry doctor --endpoint https://registry.ship.example --ca /etc/ferry/ca.crt --token line1 --password-stdin`,
 		&doctorOptions{})
 	cmd.Long = `Check name, route, TLS, clock, login, versions and pull of a registry, as seen
-from this machine, and the disk, link, sync and windows of an instance on it.
+from this machine; the disk, link, sync and windows of an instance on it; and
+its container runtimes.
 Each check is one line: ok, warn, fail, or skip if it could not be made. If
 something is wrong, the line below says what to do.
 
 Flags say what to check. Without any, it is everything that is found here: the
-data directory and connection string that ferry serve would use, or else the
+data directory and connection string that ferry serve would use, and the
+container runtimes that ferry client configure has configured; or else the
 registries that ferry login has saved.
 
 Nothing is changed: one small file is written to the data directory, and then
@@ -53,8 +58,12 @@ type doctorOptions struct {
 	output string
 
 	dataDir, connectionFile, endpoint string
-	caFile, image, token              string
-	passwordStdin                     bool
+	connection                        string // the connection string itself, as ferry serve would find it
+	caFile, image                     string
+	passwordSource                    // of the endpoint
+
+	node               bool
+	hostRoot, stateDir string
 }
 
 func (o *doctorOptions) define(set *pflag.FlagSet) {
@@ -64,8 +73,12 @@ func (o *doctorOptions) define(set *pflag.FlagSet) {
 	textVar(set, &o.connectionFile, "connection-string-file", "", "FILE",
 		"check the parent that the connection string in this file names")
 	textVar(set, &o.endpoint, "endpoint", "", "URL", "check the registry at this address, without a saved login")
-	textVar(set, &o.token, "token", "", "NAME", "log in to the endpoint with this token; see --password-stdin")
-	set.BoolVar(&o.passwordStdin, "password-stdin", false, "read the token's password from standard input")
+	o.passwordSource.define(set)
+	set.BoolVar(&o.node, "node", false,
+		"check this machine's container runtimes, and the registry that ferry client configure gave them")
+	textVar(set, &o.hostRoot, "host-root", "", "DIR", "where the node's file system is mounted (default /)")
+	textVar(set, &o.stateDir, "state-dir", "", "DIR",
+		"as of ferry client configure (default "+noderuntime.DefaultState+")")
 	textVar(set, &o.caFile, "ca", "", "FILE", "PEM file with authorities to trust in addition to the system's")
 	textVar(set, &o.image, "image", "", "REPOSITORY:TAG", "pull this image (default any)")
 }
@@ -102,7 +115,7 @@ func (o *doctorOptions) subjects(ctx context.Context, env *Env) (all []doctor.Su
 	if err != nil {
 		return nil, err
 	}
-	named := o.dataDir != "" || o.connectionFile != "" || o.endpoint != "" || o.registry != ""
+	named := o.node || o.dataDir != "" || o.connectionFile != "" || o.endpoint != "" || o.registry != ""
 	if !named {
 		o.look(env)
 	}
@@ -114,7 +127,7 @@ func (o *doctorOptions) subjects(ctx context.Context, env *Env) (all []doctor.Su
 	if err != nil {
 		return nil, err
 	}
-	if !named && o.dataDir == "" && o.connectionFile == "" && len(registries) == 0 {
+	if !named && !o.node && o.dataDir == "" && o.connection == "" && len(registries) == 0 {
 		registries = slices.Sorted(maps.Keys(saved))
 	}
 	for _, name := range registries {
@@ -130,6 +143,13 @@ func (o *doctorOptions) subjects(ctx context.Context, env *Env) (all []doctor.Su
 			return nil, err
 		}
 		all = append(all, e)
+	}
+	if o.node {
+		more, err := o.nodeToCheck(ctx, roots)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, more...)
 	}
 	parent, err := o.parentToCheck()
 	if err != nil {
@@ -156,19 +176,27 @@ func (o *doctorOptions) subjects(ctx context.Context, env *Env) (all []doctor.Su
 	}
 	for _, s := range all {
 		if e, ok := s.(*doctor.Endpoint); ok {
-			e.Roots, e.Version, e.Image = roots, telemetry.Version(), o.image
+			e.Version, e.Image = telemetry.Version(), o.image
+			if e.Roots == nil {
+				e.Roots = roots
+			}
 		}
 	}
 	return all, nil
 }
 
-// look finds the data directory and the connection string that `ferry serve` would use here.
+// look finds the data directory and the connection string that `ferry serve` would use here, and
+// whether this is a node that was configured.
 func (o *doctorOptions) look(env *Env) {
+	_, err := os.Stat(filepath.Join(o.hostRoot, cmp.Or(o.stateDir, noderuntime.DefaultState), "state.json"))
+	o.node = err == nil
 	cfg, err := config.Load(env.Getenv("FERRY_CONFIG"), env.Getenv, nil)
 	if err != nil {
 		return // ferry serve will say what is wrong with the settings
 	}
-	o.connectionFile = cfg.ConnectionStringFile
+	if o.connection, err = cfg.Connection(); err != nil {
+		return
+	}
 	for _, dir := range []string{cfg.DataDir, "/var/lib/ferry"} {
 		if _, err := os.Stat(config.LocalSocket(dir)); err == nil || env.Getenv("FERRY_DATA_DIR") == dir {
 			o.dataDir = dir
@@ -182,18 +210,46 @@ func (o *doctorOptions) roots() (*x509.CertPool, error) {
 	if o.caFile == "" {
 		return nil, nil
 	}
+	text, err := readFile(o.caFile, maxLogins)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("read authorities: %w", err), "--ca wants a PEM file with certificates")
+	}
+	return trusting(o.caFile, text)
+}
+
+// trusting returns the system's authorities and those of a PEM text.
+func trusting(name string, text []byte) (*x509.CertPool, error) {
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	text, err := readFile(o.caFile, maxLogins)
-	if err == nil && !pool.AppendCertsFromPEM(text) {
-		err = fmt.Errorf("%s has no certificate", o.caFile)
-	}
-	if err != nil {
-		return nil, withHint(fmt.Errorf("read authorities: %w", err), "--ca wants a PEM file with certificates")
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, withHint(fmt.Errorf("%s has no certificate", name), "want a PEM file with certificates")
 	}
 	return pool, nil
+}
+
+// nodeToCheck returns the runtimes of the node and, unless --endpoint is given, the registry that
+// they are configured for, with its authority and login.
+func (o *doctorOptions) nodeToCheck(ctx context.Context, roots *x509.CertPool) ([]doctor.Subject, error) {
+	n := doctor.NewNode(ctx, &noderuntime.Node{Root: o.hostRoot, State: o.stateDir})
+	configured := n.Endpoint()
+	if o.endpoint != "" || configured == nil {
+		return []doctor.Subject{n}, nil
+	}
+	u, err := url.Parse(configured.URL)
+	if err != nil {
+		return nil, err
+	}
+	e := &doctor.Endpoint{Role: "endpoint", URL: u, Roots: roots, Login: doctor.Login{
+		Kind: "token", Name: configured.Username, Password: configured.Password,
+		Remedy: "run ferry client configure again, with a new password",
+		Absent: "the node's files have no login; pods use pull secrets",
+	}}
+	if len(configured.CA) > 0 && roots == nil {
+		e.Roots, err = trusting("the authority of the node's files", configured.CA)
+	}
+	return []doctor.Subject{n, e}, err
 }
 
 // registryToCheck returns the endpoint of a saved registry, or of an address.
@@ -225,21 +281,24 @@ func (o *doctorOptions) endpointToCheck(env *Env) (*doctor.Endpoint, error) {
 		Kind: "token", Name: o.token, Remedy: "make a new password: ferry token credential generate -n " + o.token,
 	}}
 	if o.token != "" {
-		e.Login.Password, err = env.readPassword(o.passwordStdin)
+		e.Login.Name, e.Login.Password, err = o.passwordSource.read(env)
 	}
 	return e, err
 }
 
 // parentToCheck returns the endpoint of the connection string; nil if there is none.
 func (o *doctorOptions) parentToCheck() (*doctor.Endpoint, error) {
-	if o.connectionFile == "" {
+	if o.connectionFile != "" {
+		text, err := readFile(o.connectionFile, maxLogins)
+		if err != nil {
+			return nil, fmt.Errorf("read connection string: %w", err)
+		}
+		o.connection = string(text)
+	}
+	if o.connection == "" {
 		return nil, nil
 	}
-	text, err := readFile(o.connectionFile, maxLogins)
-	if err != nil {
-		return nil, fmt.Errorf("read connection string: %w", err)
-	}
-	c, err := wire.ParseConnectionString(string(text))
+	c, err := wire.ParseConnectionString(o.connection)
 	if err != nil {
 		return nil, withHint(err, "make it again at the root, with ferry connected-registry get-settings")
 	}
@@ -297,7 +356,7 @@ func rowsOf(reports []doctor.Report) []doctorRow {
 // The lines of a report: their length, and where the texts begin.
 const (
 	doctorColumns = 80
-	doctorIndent  = 18
+	doctorIndent  = 19
 )
 
 // reportsText shows reports, in lines of at most 80 columns unless a word is longer.
@@ -306,7 +365,7 @@ func reportsText(reports []doctor.Report) string {
 	for _, r := range reports {
 		all = append(all, terminal.Printable(r.Subject))
 		for _, c := range r.Checks {
-			all = append(all, wrapped(fmt.Sprintf("  %-4s  %-9s", c.Status, c.Check), c.Text)...)
+			all = append(all, wrapped(fmt.Sprintf("  %-4s  %-10s ", c.Status, c.Check), c.Text)...)
 			if c.Remedy != "" {
 				all = append(all, wrapped("", "-> "+c.Remedy)...)
 			}

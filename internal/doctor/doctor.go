@@ -1,6 +1,7 @@
 // Package doctor finds out why a registry cannot be used from where the program stands: on a
 // node, at a site, or ashore. It checks an [Endpoint] (a parent, or any registry) over the
-// network, and an [Instance] by its data directory. It changes nothing. Begin with [Run].
+// network, an [Instance] by its data directory, and the container runtimes of a [Node]. It changes
+// nothing. Begin with [Run].
 //
 // A check is a function that returns a [Finding]: one sentence that says what is so, and, if
 // something is wrong, one that says what to do. No finding contains a password.
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"ferry/internal/noderuntime"
 )
 
 // A Status is the outcome of a check.
@@ -30,6 +33,9 @@ type Finding struct {
 	Status Status `json:"status"`
 	Text   string `json:"finding"`          // one sentence
 	Remedy string `json:"remedy,omitempty"` // what to do, in one sentence; "" if nothing
+
+	// Runtime is, of a check of a node, the row of the runtimes' table that applies.
+	Runtime *noderuntime.Runtime `json:"runtime,omitempty"`
 }
 
 func ok(format string, args ...any) Finding {

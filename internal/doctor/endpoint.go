@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"ferry/internal/api"
 )
 
 // The deadlines of checks over the network. They are long enough for a link by satellite.
@@ -35,8 +37,9 @@ type Endpoint struct {
 	proxy    *url.URL // in between; nil is none
 	hostPort string   // to connect to
 	addrs    []netip.Addr
-	hello    *answer // to a request without a login; nil if there was none
-	welcome  *answer // to the request with the login
+	hello    *answer             // to a request without a login; nil if there was none
+	welcome  *answer             // to the request with the login
+	status   *api.InstanceStatus // nil if it is not known
 }
 
 // A Login is a name and password. The zero value is none.
@@ -63,7 +66,7 @@ func (e *Endpoint) Title() string { return e.Role + " " + e.URL.Redacted() }
 
 func (e *Endpoint) checks() []check {
 	e.find()
-	return []check{
+	all := []check{
 		{name: "name", within: nameTimeout, run: e.checkName},
 		{name: "route", needs: []string{"name"}, within: routeTimeout, run: e.checkRoute},
 		{name: "tls", needs: []string{"route"}, within: answerTimeout, run: e.checkTLS},
@@ -72,6 +75,22 @@ func (e *Endpoint) checks() []check {
 		{name: "versions", needs: []string{"login"}, within: answerTimeout, run: e.checkVersions},
 		{name: "pull", needs: []string{"login"}, within: pullTimeout, run: e.checkPull},
 	}
+	if !e.Login.Operator {
+		return all
+	}
+	for _, c := range []struct {
+		name  string
+		judge func(api.InstanceStatus) Finding
+	}{{"link", judgeLink}, {"sync", judgeSync}, {"windows", judgeWindowsNow}} {
+		all = append(all, check{name: c.name, needs: []string{"login"}, after: []string{"versions"},
+			within: answerTimeout, run: func(context.Context) Finding {
+				if e.status == nil {
+					return skipped("this login may not read the instance's status")
+				}
+				return c.judge(*e.status)
+			}})
+	}
+	return all
 }
 
 // find finds out where to connect to: the registry, or a proxy in between.

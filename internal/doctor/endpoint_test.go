@@ -46,6 +46,13 @@ func (a *authority) roots() *x509.CertPool {
 	return pool
 }
 
+// config returns the settings of a server with a good certificate.
+func (a *authority) config(t *testing.T) *tls.Config {
+	now := time.Now()
+	cert := a.certificate(t, "127.0.0.1", now.Add(-time.Hour), now.Add(1000*time.Hour))
+	return &tls.Config{Certificates: []tls.Certificate{cert}}
+}
+
 // certificate makes a certificate for a name or an address.
 func (a *authority) certificate(t *testing.T, name string, from, to time.Time) tls.Certificate {
 	t.Helper()
@@ -175,13 +182,12 @@ func TestCertificateProblemsAreNamed(t *testing.T) {
 
 func TestWrongSchemeIsNamed(t *testing.T) {
 	a := newAuthority(t)
-	cert := a.certificate(t, "127.0.0.1", time.Now().Add(-time.Hour), time.Now().Add(1000*time.Hour))
 	plain := serve(t, fakeRegistry, nil)
 	expect(t, result(t, &Endpoint{URL: plain}, "tls"), OK, "on this machine")
 	plain.Scheme = "https"
 	expect(t, result(t, &Endpoint{URL: plain}, "tls"), Fail, "plain HTTP", "use http://")
 
-	secure := serve(t, fakeRegistry, &tls.Config{Certificates: []tls.Certificate{cert}})
+	secure := serve(t, fakeRegistry, a.config(t))
 	secure.Scheme = "http"
 	expect(t, result(t, &Endpoint{URL: secure}, "tls"), Fail, "speaks TLS", "use https://")
 }

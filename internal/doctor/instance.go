@@ -50,8 +50,7 @@ func (i *Instance) checks() []check {
 		{name: "instance", needs: []string{"directory"}, within: statusTimeout, run: i.checkRunning},
 		{name: "link", needs: running, within: statusTimeout, run: of(judgeLink)},
 		{name: "sync", needs: running, within: statusTimeout, run: of(judgeSync)},
-		{name: "windows", needs: running, within: statusTimeout,
-			run: of(func(s api.InstanceStatus) Finding { return judgeWindows(s, time.Now()) })},
+		{name: "windows", needs: running, within: statusTimeout, run: of(judgeWindowsNow)},
 	}
 }
 
@@ -147,10 +146,15 @@ func judgeSync(s api.InstanceStatus) Finding {
 		hint("wait for the sync to end; ferry sync status shows its progress")
 }
 
+func judgeWindowsNow(s api.InstanceStatus) Finding { return judgeWindows(s, time.Now()) }
+
 // judgeWindows says whether a sync may run at a time, and when the next may.
 func judgeWindows(s api.InstanceStatus, now time.Time) Finding {
 	if s.Sync == nil || s.Parent == nil {
 		return ok("a root registry has no sync window")
+	}
+	if s.Parent.Schedule == "" {
+		return skipped("the instance was not activated yet, and does not know its schedule")
 	}
 	date := func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 	w, err := schedule.Parse(s.Parent.Schedule, s.Parent.SyncWindow)

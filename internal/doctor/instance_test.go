@@ -67,6 +67,7 @@ func TestWindowsAreJudged(t *testing.T) {
 		{"closed", "0 4 * * *", "PT1H", false, OK, "no window is open, the next opens at 2031-05-06 04:00 UTC"},
 		{"by request", "0 4 * * *", "PT1H", true, OK, "open by request"},
 		{"unreadable", "at noon", "PT1H", false, Fail, "cannot read the sync schedule"},
+		{"not activated yet", "", "", false, Skipped, "not activated"},
 		{"without a window", "0 4 * * *", "", false, Fail, "cannot read the sync schedule"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

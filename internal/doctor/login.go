@@ -98,11 +98,11 @@ func judgeClock(a *answer) Finding {
 // checkVersions compares the version of this program with that of the server's.
 func (e *Endpoint) checkVersions(ctx context.Context) Finding {
 	there := e.welcome.header.Get(VersionHeader)
-	if there == "" && e.Login.Operator {
-		if a, err := e.get(ctx, e.client(), api.Root+"/status", e.Login, nil); err == nil && a.status == http.StatusOK {
-			var status api.InstanceStatus
-			_ = json.Unmarshal(a.body, &status) // an empty version is not known
-			there = status.Version
+	if e.Login.Operator {
+		a, err := e.get(ctx, e.client(), api.Root+"/status", e.Login, nil)
+		var status api.InstanceStatus
+		if err == nil && a.status == http.StatusOK && json.Unmarshal(a.body, &status) == nil {
+			e.status, there = &status, cmp.Or(there, status.Version)
 		}
 	}
 	if there == "" {
