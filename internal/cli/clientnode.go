@@ -320,25 +320,44 @@ func showNodeResults(env *Env, results []noderuntime.Result, dryRun bool) {
 		}
 		env.say(title + ": " + r.Found)
 		for _, text := range r.Problems {
-			env.say("problem: " + text)
+			env.say(paragraph("problem: " + text))
 		}
 		showNodeChanges(env, r.Changes, dryRun)
 		if len(r.Changes) == 0 {
 			env.say("Nothing is to be changed.")
 		}
 		for _, text := range r.Notes {
-			env.say("note: " + text)
+			env.say(paragraph("note: " + text))
 		}
 		switch {
 		case r.Needed != "":
-			env.say("Needed: " + r.Needed)
+			env.say(paragraph("Needed: " + r.Needed))
 		default:
 			env.say("Effective at the next pull, without a restart.")
 		}
 		if !dryRun {
-			env.say("Undo: " + r.Undo)
+			env.say(paragraph("Undo: " + r.Undo))
 		}
 	}
+}
+
+// paragraph breaks a text into lines of at most 80 characters.
+func paragraph(text string) string {
+	var b strings.Builder
+	column := 0
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case column == 0:
+		case column+1+len(word) > 80:
+			b.WriteString("\n  ")
+			column = 1
+		default:
+			b.WriteByte(' ')
+		}
+		b.WriteString(word)
+		column += 1 + len(word)
+	}
+	return b.String()
 }
 
 func showNodeChanges(env *Env, changes []noderuntime.Change, dryRun bool) {

@@ -307,7 +307,7 @@ func (n *Node) placeDir(dir string, files []plannedFile) error {
 	}
 	for _, f := range files {
 		path := filepath.Join(temp, filepath.Base(f.path))
-		if err := n.before("write", path); err != nil {
+		if err := n.step("write", path); err != nil {
 			return err
 		}
 		if err := n.write(path, f.want); err != nil {

@@ -90,8 +90,8 @@ func temporary(path string) string {
 	return filepath.Join(filepath.Dir(path), ".ferry-client-"+digestOf([]byte(path))[:12])
 }
 
-// before is called before each change of the disk, with its name. Tests stop there.
-func (n *Node) before(operation, path string) error {
+// step is called before each change of the disk, with its name. Tests stop there.
+func (n *Node) step(operation, path string) error {
 	if n.fault == nil {
 		return nil
 	}
@@ -100,7 +100,7 @@ func (n *Node) before(operation, path string) error {
 
 // place puts a file or link at a path, in one step.
 func (n *Node) place(path string, s *snapshot) error {
-	if err := n.before("write", path); err != nil {
+	if err := n.step("write", path); err != nil {
 		return err
 	}
 	if err := n.write(temporary(path), s); err != nil {
@@ -144,7 +144,7 @@ func (n *Node) write(path string, s *snapshot) error {
 
 // rename renames a file or directory, and returns when a power loss cannot undo it.
 func (n *Node) rename(from, to string) error {
-	if err := n.before("rename", to); err != nil {
+	if err := n.step("rename", to); err != nil {
 		return err
 	}
 	fullFrom, err := n.resolve(from)
@@ -163,7 +163,7 @@ func (n *Node) rename(from, to string) error {
 
 // remove removes a file, a link or an empty directory, if it exists.
 func (n *Node) remove(path string) error {
-	if err := n.before("remove", path); err != nil {
+	if err := n.step("remove", path); err != nil {
 		return err
 	}
 	full, err := n.resolve(path)
@@ -185,7 +185,7 @@ func (n *Node) removeTemporary(path string) error {
 	if _, err := os.Lstat(full); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err := n.before("clean", path); err != nil {
+	if err := n.step("clean", path); err != nil {
 		return err
 	}
 	return os.RemoveAll(full)
@@ -210,7 +210,7 @@ func (n *Node) list(path string) ([]string, error) {
 
 // makeDir makes a directory whose parent exists.
 func (n *Node) makeDir(path string) error {
-	if err := n.before("make", path); err != nil {
+	if err := n.step("make", path); err != nil {
 		return err
 	}
 	full, err := n.resolve(path)

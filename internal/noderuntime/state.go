@@ -180,7 +180,7 @@ func (n *Node) removeState() error {
 	}
 	names, err := n.list(n.state())
 	for _, name := range names {
-		if err := n.before("clean", name); err != nil {
+		if err := n.step("clean", name); err != nil {
 			return err
 		}
 		err = errors.Join(err, os.RemoveAll(filepath.Join(path, name)))
