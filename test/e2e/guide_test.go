@@ -77,7 +77,7 @@ func TestGuidesRunAsWritten(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("a machine of its own needs root")
 	}
-	ferry := sync.OnceValue(func() string { return ferryImage(t) })
+	ferry := sync.OnceValue(func() string { return image.Ferry(t, instance.Binary(t), "v1") })
 	for page, g := range guides {
 		t.Run(page, func(t *testing.T) {
 			for _, name := range append([]string{"unshare", "ip", "skopeo"}, g.programs...) {

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"errors"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,35 +13,12 @@ import (
 	"testing"
 
 	"ferry/test/daemon"
+	"ferry/test/image"
 	"ferry/test/instance"
 )
 
-// ferryImage makes the image of Ferry from the program of these tests, and returns its layout.
-// All platforms have the same program.
-func ferryImage(t *testing.T) string {
-	t.Helper()
-	program, err := os.ReadFile(instance.Binary(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := t.TempDir()
-	for _, arch := range []string{"amd64", "arm64", "arm"} {
-		if err := errors.Join(os.WriteFile(filepath.Join(bin, "ferry-linux-"+arch), program, 0o600),
-			os.WriteFile(filepath.Join(bin, arch+".cdx.json"), []byte("{}"), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	dir := filepath.Join(shortDir(t), "image")
-	cmd := exec.Command("go", "run", "./build/image", "-bin", bin, "-out", dir, "-version", "v1", "-time", "1700000000")
-	cmd.Dir = "../.."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("make the image: %v: %s", err, out)
-	}
-	return dir
-}
-
 func TestImageOfFerryRunsAndIsPushed(t *testing.T) {
-	dir := ferryImage(t)
+	dir := image.Ferry(t, instance.Binary(t), "v1")
 	t.Run("it serves from a read-only root", func(t *testing.T) { runImage(t, dir) })
 	t.Run("it is pushed with its referrers", func(t *testing.T) { pushImage(t, dir) })
 }
