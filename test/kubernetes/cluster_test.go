@@ -218,10 +218,18 @@ func (c *cluster) describe(t *testing.T) {
 	for _, args := range [][]string{
 		{"kubectl", "get", "pods,deployments,daemonsets,pvc,services", "-A", "-o", "wide"},
 		{"kubectl", "get", "events", "-A", "--sort-by=.lastTimestamp"},
+		ferryLogs("connected-registry"),
+		ferryLogs("connected-registry-nodes"),
 	} {
 		out, err := instance.Output(c.command(t, args...))
 		t.Logf("%s (%v):\n%s", strings.Join(args, " "), err, out)
 	}
+}
+
+// ferryLogs is the command that shows the logs of the pods of Ferry in a namespace.
+func ferryLogs(namespace string) []string {
+	return []string{"kubectl", "logs", "-n", namespace, "-l", "app.kubernetes.io/part-of=ferry", "--prefix",
+		"--tail=30"}
 }
 
 func writeFile(t *testing.T, path, text string) {

@@ -3,6 +3,7 @@
 package kubernetes
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,7 +47,7 @@ func startNode(t *testing.T, c *cluster, runtime containerd) *node {
 	n := &node{cluster: c, containerd: runtime, disk: filepath.Join(c.dir, "disk")}
 	n.writeDisk(t)
 	n.start(t)
-	t.Cleanup(func() { n.stop() })
+	t.Cleanup(n.kill)
 	n.importImage(t, programImage(t, "3.6", pause(t), 1).Dir, "registry.k8s.io/pause:3.6")
 	return n
 }
@@ -54,7 +55,6 @@ func startNode(t *testing.T, c *cluster, runtime containerd) *node {
 // writeDisk writes the files that the node has before anything of ours is installed.
 func (n *node) writeDisk(t *testing.T) {
 	t.Helper()
-	replace := strings.NewReplacer("@DIR@", n.cluster.dir, "@GROUP@", os.Getenv(insideMachine))
 	for from, to := range map[string]string{
 		"containerd-" + n.containerd.version + ".toml": "etc/containerd/config.toml",
 		"ptp.conflist":    "etc/cni/net.d/ptp.conflist",
@@ -65,7 +65,7 @@ func (n *node) writeDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		writeFile(t, filepath.Join(n.disk, to), replace.Replace(string(text)))
+		writeFile(t, filepath.Join(n.disk, to), strings.ReplaceAll(string(text), "@DIR@", n.cluster.dir))
 	}
 	for name, text := range map[string]string{
 		"passwd":      "root:x:0:0:root:/root:/bin/bash\n",
@@ -79,6 +79,12 @@ func (n *node) writeDisk(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(n.disk, "var", dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.Mkdir(filepath.Join(n.disk, "var/lib/local-path"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(n.disk, "var/lib/local-path"), 0o777); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Symlink("/run", filepath.Join(n.disk, "var/run")); err != nil {
 		t.Fatal(err)
@@ -100,8 +106,7 @@ func (n *node) start(t *testing.T) {
 	logs := filepath.Join(n.cluster.dir, "log")
 	n.init = exec.Command("testdata/node.sh", n.kubelet...)
 	n.init.Env = append(os.Environ(), "NODE="+n.disk, "LOGS="+logs, "NAME="+nodeName, "ADDRESS="+nodeAddress,
-		"KUBECONFIG="+n.cluster.kubeconfig("kubelet"), "PATH="+strings.Join([]string{n.containerd.dir(t),
-			filepath.Dir(program(t, "kubernetes/kubelet")), "/usr/sbin:/usr/bin:/sbin:/bin"}, ":"))
+		"KUBECONFIG="+n.cluster.kubeconfig("kubelet"), "PATH="+n.path(t))
 	n.init.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
 	for _, name := range []string{"containerd", "kube-proxy", "kubelet"} {
 		n.cluster.showLog(t, name)
@@ -113,17 +118,27 @@ func (n *node) start(t *testing.T) {
 	n.awaitReady(t)
 }
 
-// stop turns the node off as a power cut does.
-func (n *node) stop() {
+// stop turns the node off as a power cut does, and the cluster notices.
+func (n *node) stop(t *testing.T) {
+	t.Helper()
+	n.kill()
+	// The controllers notice it after a while.
+	n.cluster.do(t, "kubectl", "patch", "node", nodeName, "--subresource=status", "-p",
+		`{"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}`)
+}
+
+// kill ends everything on the node.
+func (n *node) kill() {
 	if n.init == nil {
 		return
 	}
 	n.init.Process.Kill()
 	n.init.Wait()
 	n.init = nil
+	removeCgroups()
 }
 
-// awaitReady waits until the kubelet has said that the node is ready since it was started.
+// awaitReady waits until the kubelet has said that the node is ready.
 func (n *node) awaitReady(t *testing.T) {
 	t.Helper()
 	n.cluster.do(t, "kubectl", "wait", "--for=create", "--timeout=120s", "node/"+nodeName)
@@ -149,10 +164,23 @@ func (n *node) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// shell returns variables for scripts: NODE_PID and NODE_PATH.
+func (n *node) shell(t *testing.T) []string {
+	t.Helper()
+	return []string{fmt.Sprintf("NODE_PID=%d", n.init.Process.Pid), "NODE_PATH=" + n.path(t)}
+}
+
+// path returns the node's PATH.
+func (n *node) path(t *testing.T) string {
+	t.Helper()
+	return strings.Join([]string{n.containerd.dir(t), filepath.Dir(program(t, "kubernetes/kubelet")),
+		"/usr/sbin:/usr/bin:/sbin:/bin", filepath.Dir(instance.Binary(t))}, ":")
+}
+
 // importImage gives containerd an image without a registry, by the name ref.
 func (n *node) importImage(t *testing.T, layout, ref string) {
 	t.Helper()
-	name, _, _ := strings.Cut(ref, ":")
+	name := ref[:strings.LastIndex(ref, ":")]
 	archive := filepath.Join(n.cluster.dir, "image.tar")
 	if _, err := instance.Output(exec.Command("tar", "-C", layout, "-cf", archive, ".")); err != nil {
 		t.Fatal(err)

@@ -26,8 +26,15 @@ setting kernel/keys/root_maxkeys 1000000
 setting kernel/keys/root_maxbytes 25000000
 mount --make-rshared /
 
-containerd >>"$LOGS/containerd" 2>&1 &
-kube-proxy --config=/etc/kubernetes/kube-proxy.yaml >>"$LOGS/kube-proxy" 2>&1 &
-kubelet --config=/etc/kubernetes/kubelet.yaml --kubeconfig="$KUBECONFIG" \
-	--hostname-override="$NAME" --node-ip="$ADDRESS" "$@" >>"$LOGS/kubelet" 2>&1 &
+# A service is started again when it ends, as systemd does it: the kubelet ends
+# if containerd does not answer yet.
+service() {
+	while true; do
+		"$@" >>"$LOGS/$1" 2>&1 || sleep 0.2
+	done
+}
+service containerd &
+service kube-proxy --config=/etc/kubernetes/kube-proxy.yaml &
+service kubelet --config=/etc/kubernetes/kubelet.yaml --kubeconfig="$KUBECONFIG" \
+	--hostname-override="$NAME" --node-ip="$ADDRESS" "$@" &
 wait

@@ -1,0 +1,71 @@
+//go:build kubernetes
+
+package kubernetes
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"ferry/test/image"
+	"ferry/test/instance"
+	"ferry/test/link"
+)
+
+// A network is a root with Ferry's image and the images of pods, and behind a poor link a cluster
+// with one node.
+type network struct {
+	*cluster
+	node  *node
+	root  *instance.Instance
+	link  *link.Link // to the root; connection strings name it
+	admin *instance.Shell
+	image string // Ferry's, as an OCI image layout
+}
+
+// chartVersion is the tag of Ferry's image that the chart asks for.
+const chartVersion = "0.1.0"
+
+// startNetwork runs a root with Ferry's image and images of programs in repos, and a cluster.
+func startNetwork(t *testing.T, runtime containerd, repos ...string) *network {
+	t.Helper()
+	needMachine(t)
+	l := link.Start(t, rootAddress+":5000", "-listen", rootAddress+":7000",
+		"-down", "100mbit", "-up", "20mbit", "-rtt", "50ms")
+	w := &network{link: l, cluster: startCluster(t), image: image.Ferry(t, instance.Binary(t), chartVersion)}
+	w.node = startNode(t, w.cluster, runtime)
+	w.apply(t, readFile(t, "testdata/storage.yaml"))
+	w.startRoot(t)
+	w.admin = w.root.Admin(t, "mycontainerregistry")
+	for i, repo := range repos {
+		if err := w.root.AsAdmin(t).Push(t.Context(), repo, programImage(t, "v1", pause(t), uint64(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	push := w.command(t, "ferry", "push-layout", w.image, w.root.URL+"/ferry:"+chartVersion)
+	push.Env = append(push.Env, "FERRY_CONFIG_DIR="+t.TempDir(), "FERRY_USERNAME=admin",
+		"FERRY_PASSWORD="+w.root.AdminPassword(t))
+	if _, err := instance.Output(push); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// startRoot turns the root on, for the first time or again.
+func (w *network) startRoot(t *testing.T) {
+	t.Helper()
+	w.root = instance.Start(t, instance.Options{
+		DataDir: filepath.Join(w.dir, "root"),
+		Listen:  rootAddress + ":5000",
+		Args:    []string{"--external-url", "http://" + w.link.Host},
+	})
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
