@@ -39,7 +39,7 @@ func CheckName(name string) error {
 	if subdomain.MatchString(name) && len(name) <= maxName {
 		return nil
 	}
-	return fmt.Errorf("%.80q is not a name in Kubernetes: want lower-case letters, digits, - and .", name)
+	return fmt.Errorf("%.80q is not a name in Kubernetes: want lower-case letters, digits, dots and -", name)
 }
 
 // CheckNamespace returns an error unless name can be the name of a namespace.
