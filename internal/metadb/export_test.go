@@ -35,7 +35,7 @@ func OpenAt(ctx context.Context, url string, version int, more ...string) (*DB, 
 	}
 	all = all[:version:version]
 	if more != nil {
-		all = append(all, migration{"more.sql", more})
+		all = append(all, migration{name: "more.sql", statements: more})
 	}
 	return db, db.Update(ctx, func(tx *Tx) error { return tx.migrate(d, all) })
 }

@@ -59,3 +59,30 @@ func (tx *Tx) AppendManifestChunk(b []byte, repository, digest string, n int) ([
 	}
 	return append(b, content...), nil
 }
+
+// splitPayloads moves large payloads out of their manifests' rows. It is a part of the second
+// migration, so it must not change with the code above.
+func splitPayloads(tx *Tx) error {
+	large, err := list[ManifestRef](tx, "list large manifests",
+		`SELECT repository, digest FROM manifests WHERE size > 131072`)
+	for _, m := range large {
+		payload, err := get[[]byte](tx, "read manifest "+m.Repository+"@"+m.Digest,
+			`SELECT payload FROM manifests WHERE repository = $1 AND digest = $2`, m.Repository, m.Digest)
+		if err != nil {
+			return err
+		}
+		n := 0
+		for chunk := range slices.Chunk(payload, 32768) {
+			if _, err := tx.exec(`INSERT INTO manifest_chunks (repository, digest, n, content) VALUES ($1, $2, $3, $4)`,
+				m.Repository, m.Digest, n, chunk); err != nil {
+				return err
+			}
+			n++
+		}
+		if _, err := tx.exec(`UPDATE manifests SET payload = NULL WHERE repository = $1 AND digest = $2`,
+			m.Repository, m.Digest); err != nil {
+			return err
+		}
+	}
+	return err
+}

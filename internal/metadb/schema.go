@@ -43,6 +43,20 @@ func columnsOf() []string {
 type migration struct {
 	name       string // of the file
 	statements []string
+	after      func(*Tx) error // runs after the statements; nil is nothing
+}
+
+// run runs the migration.
+func (m migration) run(tx *Tx) error {
+	for _, statement := range m.statements {
+		if _, err := tx.exec(statement); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	if m.after == nil {
+		return nil
+	}
+	return wrap(m.after(tx), m.name)
 }
 
 // migrations returns all migrations in order. The first leads to version 1.
@@ -57,8 +71,11 @@ func (d dialect) migrations() ([]migration, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, migration{strings.TrimPrefix(name, "migrations/"), d.statements(string(text))})
+		all = append(all, migration{
+			name: strings.TrimPrefix(name, "migrations/"), statements: d.statements(string(text)),
+		})
 	}
+	all[1].after = splitPayloads
 	return all, nil
 }
 
@@ -123,10 +140,8 @@ func (tx *Tx) migrate(d dialect, all []migration) error {
 	}
 	for n := recorded + 1; n <= len(all); n++ {
 		if n > version {
-			for _, statement := range all[n-1].statements {
-				if _, err := tx.exec(statement); err != nil {
-					return fmt.Errorf("%s: %w", all[n-1].name, err)
-				}
+			if err := all[n-1].run(tx); err != nil {
+				return err
 			}
 		}
 		if _, err := tx.exec(`INSERT INTO goose_db_version (version_id, is_applied) VALUES ($1, TRUE)`, n); err != nil {

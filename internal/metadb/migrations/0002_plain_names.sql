@@ -27,7 +27,8 @@ CREATE TABLE manifests (
 );
 CREATE INDEX manifests_subject ON manifests (repository, subject, pushed_at, digest);
 
--- The payload of a manifest of more than 128 KiB, in chunks of 32 KiB.
+-- The payload of a manifest of more than 128 KiB, in chunks of 32 KiB. Go code writes them
+-- after these statements (splitPayloads), because SQL would read a whole payload for each.
 CREATE TABLE manifest_chunks (
   repository TEXT COLLATE "C" NOT NULL,
   digest     TEXT COLLATE "C" NOT NULL,
@@ -40,18 +41,8 @@ CREATE TABLE manifest_chunks (
 INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, annotations, payload, size, pushed_at,
     locks, was_referenced, seq, damaged)
   SELECT repository, digest, media_type, artifact_type, subject, annotations,
-    CASE WHEN LENGTH(payload) <= 131072 THEN payload END, LENGTH(payload), pushed_at,
-    locks, was_referenced, seq, damaged
+    payload, LENGTH(payload), pushed_at, locks, was_referenced, seq, damaged
   FROM manifests_1;
-
-WITH RECURSIVE chunks (repository, digest, n, size) AS (
-  SELECT repository, digest, 0, size FROM manifests WHERE payload IS NULL
-  UNION ALL
-  SELECT repository, digest, n + 1, size FROM chunks WHERE (n + 1) * 32768 < size
-)
-INSERT INTO manifest_chunks (repository, digest, n, content)
-  SELECT m.repository, m.digest, c.n, SUBSTR(m.payload, c.n * 32768 + 1, 32768)
-  FROM chunks c JOIN manifests_1 m ON m.repository = c.repository AND m.digest = c.digest;
 
 DROP TABLE manifests_1;
 
