@@ -189,6 +189,10 @@ func (p *plan) hostsFiles(root string, s *Settings) error {
 				return err
 			}
 		}
+		if standard := filepath.Join(root, "_default/hosts.toml"); h.mirror && h.upstream && name != AllRegistries &&
+			p.node.exists(standard) && p.state.find(standard) == nil && !p.node.exists(dir) {
+			p.note("the hosts of %s are no longer asked for %s", standard, name)
+		}
 		o := fileOptions{secret: h.authorization != "", whole: true, hosts: []string{s.Endpoint}}
 		if err := p.edit(filepath.Join(dir, "hosts.toml"), o, h.hosts); err != nil {
 			return err
