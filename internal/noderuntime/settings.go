@@ -47,7 +47,10 @@ func (s *Settings) Check() error {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return fmt.Errorf("the endpoint %q is not a URL such as https://edge.example:5000", s.Endpoint)
 	}
-	if strings.Trim(u.Path, pathCharacters) != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if u.User != nil {
+		return errors.New("the endpoint has a user's name: use --token and a file with its password")
+	}
+	if strings.Trim(u.Path, pathCharacters) != "" || u.RawQuery != "" || u.Fragment != "" {
 		return fmt.Errorf("the endpoint %q has more than a host, a port and a path", s.Endpoint)
 	}
 	if err := checkHost(u.Host); err != nil {
