@@ -247,3 +247,30 @@ func TestRestoreKeepsEditsOfOthers(t *testing.T) {
 		})
 	}
 }
+
+func TestOneFileDoesNotKeepOthersFromRestore(t *testing.T) {
+	n := newNode(t, "-- etc/containerd/config.toml --\nversion = 3\n-- var/lib/x --\n")
+	n.Version = "2.4.2"
+	before := tree(t, n)
+	s := &Settings{Endpoint: "http://edge.example:5000", Mirrors: []string{"docker.io"}, Username: "n", Password: "p"}
+	ctx := t.Context()
+	if _, err := n.Configure(ctx, n.Detect(ctx, s.registries()...), s); err != nil {
+		t.Fatal(err)
+	}
+	obstacle := filepath.Join(n.Root, "/etc/containerd/certs.d/docker.io/hosts.toml")
+	must(t, os.Remove(obstacle))
+	must(t, os.Mkdir(obstacle, 0o755))
+	if _, err := n.Restore(ctx); err == nil {
+		t.Error("the restore reports no error")
+	}
+	if path := "/etc/containerd/certs.d/edge.example_5000_/hosts.toml"; n.exists(path) {
+		t.Errorf("%s is not removed", path)
+	}
+	must(t, os.Remove(obstacle))
+	if _, err := n.Restore(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, tree(t, n)); diff != "" {
+		t.Errorf("after the obstacle is gone (-before +now):\n%s", diff)
+	}
+}

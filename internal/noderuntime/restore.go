@@ -5,11 +5,12 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Restore brings back the files as they were before Configure, for the named runtimes or, if
 // there are none, for all. What others changed in them since is kept. It also completes what a
-// crash interrupted.
+// crash interrupted. A file that cannot be restored does not keep the others from it.
 func (n *Node) Restore(ctx context.Context, kinds ...Kind) ([]Change, error) {
 	unlock, err := n.lock(ctx)
 	if err != nil {
@@ -27,21 +28,23 @@ func (n *Node) Restore(ctx context.Context, kinds ...Kind) ([]Change, error) {
 		kinds = Kinds()
 	}
 	var changes []Change
+	var failed error
+	var left []string // the files that could not be restored
 	for _, e := range undoOrder(st.Entries) {
+		needed := func(path string) bool { return strings.HasPrefix(path, e.Path+"/") }
 		for _, k := range kinds {
-			if !slices.Contains(e.Runtimes, k) {
+			if !slices.Contains(e.Runtimes, k) || e.Directory && slices.ContainsFunc(left, needed) {
 				continue
 			}
 			c, err := n.release(st, e, k)
 			if err != nil {
-				return changes, err
-			}
-			if c != nil {
+				failed, left = errors.Join(failed, err), append(left, e.Path)
+			} else if c != nil {
 				changes = append(changes, *c)
 			}
 		}
 	}
-	return changes, n.save(st)
+	return changes, errors.Join(failed, n.save(st))
 }
 
 // undoOrder returns the entries in the order in which they can be undone: the last change

@@ -201,6 +201,10 @@ func (n *Node) lock(ctx context.Context) (unlock func(), err error) {
 		return nil, err
 	}
 	for {
+		// Others need the directories above, such as /var/lib.
+		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+			return nil, err
+		}
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
