@@ -190,17 +190,66 @@ func insertYAML(text []byte, path []string, value string) ([]byte, error) {
 	if root == nil || root.Kind != yaml.MappingNode {
 		return yaml.Marshal(want)
 	}
-	setNode(root, path, value)
-	edited, err := yaml.Marshal(&document)
-	if err != nil {
-		return nil, err
+	for range 2 {
+		setNode(root, path, value)
+		edited, err := yaml.Marshal(&document)
+		if err != nil {
+			return nil, err
+		}
+		var got any
+		if err := yaml.Unmarshal(edited, &got); err == nil && reflect.DeepEqual(got, want) {
+			return edited, nil
+		}
+		// Another part of the document is an alias of the changed one.
+		document = yaml.Node{}
+		if err := yaml.Unmarshal(text, &document); err != nil {
+			return nil, err
+		}
+		root = document.Content[0]
+		expand(root)
 	}
-	var got any
-	if err := yaml.Unmarshal(edited, &got); err != nil || !reflect.DeepEqual(got, want) {
-		return nil, fmt.Errorf("it is written in a way that Ferry does not change: add %q to %s", value,
-			strings.Join(path, "."))
+	return nil, fmt.Errorf("it is written in a way that Ferry does not change: add %q to %s", value,
+		strings.Join(path, "."))
+}
+
+// expand replaces each alias below a node by a copy of what it stands for. The document has been
+// decoded before, which bounds the size of the result and refuses an alias of itself.
+func expand(node *yaml.Node) {
+	for i, n := range node.Content {
+		if n.Kind == yaml.AliasNode {
+			node.Content[i] = copyOf(n.Alias)
+		}
+		expand(node.Content[i])
 	}
-	return edited, nil
+	node.Anchor = ""
+	for i := 0; node.Kind == yaml.MappingNode && i+1 < len(node.Content); i += 2 {
+		if node.Content[i].Tag != "!!merge" {
+			continue
+		}
+		merged := node.Content[i+1].Content
+		if node.Content[i+1].Kind == yaml.SequenceNode {
+			merged = nil
+			for _, m := range node.Content[i+1].Content {
+				merged = append(merged, m.Content...)
+			}
+		}
+		node.Content = slices.Delete(node.Content, i, i+2)
+		for j := 0; j+1 < len(merged); j += 2 {
+			if !hasKey(node, merged[j].Value) {
+				node.Content = append(node.Content, merged[j], merged[j+1])
+			}
+		}
+		i -= 2
+	}
+}
+
+func hasKey(node *yaml.Node, key string) bool {
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		if node.Content[i].Value == key {
+			return true
+		}
+	}
+	return false
 }
 
 // copyOf returns a copy of a node that shares nothing with it, and has no anchor.

@@ -115,6 +115,9 @@ func TestK3sKeepsTheEndpointOverItsRestarts(t *testing.T) {
 		"null":           file + "mirrors:\n  docker.io:\n",
 		"empty":          file,
 		"an anchor":      file + "mirrors:\n  quay.io: &a\n    endpoint: [https://o]\n  docker.io: *a\n",
+		"an anchor that another registry uses": file + "mirrors:\n  docker.io: &a\n    endpoint: [https://o]\n" +
+			"  quay.io: *a\n",
+		"a merge key": file + "a: &a\n  endpoint: [https://o]\nmirrors:\n  docker.io:\n    <<: *a\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t, registries+"-- "+certs[1:]+" --\n-- var/lib/ --\n")
