@@ -252,6 +252,9 @@ func (o *clientConfigure) read(env *Env, password string) (*noderuntime.Settings
 		if err != nil {
 			return nil, fmt.Errorf("read the authority: %w", err)
 		}
+		if len(text) == 0 {
+			return nil, fmt.Errorf("read the authority: %s is empty", o.ca)
+		}
 		s.CA = text
 	}
 	if o.token != "" {
