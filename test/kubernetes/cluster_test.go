@@ -62,6 +62,7 @@ func startCluster(t *testing.T) *cluster {
 		"--enable-admission-plugins=NodeRestriction",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-signing-key-file="+pki+"/sa.key", "--service-account-key-file="+pki+"/sa.pub",
+		"--kubelet-preferred-address-types=InternalIP",
 		"--allow-privileged")
 	c.awaitReady(t, "https://127.0.0.1:6443/readyz")
 	c.run(t, program(t, "kubernetes/kube-controller-manager"),
