@@ -11,7 +11,7 @@ export FERRY_SHARED ?= $(abspath ../shared)
 
 # Most of the tests' time is fsync, so they write to memory if the machine has
 # 2 GiB to spare.
-test chaos: export TMPDIR := $(shell test/memory.sh)
+test chaos kubernetes: export TMPDIR := $(shell test/memory.sh)
 
 .PHONY: test race fmt vet staticcheck imports words build image dist charts conformance e2e kubernetes bench bench-links \
 	bench-fleet chaos fuzz kubernetes-tools tools packages clean
