@@ -125,7 +125,8 @@ type requestCache struct {
 	listings map[listKey][]gateway.Item // shared by descendants with the same filter
 	changes  []storage.FeedEntry        // the repositories that changed after since
 	since    int64
-	newest   map[string]int64 // the number of the last of these changes by pattern: a/b, a/* and *
+	entries  map[string]storage.FeedEntry // nil if the cache is used in several views
+	newest   map[string]int64             // the number of the last of these changes by pattern: a/b, a/* and *
 }
 
 type listKey struct{ repository, filter string }
@@ -136,7 +137,7 @@ func newRequestCache(c *storage.View) (*requestCache, error) {
 		newest: map[string]int64{}}, err
 }
 
-// maxListings is the number of listings that a requestCache keeps.
+// maxListings is the number of listings, and of entries, that a requestCache keeps.
 const maxListings = 1000
 
 // listing returns the items of a repository that a selection gets.
@@ -154,6 +155,22 @@ func (q *requestCache) listing(c *storage.View, repository string, r selection) 
 	}
 	q.listings[key] = items
 	return items, nil
+}
+
+// entry returns a repository's entry in the feed.
+func (q *requestCache) entry(c *storage.View, repository string) (storage.FeedEntry, error) {
+	if entry, ok := q.entries[repository]; ok {
+		return entry, nil
+	}
+	entry, err := c.FeedEntry(repository)
+	if err != nil || q.entries == nil {
+		return entry, err
+	}
+	if len(q.entries) >= maxListings {
+		clear(q.entries)
+	}
+	q.entries[repository] = entry
+	return entry, nil
 }
 
 // changedSince returns the repositories that changed after a sequence number, ordered by the number

@@ -179,7 +179,7 @@ func itemsToRemove(reported map[string]api.SyncItem, removed []api.SyncItem) map
 // changedIn reports whether anything that the descendant gets of a repository changed after its
 // watermark.
 func (v descendant) changedIn(c *storage.View, repository string) (bool, error) {
-	entry, err := c.FeedEntry(repository)
+	entry, err := v.cache.entry(c, repository)
 	if err != nil {
 		return false, err
 	}
@@ -203,7 +203,7 @@ func (v descendant) removedFrom(c *storage.View, repository string) (items []api
 	if v.watermark == 0 || !v.mayRead(repository) {
 		return nil, nil
 	}
-	entry, err := c.FeedEntry(repository)
+	entry, err := v.cache.entry(c, repository)
 	if err != nil || entry.Seq <= v.watermark {
 		return nil, err
 	}
@@ -303,7 +303,7 @@ func (v descendant) tagsIn(c *storage.View, repository string) (tags []selectedT
 	if !v.mayRead(repository) {
 		return nil, nil
 	}
-	entry, err := c.FeedEntry(repository)
+	entry, err := v.cache.entry(c, repository)
 	if err != nil {
 		return nil, err
 	}

@@ -54,6 +54,7 @@ func (s *Service) Standings(ctx context.Context) (all []Standing, err error) {
 		if err != nil {
 			return err
 		}
+		cache.entries = map[string]storage.FeedEntry{}
 		state, now := s.control.State(), s.now()
 		below := state.Below(s.control.Self())
 		all = make([]Standing, 0, len(below))

@@ -218,6 +218,7 @@ func (s *Service) setVerdicts(ctx context.Context, all []api.ConnectedRegistry) 
 	return s.content.View(ctx, func(c *storage.View) error {
 		state := s.control.State()
 		cache, err := newRequestCache(c)
+		cache.entries = map[string]storage.FeedEntry{}
 		for i := 0; i < len(all) && err == nil; i++ {
 			r := state.Registry(all[i].Name)
 			switch {

@@ -38,6 +38,8 @@ type acmeCertificates struct {
 	changed chan struct{} // has an element if there are other names
 	log     *slog.Logger
 	logs    *rate.Limiter // of failures in handshakes
+
+	expires atomic.Pointer[time.Time] // when the first of the certificates ends, as of the last check
 }
 
 // newACME returns the certificates for the names in cfg, which are kept in the data directory.
@@ -116,12 +118,18 @@ func (a *acmeCertificates) run(ctx context.Context) error {
 	for pause := time.Nanosecond; retry.Sleep(ctx, pause, a.changed) == nil; {
 		pause = acmeRetry
 		missing := false
+		var expires time.Time
 		for _, name := range *a.names.Load() {
-			if _, err := a.manager.GetCertificate(helloFor(name)); err != nil && ctx.Err() == nil {
+			cert, err := a.manager.GetCertificate(helloFor(name))
+			if err != nil && ctx.Err() == nil {
 				missing = true
 				a.logFailure(name, err)
 			}
+			if end := endOf(cert); expires.IsZero() || !end.IsZero() && end.Before(expires) {
+				expires = end
+			}
 		}
+		a.expires.Store(&expires)
 		if !missing {
 			pause = 24 * time.Hour
 		}

@@ -207,21 +207,45 @@ func certificateMetrics(in *instance) collector {
 	notAfter := telemetry.NewGauge("ferry_tls_certificate_not_after_timestamp_seconds",
 		"Time when the certificate that this instance serves with expires.")
 	return func(context.Context) ([]telemetry.Sample, error) {
-		if in.certs == nil {
+		end := in.certificateEnd()
+		if end.IsZero() {
 			return nil, nil
 		}
-		c, err := in.certs.GetCertificate(&tls.ClientHelloInfo{})
-		if err != nil || c == nil || len(c.Certificate) == 0 {
-			return nil, nil // the certificate depends on the client
-		}
-		leaf := c.Leaf
-		if leaf == nil {
-			if leaf, err = x509.ParseCertificate(c.Certificate[0]); err != nil {
-				return nil, err
-			}
-		}
-		return []telemetry.Sample{notAfter.Is(telemetry.Unix(leaf.NotAfter))}, nil
+		return []telemetry.Sample{notAfter.Is(telemetry.Unix(end))}, nil
 	}
+}
+
+// certificateEnd returns when the certificate of the listener expires; zero if there is none yet.
+func (in *instance) certificateEnd() time.Time {
+	if in.certs == nil {
+		return time.Time{}
+	}
+	if a, ok := in.certs.(*acmeCertificates); ok { // a request for the metrics must not wait for a CA
+		if end := a.expires.Load(); end != nil {
+			return *end
+		}
+		return time.Time{}
+	}
+	c, err := in.certs.GetCertificate(&tls.ClientHelloInfo{})
+	if err != nil {
+		return time.Time{}
+	}
+	return endOf(c)
+}
+
+// endOf returns when a certificate expires; zero for none.
+func endOf(c *tls.Certificate) time.Time {
+	if c == nil || len(c.Certificate) == 0 {
+		return time.Time{}
+	}
+	leaf, err := c.Leaf, error(nil)
+	if leaf == nil {
+		leaf, err = x509.ParseCertificate(c.Certificate[0])
+	}
+	if err != nil {
+		return time.Time{}
+	}
+	return leaf.NotAfter
 }
 
 // anonymousMetrics count requests without credentials.
