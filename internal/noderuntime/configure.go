@@ -57,11 +57,14 @@ func (n *Node) Choose(ctx context.Context, name string, s *Settings) ([]Runtime,
 	if !slices.Contains(Kinds(), Kind(name)) {
 		return nil, fmt.Errorf("%q is no runtime that Ferry knows", name)
 	}
-	return []Runtime{n.inspect(ctx, Kind(name), s.registries())}, nil
+	r := n.inspect(ctx, Kind(name), s.registries())
+	if !n.mounted() && !r.name().Prints() && !n.has(ctx, r.name()) {
+		r.problem("%s was not found on this machine", name)
+	}
+	return []Runtime{r}, nil
 }
 
-// Preview returns what Configure would do, and changes nothing. As of Configure, it returns
-// the results of the other runtimes with an error of one.
+// Preview returns the results that Configure would return, and changes nothing.
 func (n *Node) Preview(_ context.Context, runtimes []Runtime, s *Settings) ([]Result, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
@@ -97,7 +100,7 @@ func each(runtimes []Runtime, do func(Runtime) (Result, error)) (all []Result, e
 // Configure writes the files of the runtimes. Running it again changes nothing, or repairs
 // the files, or replaces the earlier settings. It leaves an authority's file that is no longer
 // needed for a while, because running pulls may still read it. If one runtime fails, the
-// others are configured.
+// others are configured, and it returns their results with the error.
 func (n *Node) Configure(ctx context.Context, runtimes []Runtime, s *Settings) ([]Result, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
