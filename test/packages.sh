@@ -3,7 +3,7 @@
 # command that installs them.
 set -euo pipefail
 
-packages=(skopeo podman containerd docker.io docker-compose postgresql jq etcd-server runc
+packages=(skopeo podman containerd docker.io docker-compose postgresql jq prometheus etcd-server runc
 	containernetworking-plugins iptables iproute2 nginx-light openssl curl systemd)
 
 missing=()

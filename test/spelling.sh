@@ -6,12 +6,12 @@ cd "$(dirname "$0")/.."
 
 # Words of specifications, names of functions in their comments, and a mistake
 # that a test makes on purpose.
-known=artifact,catalog,catalogs,unauthorized,dialing,analyze,normalize,prioritize,conected
+known=artifact,catalog,catalogs,unauthorized,dialing,analyze,normalize,prioritize,conected,humanize
 
 code=() text=()
 while IFS= read -r -d '' file; do
 	case $file in
-	go.mod | go.sum | */go.mod | */go.sum | *.svg | */testdata/fuzz/*) ;;
+	deploy/grafana/*.json | go.mod | go.sum | */go.mod | */go.sum | *.svg | */testdata/fuzz/*) ;;
 	*.go) code+=("$file") ;;
 	*) text+=("$file") ;;
 	esac

@@ -166,7 +166,7 @@ func TestCertificateProblemsAreNamed(t *testing.T) {
 		{"half of a short life", &tls.Config{Certificates: []tls.Certificate{
 			a.certificate(t, "127.0.0.1", now.Add(-3*day), now.Add(3*day))}}, a.roots(), OK, nil},
 		{"unknown authority", &tls.Config{Certificates: []tls.Certificate{good}}, x509.NewCertPool(), Fail,
-			[]string{"does not know the authority", "--ca"}},
+			[]string{"does not know the authority", "--ca", "https://127.0.0.1:", "/ca.crt"}},
 		{"old version only", &tls.Config{Certificates: []tls.Certificate{good}, MinVersion: tls.VersionTLS10,
 			MaxVersion: tls.VersionTLS11}, a.roots(), Fail, []string{"TLS 1.1", "TLS 1.2"}},
 		{"old version, too", &tls.Config{Certificates: []tls.Certificate{good}, MinVersion: tls.VersionTLS10},

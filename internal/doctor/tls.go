@@ -93,7 +93,7 @@ func (e *Endpoint) checkTLS(ctx context.Context) Finding {
 	if e.URL.Scheme == "http" {
 		return e.checkPlain()
 	}
-	found := checkCertificate(state, e.URL.Hostname(), e.Roots, time.Now())
+	found := checkCertificate(state, e.URL, e.Roots, time.Now())
 	switch {
 	case found.Status != OK:
 	case err != nil:
@@ -162,8 +162,9 @@ const (
 	shareLeft   = 6
 )
 
-// checkCertificate checks the certificate of a connection for host at a time.
-func checkCertificate(s *tls.ConnectionState, host string, roots *x509.CertPool, now time.Time) Finding {
+// checkCertificate checks the certificate of a connection to u at a time.
+func checkCertificate(s *tls.ConnectionState, u *url.URL, roots *x509.CertPool, now time.Time) Finding {
+	host := u.Hostname()
 	if len(s.PeerCertificates) == 0 {
 		return fail("the server has no certificate").hint("give it one")
 	}
@@ -190,8 +191,8 @@ func checkCertificate(s *tls.ConnectionState, host string, roots *x509.CertPool,
 			hint("use one of these names; or add this one to the certificate, such as with --tls-names")
 	case errors.As(err, new(x509.UnknownAuthorityError)):
 		return fail("this machine does not know the authority of the certificate, %s", issuerOf(leaf)).
-			hint("give its certificate with --ca FILE; if the registry made it: curl -k %s/ca.crt, and compare",
-				"https://"+host)
+			hint("give its certificate with --ca FILE; if the registry made it: curl -k https://%s/ca.crt, and compare",
+				u.Host)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fail("a certificate of the chain above the server's has expired").hint("renew it at the server")
 	default:
