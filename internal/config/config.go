@@ -25,6 +25,7 @@ type Config struct {
 	CAConfigMap          string // NAMESPACE/NAME of a ConfigMap in Kubernetes that gets the instance's CA
 	ConnectionString     string // at most one of these two; either makes a connected registry
 	ConnectionStringFile string
+	ParentCA             string // PEM file with the CA of the parent; "" is the machine's authorities alone
 	ParentEndpoint       string // host, or host:port, of the parent; "" is that of the connection string
 	ChunkSize            int64  // bytes in one range request of a sync
 	Spread               string // time over which children delay their fetches; see [ParseSpread]

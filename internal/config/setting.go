@@ -46,7 +46,8 @@ func (c *Config) settings() []Setting {
 			"names and addresses in the certificate of own-ca, such as registry.example,10.1.1.1, instead of " +
 				"those that the instance finds; or the names for acme", text(&c.TLSNames)},
 		{"acme-email", "ADDRESS", c.ACMEEmail, "where the ACME server may send warnings", text(&c.ACMEEmail)},
-		{"acme-directory", "URL", c.ACMEDirectory, "directory of another ACME server than Let's Encrypt", text(&c.ACMEDirectory)},
+		{"acme-directory", "URL", c.ACMEDirectory, "directory of another ACME server than Let's Encrypt",
+			text(&c.ACMEDirectory)},
 		{"acme-ca", "FILE", c.ACMECA, "PEM file with the CA of the ACME server itself, if it is a private one",
 			text(&c.ACMECA)},
 		{"ca-config-map", "NAMESPACE/NAME", c.CAConfigMap,
@@ -62,6 +63,9 @@ func (c *Config) settings() []Setting {
 			text(&c.ConnectionStringFile)},
 		{"parent-endpoint", "HOST", c.ParentEndpoint,
 			"host, or host:port, of the parent, instead of that in the connection string", text(&c.ParentEndpoint)},
+		{"parent-ca", "FILE", c.ParentCA,
+			"PEM file with the CA of the parent, such as its /ca.crt, beside those that this machine trusts",
+			text(&c.ParentCA)},
 		{"chunk-size", "SIZE", FormatSize(c.ChunkSize), "bytes in one range request of a sync, such as 512KiB or 1MiB",
 			func(s string) (err error) {
 				c.ChunkSize, err = ParseSize(s)

@@ -47,7 +47,7 @@ func (c Config) Validate() error {
 	case c.TLSMode() == TLSACME && c.TLSNames == "":
 		return errors.New("tls is acme: want tls-names, too, with the names that lead to this instance")
 	case c.TLSMode() != TLSACME && (c.ACMEEmail != "" || c.ACMECA != "" || c.ACMEDirectory != ""):
-		return errors.New("acme-email, acme-directory and acme-ca are for certificates from an ACME server: want tls acme, too")
+		return errors.New("acme-email, acme-directory and acme-ca are for an ACME server: want tls acme, too")
 	case c.TLSMode() != TLSOwnCA && c.CAConfigMap != "":
 		return errors.New("ca-config-map is for the instance's own CA: want tls own-ca, too")
 	case c.CAConfigMap != "" && !configMap.MatchString(c.CAConfigMap):

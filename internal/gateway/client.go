@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -27,15 +29,15 @@ import (
 
 // A Client is the child's side of the gateway. It is safe for concurrent use.
 type Client struct {
-	transport http.RoundTripper
-	parent    atomic.Pointer[parent]
-	codec     *codec
-	clock     atomic.Pointer[parentClock]
+	parent atomic.Pointer[parent]
+	codec  *codec
+	clock  atomic.Pointer[parentClock]
 }
 
 // A parent is the other end of the gateway.
 type parent struct {
 	connection wire.ConnectionString
+	transport  http.RoundTripper
 	http       *http.Client
 	version    atomic.Int32 // of the protocol that both sides speak; 0 until the parent has answered
 }
@@ -60,17 +62,35 @@ func NewClient(c wire.ConnectionString, transport http.RoundTripper) *Client {
 	if transport == nil {
 		transport = NewTransport()
 	}
-	client := &Client{transport: transport, codec: newCodec(maxResponse)}
-	client.Connect(c)
+	client := &Client{codec: newCodec(maxResponse)}
+	client.reach(c, transport)
 	return client
 }
 
 // Connect makes the next request, and all later ones, use another connection string. It must
 // be for the same connected registry.
-func (c *Client) Connect(to wire.ConnectionString) {
-	home := &url.URL{Scheme: to.Protocol, Host: to.Host()}
-	c.parent.Store(&parent{connection: to, http: outbound.NewClient(home, c.transport)})
+func (c *Client) Connect(to wire.ConnectionString) { c.reach(to, c.parent.Load().transport) }
+
+// Trust makes the next request, and all later ones, trust these authorities. The client must
+// have been made with a transport of net/http.
+func (c *Client) Trust(roots *x509.CertPool) {
+	p := c.parent.Load()
+	transport := p.transport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	c.reach(p.connection, transport)
 }
+
+func (c *Client) reach(to wire.ConnectionString, transport http.RoundTripper) {
+	home := &url.URL{Scheme: to.Protocol, Host: to.Host()}
+	p := &parent{connection: to, transport: transport, http: outbound.NewClient(home, transport)}
+	if had := c.parent.Load(); had != nil && had.connection.Endpoint == to.Endpoint {
+		p.version.Store(had.version.Load())
+	}
+	c.parent.Store(p)
+}
+
+// ParentURL returns the parent's address.
+func (c *Client) ParentURL() string { return c.parent.Load().connection.URL() }
 
 // name returns the connected registry's name.
 func (c *Client) name() string { return c.parent.Load().connection.Name }

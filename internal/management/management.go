@@ -55,7 +55,7 @@ type Options struct {
 	Mirrors       Mirrors       // nil in a connected registry
 	Scrubber      Scrubber      // nil leaves out its operations
 	CAFingerprint func() string // of the instance's own CA; nil if it has none
-	ParentURL     string        // of the parent's gateway; "" in a root
+	ParentURL     func() string // of the parent's gateway; nil in a root
 	Version       string        // of the program
 	Log           *slog.Logger  // nil discards
 }
@@ -161,7 +161,10 @@ func (h *handler) status() {
 			v := api.InstanceStatus{Role: "root", Version: h.Version, InstanceID: h.Control.InstanceID()}
 			if self := h.Control.Self(); self != "" {
 				v.Role, v.Name, v.Sync = "connected", self, h.Fleet.SyncStatus()
-				v.Parent = &api.InstanceParent{URL: h.ParentURL}
+				v.Parent = &api.InstanceParent{}
+				if h.ParentURL != nil {
+					v.Parent.URL = h.ParentURL()
+				}
 				if own := h.Control.State().Registry(self); own != nil { // else it was never activated
 					v.Parent.Schedule, v.Parent.SyncWindow = own.Settings.Schedule, own.Settings.SyncWindow
 				}

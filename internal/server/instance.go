@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -43,26 +44,25 @@ type instance struct {
 	notices io.Writer
 	url     string // for clients on this machine
 
-	parentURL string // "" in a root
-
-	dir     *dataDir
-	db      *metadb.DB
-	storage *storage.Storage
-	control *control.Service
-	fleet   *fleet.Service
-	auth    *auth.Authenticator
-	agent   *connected.Agent // nil in a root
-	mirrors *mirror.Service  // nil in a connected registry
-	upkeep  *upkeep
-	scrub   *scrub.Scrubber
-	certs   certificateSource // nil without TLS
-	ca      *ownCA            // nil unless the instance has a CA
-	acme    *acmeCertificates // nil unless an ACME server issues its certificates
-	metrics *telemetry.Metrics
-	meter   *download.Meter    // of content that comes from other registries
-	traffic *telemetry.Traffic // of connections to them
-	names   registry.MirrorNames
-	parent  *gateway.Client // nil in a root
+	dir      *dataDir
+	db       *metadb.DB
+	storage  *storage.Storage
+	control  *control.Service
+	fleet    *fleet.Service
+	auth     *auth.Authenticator
+	agent    *connected.Agent // nil in a root
+	mirrors  *mirror.Service  // nil in a connected registry
+	upkeep   *upkeep
+	scrub    *scrub.Scrubber
+	certs    certificateSource // nil without TLS
+	ca       *ownCA            // nil unless the instance has a CA
+	acme     *acmeCertificates // nil unless an ACME server issues its certificates
+	metrics  *telemetry.Metrics
+	meter    *download.Meter    // of content that comes from other registries
+	traffic  *telemetry.Traffic // of connections to them
+	names    registry.MirrorNames
+	parent   *gateway.Client // nil in a root
+	parentCA string          // the text of the parent's CA at the start
 
 	settings    atomic.Pointer[settings]
 	connections *quota // of the listener
@@ -251,13 +251,19 @@ func (in *instance) mirror(cfg config.Config) error {
 
 // follow creates the agent that keeps the instance in sync with its parent.
 func (in *instance) follow(ctx context.Context, cfg config.Config, parent wire.ConnectionString) (err error) {
-	in.parentURL = parent.URL()
 	address := loginServer(cfg, in.url)
 	engine := replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log,
 		ChunkSize: cfg.ChunkSize, Meter: in.meter})
 	transport := gateway.NewTransport()
 	transport.DialContext = in.traffic.Dial(transport.DialContext)
 	in.parent = gateway.NewClient(parent, transport)
+	var roots *x509.CertPool
+	if roots, in.parentCA, err = parentRoots(cfg); err != nil {
+		return err
+	}
+	if roots != nil {
+		in.parent.Trust(roots)
+	}
 	in.agent, err = connected.New(ctx, connected.Options{
 		Name:        parent.Name,
 		Parent:      in.parent,
@@ -348,7 +354,10 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 func (in *instance) management() management.Options {
 	o := management.Options{
 		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,
-		Scrubber: in.scrub, ParentURL: in.parentURL, Version: telemetry.Version(), Log: in.log,
+		Scrubber: in.scrub, Version: telemetry.Version(), Log: in.log,
+	}
+	if in.parent != nil {
+		o.ParentURL = in.parent.ParentURL
 	}
 	if in.ca != nil {
 		o.CAFingerprint = in.ca.authority.Fingerprint

@@ -3,9 +3,11 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +22,7 @@ const connectionInterval = 10 * time.Second
 // liveSettings are the settings that a running instance follows. The others need a restart.
 var liveSettings = []string{"anonymous", "connection-string", "connection-string-file", "drain-delay",
 	"log-level", "max-connections", "metrics",
-	"parent-endpoint", "path-prefix", "scrub", "scrub-rate", "scrub-window", "spread", "tls-cert",
+	"parent-endpoint", "parent-ca", "path-prefix", "scrub", "scrub-rate", "scrub-window", "spread", "tls-cert",
 	"tls-key", "tls-names", "trusted-proxies"}
 
 // A reloader makes a running instance follow changes of its settings. It stops nothing that
@@ -31,6 +33,7 @@ type reloader struct {
 	cfg        config.Config // that the instance follows
 	files      *certificate  // nil unless it serves with a certificate from files
 	connection string        // the text that was read last
+	parentCA   string        // the text of the parent's CA that was read last
 	failed     string        // the last error of reading it
 }
 
@@ -47,8 +50,8 @@ func (r *reloader) run(ctx context.Context) error {
 				logHinted(r.in.log, "the settings are not changed; correct them, and send SIGHUP again", err)
 			}
 		case <-tick.C:
-			if r.cfg.ConnectionStringFile != "" && r.in.parent != nil {
-				r.followConnection()
+			if r.in.parent != nil && (r.cfg.ConnectionStringFile != "" || r.cfg.ParentCA != "") {
+				r.followFiles()
 			}
 		}
 	}
@@ -90,6 +93,10 @@ func (r *reloader) reload() error {
 	if err != nil {
 		return err
 	}
+	roots, rootsText, err := parentRoots(next)
+	if err != nil {
+		return err
+	}
 	// From here on, nothing can fail.
 	r.cfg = next
 	r.in.settings.Store(s)
@@ -105,6 +112,9 @@ func (r *reloader) reload() error {
 	}
 	if r.in.acme != nil {
 		r.in.acme.follow(next)
+	}
+	if r.in.parent != nil && rootsText != r.parentCA {
+		r.trust(roots, rootsText)
 	}
 	if connection != nil {
 		r.connect(*connection, text)
@@ -144,21 +154,56 @@ func (r *reloader) readConnection(cfg config.Config) (*wire.ConnectionString, st
 	return c, text, nil
 }
 
-// followConnection uses the connection string in its file, if that is another one now. It
-// logs each error once.
-func (r *reloader) followConnection() {
+// followFiles uses the connection string, and the CA of the parent, that are in their files
+// now. It logs each error once.
+func (r *reloader) followFiles() {
+	roots, rootsText, rootsErr := parentRoots(r.cfg)
 	c, text, err := r.readConnection(r.cfg)
-	if err != nil {
+	if err = errors.Join(err, rootsErr); err != nil {
 		if r.failed != err.Error() {
 			r.failed = err.Error()
-			logHinted(r.in.log, "the new connection string is not used; going on with the one before it", err)
+			logHinted(r.in.log, "the new connection string, or CA of the parent, is not used; "+
+				"going on with the one before it", err)
 		}
 		return
 	}
 	r.failed = ""
+	if rootsText != r.parentCA {
+		r.trust(roots, rootsText)
+	}
 	if c != nil {
 		r.connect(*c, text)
 	}
+}
+
+// trust makes the agent trust roots, which were read from text.
+func (r *reloader) trust(roots *x509.CertPool, text string) {
+	r.parentCA = text
+	r.in.parent.Trust(roots)
+	r.in.agent.TryNow()
+	r.in.log.Info("the CA of the parent was read again; the next connection uses it")
+}
+
+// parentRoots returns the authorities of this machine with the CA of the parent, and the
+// text of its file; nil if cfg names no file.
+func parentRoots(cfg config.Config) (*x509.CertPool, string, error) {
+	if cfg.ParentCA == "" {
+		return nil, "", nil
+	}
+	text, err := os.ReadFile(cfg.ParentCA)
+	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(text) {
+		err = fmt.Errorf("%s: no PEM certificate is in it", cfg.ParentCA)
+	}
+	if err != nil {
+		return nil, "", withHint(fmt.Errorf("read the CA of the parent: %w", err),
+			"--parent-ca wants a PEM file; the parent's own CA is at its /ca.crt")
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	roots.AppendCertsFromPEM(text)
+	return roots, string(text), nil
 }
 
 // connect makes the agent use c, which was read from text.

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -18,6 +19,7 @@ import (
 
 	"ferry/internal/config"
 	"ferry/internal/server"
+	"ferry/internal/tlsca"
 )
 
 // A watchedLog is a log that a test can wait for.
@@ -299,4 +301,47 @@ func TestNewConnectionStringInItsFileIsUsed(t *testing.T) {
 	if second.passwords["ship2:s3cr3t"] || strings.Contains(line, "s3cr3t") {
 		t.Error("the connection string of another registry was used, or logged")
 	}
+}
+
+func TestParentsCAIsTrustedAndFollowed(t *testing.T) {
+	dir := t.TempDir()
+	authority := func(name string) *tlsca.Authority {
+		a, err := tlsca.Open(tlsca.Options{Dir: filepath.Join(dir, name), Log: slog.New(slog.DiscardHandler),
+			Names: func() []string { return []string{"127.0.0.1"} }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	parents, other := authority("parents"), authority("other")
+	g := &gate{passwords: map[string]bool{}, seen: make(chan struct{}, 1)}
+	srv := httptest.NewUnstartedServer(g)
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+	cert, err := parents.GetCertificate(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{*cert}}
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	file := filepath.Join(dir, "ca.crt")
+	put := func(text []byte) {
+		if err := os.WriteFile(file+".new", text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(other.Bundle())
+	cfg := configIn(t.TempDir())
+	cfg.ParentCA = file
+	cfg.ConnectionString = "ConnectedRegistryName=ship1;SyncTokenName=ship1;SyncTokenPassword=s3cr3t;" +
+		"ParentGatewayEndpoint=" + srv.Listener.Addr().String() + ";ParentEndpointProtocol=https"
+	r := runReloadable(t, cfg)
+	r.log.line(t, "certificate signed by unknown authority")
+	put([]byte("no certificate"))
+	r.log.line(t, "level=ERROR", "no PEM certificate", "its /ca.crt")
+	put(parents.Bundle())
+	g.await(t, "ship1:s3cr3t")
 }

@@ -128,7 +128,9 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 		all.Go(func() error { return in.serveLocal(ctx, local) })
 	}
 	all.Go(func() error { return in.upkeep.run(ctx) })
-	all.Go(func() error { return (&reloader{in: in, o: o, cfg: cfg, files: files, connection: text}).run(ctx) })
+	all.Go(func() error {
+		return (&reloader{in: in, o: o, cfg: cfg, files: files, connection: text, parentCA: in.parentCA}).run(ctx)
+	})
 	all.Go(func() error { return in.scrub.Run(ctx) })
 	if in.agent != nil {
 		all.Go(func() error { return in.agent.Run(ctx) })
