@@ -24,7 +24,6 @@ type criServer struct {
 	program string // in .tools, or Debian's
 	format  int    // of the configuration
 	plugin  string
-	shared  string // the rest of the plugin's settings
 }
 
 // containerds are the versions that must work: the one of Debian, and one whose pulls do not
@@ -36,7 +35,7 @@ var containerds = []criServer{
 
 const twoRoots = "/etc/containerd/certs.d:/etc/docker/certs.d"
 
-// start starts containerd on a machine, and returns a function that stops it.
+// start starts containerd on a machine. It stops with the test.
 func (c criServer) start(t *testing.T, m *machine) {
 	t.Helper()
 	path := program(t, c.program)
