@@ -97,7 +97,7 @@ func startAccess(t *testing.T, runtime containerd) *access {
 	for i := range 6 {
 		repos = append(repos, fmt.Sprintf("apps/web%d", i), fmt.Sprintf("docker.io/library/web%d", i))
 	}
-	a := &access{network: startNetwork(t, runtime, repos...)}
+	a := &access{network: startNetwork(t, runtime, poorLink, repos...)}
 	a.apply(t, `
 apiVersion: v1
 kind: Namespace

@@ -23,15 +23,23 @@ type network struct {
 	image string // Ferry's, as an OCI image layout
 }
 
+// fastLink lets containerd pull Ferry's image, which would begin anew after each cut. poorLink is
+// cut while the image syncs.
+var (
+	fastLink = []string{"-down", "100mbit", "-up", "20mbit"}
+	poorLink = []string{"-down", "40mbit", "-up", "10mbit", "-cut-every", "3s", "-cut-for", "1s"}
+)
+
 // chartVersion is the tag of Ferry's image that the chart asks for.
 const chartVersion = "0.1.0"
 
-// startNetwork runs a root with Ferry's image and images of programs in repos, and a cluster.
-func startNetwork(t *testing.T, runtime containerd, repos ...string) *network {
+// startNetwork runs a root with Ferry's image and images of programs in repos, and a cluster. linkFlags
+// are flags of linksim.
+func startNetwork(t *testing.T, runtime containerd, linkFlags []string, repos ...string) *network {
 	t.Helper()
 	needMachine(t)
-	l := link.Start(t, rootAddress+":5000", "-listen", rootAddress+":7000",
-		"-down", "100mbit", "-up", "20mbit", "-rtt", "50ms")
+	l := link.Start(t, rootAddress+":5000", append([]string{"-listen", rootAddress + ":7000", "-rtt", "50ms"},
+		linkFlags...)...)
 	w := &network{link: l, cluster: startCluster(t), image: image.Ferry(t, instance.Binary(t), chartVersion)}
 	w.node = startNode(t, w.cluster, runtime)
 	w.apply(t, readFile(t, "testdata/storage.yaml"))

@@ -13,7 +13,7 @@ import (
 func TestUserStoryRunsOnANode(t *testing.T) {
 	for _, runtime := range containerds {
 		t.Run("containerd "+runtime.version, func(t *testing.T) {
-			w := startNetwork(t, runtime, "somenamespace/app", "othernamespace/app")
+			w := startNetwork(t, runtime, fastLink, "somenamespace/app", "othernamespace/app")
 			w.apply(t, `
 apiVersion: v1
 kind: Namespace
