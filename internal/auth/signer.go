@@ -129,9 +129,10 @@ func (s *Signer) verify(token string) (*claims, error) {
 	return c, nil
 }
 
-// cache caches the claims of a verified token, unless the token is large.
+// cache caches the claims of a verified token, unless the token is large. Those of anonymous clients
+// are not cached: anybody in their network could push the tokens of others out.
 func (s *Signer) cache(token string, c *claims) {
-	if len(token) > maxCachedToken {
+	if len(token) > maxCachedToken || c.Kind == KindAnonymous {
 		return
 	}
 	s.mu.Lock()

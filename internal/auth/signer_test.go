@@ -133,6 +133,17 @@ func TestSignerCachesABoundedNumberOfTokens(t *testing.T) {
 	}
 }
 
+func TestAnonymousTokensAreNotCached(t *testing.T) {
+	s := newTestSigner(t)
+	token, _, err := s.sign(&Principal{Kind: KindAnonymous}, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := s.verify(token); err != nil || c.Kind != KindAnonymous || len(s.cached) != 0 {
+		t.Errorf("%+v, %v, %d tokens are cached", c, err, len(s.cached))
+	}
+}
+
 func TestMalformedSigningKeyIsRefused(t *testing.T) {
 	for _, key := range []string{"", "x", "AAAA", NewSigningKey() + "A"} {
 		if _, err := NewSigner(key, time.Now); err == nil || len(key) > 8 && strings.Contains(err.Error(), key) {

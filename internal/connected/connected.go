@@ -87,7 +87,7 @@ type Agent struct {
 	engine    *replication.Engine
 	log       *slog.Logger
 	now       func() time.Time
-	link      *link
+	link      *parentLink
 	clock     *clock
 	bandwidth *bandwidthCap
 
@@ -115,7 +115,7 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 	}
 	a := &Agent{
 		options: o, parent: o.Parent, engine: o.Engine, log: o.Log, now: o.Now,
-		link: &link{log: o.Log, now: o.Now}, clock: &clock{log: o.Log}, wakeup: make(chan struct{}),
+		link: &parentLink{log: o.Log, now: o.Now}, clock: &clock{log: o.Log}, wakeup: make(chan struct{}),
 		moved: make(chan struct{}),
 	}
 	a.bandwidth = newBandwidthCap(func() []string { return a.current().Self.Bandwidth }, a.now)

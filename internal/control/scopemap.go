@@ -150,7 +150,7 @@ func (s *Service) checkAnonymous(row metadb.ScopeMap) error {
 	a := anonymousRightsOf(&row)
 	if a == nil || a.permissions.AllowsNothing() {
 		return Invalid("the scope map '%s' allows to read no repository, so it can allow no anonymous pulls",
-			row.Name).WithHint("example: repositories/team/app/content/read")
+			row.Name).WithHint("allow content/read of a repository, or take the networks away: --no-anonymous")
 	}
 	others := s.State().anonymous
 	if _, ok := others.Get(key(row.Name)); ok {

@@ -12,7 +12,7 @@
 //   - stream.go writes a response to disk;
 //   - commit.go verifies a blob and makes it visible;
 //   - failure.go decides whether a failed blob is retried, deferred or given up;
-//   - link.go pauses all requests while the link is down or the source asks for it;
+//   - sourcelink.go pauses all requests while the link is down or the source asks for it;
 //   - quarantine.go remembers blobs whose content was wrong.
 package download
 
@@ -89,7 +89,7 @@ type Downloader struct {
 	src         Source
 	results     chan<- Result // set before the workers start
 	queue       queue
-	link        link
+	link        sourceLink
 	quarantine  quarantine
 	progress    Progress
 	receiveRate rateMeter
@@ -124,7 +124,7 @@ func (d *Downloader) StartSession(src Source) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.src = src
-	d.queue, d.link = newQueue(), newLink()
+	d.queue, d.link = newQueue(), newSourceLink()
 	d.progress, d.receiveRate = Progress{}, rateMeter{}
 }
 

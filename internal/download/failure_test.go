@@ -46,7 +46,7 @@ func TestPolicyMapsFailuresToVerdicts(t *testing.T) {
 func TestRepeated401BecomesFinal(t *testing.T) {
 	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	const patience = 5 * time.Second
-	l := newLink()
+	l := newSourceLink()
 	l.successes = 7
 	for _, step := range []struct {
 		after     time.Duration

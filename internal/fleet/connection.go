@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// betweenPolls is how long after an answer the next poll of a connected child arrives at most.
-const betweenPolls = 15 * time.Second
+// maxPollGap is the longest time between an answer to a connected child and its next poll.
+const maxPollGap = 15 * time.Second
 
 // connections are the polls of the children since the start, by child in lower case. The zero value
 // is ready.
@@ -57,5 +57,5 @@ func (s *Service) isConnected(child string) bool {
 	s.connections.mu.Lock()
 	defer s.connections.mu.Unlock()
 	c := s.connections.of[strings.ToLower(child)]
-	return c != nil && (c.held > 0 || s.now().Before(c.answered.Add(betweenPolls)))
+	return c != nil && (c.held > 0 || s.now().Before(c.answered.Add(maxPollGap)))
 }

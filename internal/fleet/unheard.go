@@ -123,5 +123,5 @@ func (s *Service) isQuiet(last lastReport) bool {
 	if last.Hops == 0 {
 		return !s.isConnected(last.Status.Name)
 	}
-	return s.now().After(last.SeenAt.Add(time.Duration(1+last.Hops) * pollGrace))
+	return s.now().After(last.SeenAt.Add(time.Duration(1+last.Hops) * maxReportDelay))
 }

@@ -12,9 +12,9 @@ import (
 	"ferry/internal/wire"
 )
 
-// syncGrace is how much later than the schedule says a registry and its parent may next answer each
-// other before the sync status is unknown. Links are often down for a while.
-const syncGrace = 15 * time.Minute
+// maxSyncDelay is how long after a sync window the registry and its parent may be out of touch before
+// the sync status is unknown. Links are often down for a while.
+const maxSyncDelay = 15 * time.Minute
 
 // The reasons of a verdict. /health/sync shows them to everybody, so they contain no names.
 const (
@@ -144,16 +144,16 @@ func (s *Service) pathTo(state *control.State, r *control.Registry) []*control.R
 }
 
 // overdue reports whether two registries that last answered each other at heard should have done so
-// again by now: by the end of the first window that opened after heard, plus syncGrace, plus
-// pollGrace for each registry that forwards the report. A schedule that this program cannot read,
-// because a newer parent set it, counts as continuous, as it does at the child.
+// again by now. The latest time is the end of the first window that opened after heard, plus
+// maxSyncDelay, plus maxReportDelay for each registry that forwards the report. A schedule that this
+// program cannot read, because a newer parent set it, counts as continuous, as it does at the child.
 func overdue(v wire.Spec, heard, now time.Time, hops int) bool {
 	w, err := schedule.Parse(v.Schedule, v.SyncWindow)
 	if err != nil {
 		w, _ = schedule.Parse(schedule.Continuous, "")
 	}
 	next := w.Next(heard)
-	return !next.IsZero() && now.After(next.Add(w.Length+syncGrace+time.Duration(hops)*pollGrace))
+	return !next.IsZero() && now.After(next.Add(w.Length+maxSyncDelay+time.Duration(hops)*maxReportDelay))
 }
 
 // ownVerdict returns the status of this connected registry and the verdict on it. The status is nil

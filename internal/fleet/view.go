@@ -70,10 +70,10 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 	return r
 }
 
-// pollGrace is how late a report may be before its sender counts as offline: three polls of a
+// maxReportDelay is how late a report may be before its sender counts as offline: three polls of a
 // minute each, because links are slow. A forwarded report waits for the polls of each registry that
 // forwards it.
-const pollGrace = 3 * time.Minute
+const maxReportDelay = 3 * time.Minute
 
 // connectionState returns the state of a connected registry at now: the one in its last report, or
 // Offline if a report is overdue. Outside of its sync windows no report is due.
@@ -85,7 +85,7 @@ func connectionState(row metadb.ConnectedRegistry, v control.Spec, h lastReport,
 	if cron, err := schedule.ParseCron(v.Schedule); err == nil && !cron.Continuous() {
 		due = cron.Next(h.SeenAt)
 	}
-	if !due.IsZero() && now.After(due.Add(time.Duration(1+h.Hops)*pollGrace)) {
+	if !due.IsZero() && now.After(due.Add(time.Duration(1+h.Hops)*maxReportDelay)) {
 		return api.Offline
 	}
 	switch h.Status.State {

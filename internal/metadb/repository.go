@@ -64,6 +64,12 @@ func (tx *Tx) CountContent(name string) (manifests, tags int, err error) {
 	return manifests, tags, wrap(err, "count content of "+name)
 }
 
+// HasManifests reports whether the repository name has any manifest.
+func (tx *Tx) HasManifests(name string) (bool, error) {
+	return get[bool](tx, "look for manifests of "+name,
+		`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1)`, name)
+}
+
 // LockedContent returns a tag or a manifest of the repository name that has one of the locks;
 // "" is none.
 func (tx *Tx) LockedContent(name string, locks Locks) (string, error) {

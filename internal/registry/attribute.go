@@ -159,7 +159,7 @@ func viewTag(t storage.Tag) tagView {
 // tagAttributesList lists tags, ordered by name unless the parameter orderby says by
 // time. The parameter digest limits the list to the tags of one manifest.
 func (g *Registry) tagAttributesList(w http.ResponseWriter, q *request) error {
-	p, err := q.page(defaultPage)
+	p, err := q.page(defaultPageSize)
 	if err != nil {
 		return err
 	}
@@ -241,7 +241,7 @@ func (g *Registry) imageSize(q *request, m *storage.Manifest) (size int64) {
 }
 
 func (g *Registry) manifestAttributesList(w http.ResponseWriter, q *request) error {
-	p, err := q.page(defaultPage)
+	p, err := q.page(defaultPageSize)
 	if err != nil {
 		return err
 	}

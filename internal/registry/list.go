@@ -13,11 +13,11 @@ import (
 	"ferry/internal/storage"
 )
 
-// The number of entries on a page, unless the parameter n asks for fewer: defaultPage for the
-// catalog and for lists with attributes, maxPage for tags and referrers.
+// The number of entries on a page, unless the parameter n asks for fewer. The catalog and lists with
+// attributes have pages of defaultPageSize, tags and referrers of maxPageSize.
 const (
-	defaultPage = 100
-	maxPage     = 1000
+	defaultPageSize = 100
+	maxPageSize     = 1000
 )
 
 // maxScan is how many repositories one catalog request scans. A client that may read
@@ -46,7 +46,7 @@ func (q *request) page(defaultN int) (page, error) {
 			return page{}, &oci.Error{Code: "PAGINATION_NUMBER_INVALID", Message: "n is not a number of entries",
 				Status: http.StatusBadRequest}
 		}
-		p.n = min(n, maxPage)
+		p.n = min(n, maxPageSize)
 	}
 	return p, nil
 }
@@ -62,7 +62,7 @@ func (p page) setNextLink(w http.ResponseWriter, q *request, last string) {
 
 // listTags lists a repository's tags by name.
 func (g *Registry) listTags(w http.ResponseWriter, q *request) error {
-	p, err := q.page(maxPage)
+	p, err := q.page(maxPageSize)
 	if err != nil {
 		return err
 	}
@@ -92,19 +92,19 @@ func (g *Registry) tags(w http.ResponseWriter, q *request, p page, o storage.Tag
 
 // catalog lists the repositories that the client may read.
 func (g *Registry) catalog(w http.ResponseWriter, q *request) error {
-	p, err := q.page(defaultPage)
+	p, err := q.page(defaultPageSize)
 	if err != nil {
 		return err
 	}
 	names := []string{}
 	after, more := p.last, p.n > 0
-	for scanned := 0; more && len(names) < p.n && scanned < g.scan; scanned += maxPage {
-		all, err := g.storage.Repositories(q.Context(), after, maxPage+1)
+	for scanned := 0; more && len(names) < p.n && scanned < g.scan; scanned += maxPageSize {
+		all, err := g.storage.Repositories(q.Context(), after, maxPageSize+1)
 		if err != nil {
 			return err
 		}
-		more = len(all) > maxPage
-		for i, r := range all[:min(len(all), maxPage)] {
+		more = len(all) > maxPageSize
+		for i, r := range all[:min(len(all), maxPageSize)] {
 			after = r.Name
 			if q.grant.MayList(r.Name) {
 				names = append(names, r.Name)
@@ -124,7 +124,7 @@ func (g *Registry) catalog(w http.ResponseWriter, q *request) error {
 // listReferrers serves an index, possibly empty, of the manifests that have the digest
 // as their subject.
 func (g *Registry) listReferrers(w http.ResponseWriter, q *request) error {
-	p, err := q.page(maxPage)
+	p, err := q.page(maxPageSize)
 	if err != nil {
 		return err
 	}

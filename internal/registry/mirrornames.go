@@ -18,7 +18,7 @@ const maxMirrorNames = 100
 // containerd asks a mirror of docker.io for /v2/library/nginx/manifests/1.27?ns=docker.io.
 //
 // A registry with a prefix is answered from PREFIX/<path> only. Any other is answered from
-// REGISTRY/<path>, such as docker.io/library/nginx, or else from <path>.
+// REGISTRY/<path>, such as docker.io/library/nginx, if that has any images, or else from <path>.
 type MirrorNames struct {
 	prefixes map[string]string // by canonical name of the registry
 	// standIn is the registry whose repositories answer requests without ns for a repository that
@@ -145,6 +145,6 @@ func (g *Registry) authorize(q *request) (err error) {
 		q.grant, err = g.authorizer.Authorize(q.Request, q.need...)
 		return err
 	}
-	q.grant, q.repository, err = g.authorizer.AuthorizeFirst(q.Request, g.storage.HasRepository, q.need...)
+	q.grant, q.repository, err = g.authorizer.AuthorizeFirst(q.Request, g.storage.HasManifests, q.need...)
 	return err
 }

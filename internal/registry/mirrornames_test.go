@@ -39,10 +39,11 @@ func TestMirroredRegistriesAreAnsweredFromTheirRepositories(t *testing.T) {
 	s := newMirror(t, "quay.io=mirror/quay/, ghcr.io=gh", "", directory{})
 	digests := map[string]string{}
 	for _, repo := range []string{"library/app", "docker.io/library/app", "plain/app", "quay.io/team/app",
-		"mirror/quay/team/app", "team/app", "docker.io/app"} {
+		"mirror/quay/team/app", "team/app", "docker.io/app", "empty/app"} {
 		_, d := s.push(repo, "v1", repo)
 		digests[repo] = string(d)
 	}
+	s.pushBlob("docker.io/empty/app", "a layer, and no image yet")
 	for _, c := range []struct{ path, ns, want string }{
 		{"library/app", "docker.io", "docker.io/library/app"},
 		{"library/app", "DOCKER.io", "docker.io/library/app"},
@@ -56,6 +57,7 @@ func TestMirroredRegistriesAreAnsweredFromTheirRepositories(t *testing.T) {
 		{"library/app", "other.example:5000", "library/app"},
 		{"library/app", "ferry.example", "library/app"},
 		{"docker.io/library/app", "", "docker.io/library/app"},
+		{"empty/app", "docker.io", "empty/app"},
 		// A registry with a prefix is answered from nowhere else.
 		{"team/app", "quay.io", "mirror/quay/team/app"},
 		{"library/app", "quay.io", ""},
@@ -115,6 +117,11 @@ func TestEveryKindOfPullKnowsMirroredRegistries(t *testing.T) {
 	if !slices.Equal(tags.Tags, []string{"v2"}) {
 		t.Errorf("the next page, %s, is %v", next, tags)
 	}
+	s.do("PATCH", "/acr/v1/docker.io/library/app", `{"readEnabled":false}`).want(t, 200)
+	for _, path := range []string{blob, base + "manifests/v1"} {
+		s.do("GET", path+"?ns=docker.io", "").want(t, 403, "DENIED")
+	}
+	s.do("PATCH", "/acr/v1/docker.io/library/app", `{"readEnabled":true}`).want(t, 200)
 	s.do("GET", base+"manifests/v3?ns=docker.io", "").want(t, 404, "MANIFEST_UNKNOWN",
 		"manifest unknown: v3 of docker.io/library/app")
 	s.do("GET", "/v2/none/tags/list?ns=docker.io", "").want(t, 404, "NAME_UNKNOWN",
@@ -185,6 +192,16 @@ func TestMirroredNamesRevealNoRepository(t *testing.T) {
 		s.login("all", both).do("GET", path, "").want(t, 200)
 		s.login("plain", both).do("GET", path, "").want(t, 200)
 		s.as("prefixed").do("GET", path, "").want(t, map[bool]int{true: 200, false: 404}[s == with])
+	}
+	for _, user := range []string{"plain", "nobody", ""} {
+		for _, path := range []string{"manifests/v1", "manifests/v2", "blobs/" + digest.FromString("secret").String(),
+			"tags/list"} {
+			a := with.as(user).do("GET", "/v2/library/app/"+path+"?ns=docker.io", "")
+			b := without.as(user).do("GET", "/v2/library/app/"+path+"?ns=docker.io", "")
+			if a.status != b.status || a.body != b.body {
+				t.Errorf("%q gets two answers to %s: %d %s, %d %s", user, path, a.status, a.body, b.status, b.body)
+			}
+		}
 	}
 }
 

@@ -25,7 +25,7 @@ func (noAccess) Authorize(*http.Request, ...auth.Access) (auth.Grant, error) {
 func TestCatalogRequestScansABoundedNumberOfRepositories(t *testing.T) {
 	db := dbtest.SQLite(t)
 	err := db.Update(t.Context(), func(tx *metadb.Tx) error {
-		for i := range 2*maxPage + 10 {
+		for i := range 2*maxPageSize + 10 {
 			if err := tx.TouchRepository(fmt.Sprintf("r%04d", i), time.Now()); err != nil {
 				return err
 			}
@@ -36,9 +36,9 @@ func TestCatalogRequestScansABoundedNumberOfRepositories(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := New(Options{Storage: storagetest.New(t, storage.Options{DB: db}).Storage, Authorizer: noAccess{}})
-	g.scan = 2 * maxPage
+	g.scan = 2 * maxPageSize
 	path := "/v2/_catalog?n=7"
-	for _, next := range []string{fmt.Sprintf("last=r%04d", 2*maxPage-1), ""} {
+	for _, next := range []string{fmt.Sprintf("last=r%04d", 2*maxPageSize-1), ""} {
 		w := httptest.NewRecorder()
 		g.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
 		link := w.Header().Get("Link")

@@ -94,7 +94,7 @@ func (s *Storage) unlinkUnreferenced(ctx context.Context, _ *Collected) error {
 			return err
 		}
 		stale := metadb.StaleLink{
-			Before: now.Add(-s.grace), BeforePush: now.Add(-longestPush), Written: now.Add(-s.uploadPause()),
+			Before: now.Add(-s.grace), BeforePush: now.Add(-longestPush), Written: now.Add(-s.uploadProtection()),
 		}
 		if _, err := tx.UnlinkUnreferenced(stale, now); err != nil {
 			return err
@@ -109,8 +109,9 @@ func (s *Storage) wasFull() bool {
 	return at != nil && s.Uptime().Sub(*at) < fullFor
 }
 
-// uploadPause is how long after its last write an upload keeps the links of its repository.
-func (s *Storage) uploadPause() time.Duration {
+// uploadProtection returns how long after its last write an upload protects the links of its
+// repository.
+func (s *Storage) uploadProtection() time.Duration {
 	if s.wasFull() {
 		return s.grace
 	}

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"errors"
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
@@ -38,15 +37,9 @@ func (s *Storage) Repository(ctx context.Context, name string) (Repository, erro
 	})
 }
 
-// HasRepository reports whether the repository name exists. It is one indexed query.
-func (s *Storage) HasRepository(ctx context.Context, name string) (bool, error) {
-	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) {
-		_, err := tx.Repository(name)
-		if errors.Is(err, metadb.ErrNotFound) {
-			return false, nil
-		}
-		return err == nil, err
-	})
+// HasManifests reports whether the repository name exists and is not empty. It is one indexed query.
+func (s *Storage) HasManifests(ctx context.Context, name string) (bool, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.HasManifests(name) })
 }
 
 // DeleteRepository deletes a repository with all its content. If a lock of the repository or of

@@ -54,7 +54,7 @@ func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, 
 	var err error
 	u.partial, err = s.blobs.Partial(ctx, uploadPartial(u.row.ID))
 	if err = s.mapDiskFull(err); err == nil {
-		err = u.save(ctx)
+		err = u.makeDurable(ctx)
 	}
 	if err != nil {
 		u.Close()
@@ -126,7 +126,7 @@ func (u *Upload) Append(ctx context.Context, r io.Reader) (int64, error) {
 	start := u.size
 	ctx = context.WithoutCancel(ctx) // the client may have disconnected; its bytes are kept
 	err := u.copy(ctx, r)
-	if saveErr := u.save(ctx); saveErr != nil {
+	if saveErr := u.makeDurable(ctx); saveErr != nil {
 		err = errors.Join(err, saveErr, u.rewind())
 	}
 	return u.size - start, err
@@ -147,7 +147,7 @@ func (u *Upload) copy(ctx context.Context, r io.Reader) error {
 			}
 			u.hash.Write(buf[:n])
 			if u.size += int64(n); u.size-u.saved >= checkpointEvery {
-				if err := u.save(ctx); err != nil {
+				if err := u.makeDurable(ctx); err != nil {
 					return err
 				}
 			}
@@ -185,8 +185,8 @@ func setState(h hash.Hash, state []byte) error {
 	return h.(encoding.BinaryUnmarshaler).UnmarshalBinary(state)
 }
 
-// save makes the written bytes durable, and then writes the row.
-func (u *Upload) save(ctx context.Context) error {
+// makeDurable syncs the written bytes to the disk, and then writes the row.
+func (u *Upload) makeDurable(ctx context.Context) error {
 	if u.size > u.saved {
 		if err := u.partial.Sync(); err != nil {
 			return u.s.mapDiskFull(fmt.Errorf("sync upload %s: %w", u.row.ID, err))

@@ -43,7 +43,7 @@ func TestMisconfiguredLinkIsLoggedOnceWithAHint(t *testing.T) {
 				t.Fatal("it works")
 			}
 			var text bytes.Buffer
-			l := link{log: slog.New(slog.NewTextHandler(&text, nil)), now: time.Now}
+			l := parentLink{log: slog.New(slog.NewTextHandler(&text, nil)), now: time.Now}
 			l.pauseAfterFailure(parentError{err})
 			if !strings.Contains(text.String(), " hint=") || !strings.Contains(text.String(), test.hint) ||
 				strings.Contains(text.String(), "secret") {

@@ -19,10 +19,10 @@ const (
 // cut that heals at once is not reported.
 const reportAfter = 5 * time.Second
 
-// A link is the state of the connection to the source. While the link is down, all
+// A sourceLink is the state of the connection to the source. While the link is down, all
 // requests pause; the first one that succeeds ends the pause. The Downloader's lock
 // guards it.
-type link struct {
+type sourceLink struct {
 	backoff      *retry.Backoff
 	pausedUntil  time.Time // end of the back-off; zero while the link is up
 	retryAfter   time.Time // end of the pause that the source asked for, which no success shortens
@@ -32,11 +32,13 @@ type link struct {
 	unauthorized failures  // consecutive refusals of the credentials
 }
 
-func newLink() link { return link{backoff: retry.NewBackoff(firstPause, maxPause, pauseFactor)} }
+func newSourceLink() sourceLink {
+	return sourceLink{backoff: retry.NewBackoff(firstPause, maxPause, pauseFactor)}
+}
 
 // pauseAfter records a failed request. If the source asked for a pause, retryAfter is not 0.
 // Requests that fail during a pause do not prolong the back-off.
-func (l *link) pauseAfter(now time.Time, retryAfter time.Duration, err error) {
+func (l *sourceLink) pauseAfter(now time.Time, retryAfter time.Duration, err error) {
 	if l.lastError == nil {
 		l.failingSince = now
 	}
@@ -50,7 +52,7 @@ func (l *link) pauseAfter(now time.Time, retryAfter time.Duration, err error) {
 }
 
 // succeeded records a request that succeeded, and reports whether it ended a back-off.
-func (l *link) succeeded(now time.Time) (back bool) {
+func (l *sourceLink) succeeded(now time.Time) (back bool) {
 	l.successes++
 	if !now.Before(l.retryAfter) {
 		l.lastError = nil
@@ -63,7 +65,7 @@ func (l *link) succeeded(now time.Time) (back bool) {
 }
 
 // nextRequestAt returns when the next request may be made.
-func (l *link) nextRequestAt() time.Time {
+func (l *sourceLink) nextRequestAt() time.Time {
 	if l.retryAfter.After(l.pausedUntil) {
 		return l.retryAfter
 	}
@@ -72,7 +74,7 @@ func (l *link) nextRequestAt() time.Time {
 
 // isFinal reports whether a refusal by the source is permanent. Refused credentials are
 // permanent only if they are refused for a while: expired ones are renewed meanwhile.
-func (l *link) isFinal(now time.Time, err error) bool {
+func (l *sourceLink) isFinal(now time.Time, err error) bool {
 	if !retry.Unauthorized(err) {
 		return retry.Permanent(err)
 	}

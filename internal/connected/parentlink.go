@@ -23,9 +23,9 @@ const (
 	pauseFactor     = 1.7
 )
 
-// A link is the state of the link to the parent, with its back-off. It logs
+// A parentLink is the state of the link to the parent, with its back-off. It logs
 // changes of the state, and not every try. It is safe for concurrent use.
-type link struct {
+type parentLink struct {
 	log *slog.Logger
 	now func() time.Time
 
@@ -93,10 +93,10 @@ func (deactivatedError) Error() string {
 func (e deactivatedError) Unwrap() error { return e.error }
 
 // restore sets the problem that an earlier run saved; nil is none.
-func (l *link) restore(problem *wire.StatusDetail) { l.problem = problem }
+func (l *parentLink) restore(problem *wire.StatusDetail) { l.problem = problem }
 
 // answered records an answer, and returns true if the link was down until then.
-func (l *link) answered() (wasDown bool) {
+func (l *parentLink) answered() (wasDown bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if wasDown = !l.down.IsZero(); wasDown {
@@ -110,7 +110,7 @@ func (l *link) answered() (wasDown bool) {
 
 // pauseAfterFailure records a failure of the link, the parent or this instance, and
 // returns the pause before the next try.
-func (l *link) pauseAfterFailure(err error) time.Duration {
+func (l *parentLink) pauseAfterFailure(err error) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f, hint, now := failureOf(err), hintFor(err), l.now()
@@ -148,7 +148,7 @@ func (l *link) pauseAfterFailure(err error) time.Duration {
 }
 
 // isDown returns true if the parent did not answer the last request.
-func (l *link) isDown() bool {
+func (l *parentLink) isDown() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return !l.down.IsZero()
@@ -156,7 +156,7 @@ func (l *link) isDown() bool {
 
 // lastingProblem returns why the last try failed if a person must solve it; nil
 // otherwise. Any other problem passes by itself, or shows again with the next try.
-func (l *link) lastingProblem() *wire.StatusDetail {
+func (l *parentLink) lastingProblem() *wire.StatusDetail {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.needsPerson {
@@ -166,7 +166,7 @@ func (l *link) lastingProblem() *wire.StatusDetail {
 }
 
 // current returns why the last try failed; nil if it succeeded.
-func (l *link) current() *wire.StatusDetail {
+func (l *parentLink) current() *wire.StatusDetail {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.problem
