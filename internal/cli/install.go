@@ -53,6 +53,7 @@ type installOptions struct {
 	noClient
 	place          string
 	connectionFile string
+	caFile         string // of the parent's authority
 	dir            string
 	force          bool
 	plan           install.Options
@@ -70,11 +71,11 @@ func (o *installOptions) define(set *pflag.FlagSet) {
 	switch o.place {
 	case "compose":
 		p.Image = ownImage()
-		defineServing(set, p)
+		o.defineServing(set)
 		textVar(set, &p.Image, "image", "", "IMAGE", "the image of Ferry, as this host's engine knows it")
 		textVar(set, &p.DataDir, "data-dir", "", "DIR", "directory of the host for the data (default a volume)")
 	case "systemd":
-		defineServing(set, p)
+		o.defineServing(set)
 		textVar(set, &p.DataDir, "data-dir", "", "DIR", "directory for the data (default /var/lib/ferry)")
 	case "iotedge":
 		textVar(set, &p.Image, "image", "", "IMAGE", "the image of Ferry, in a registry that the device reaches")
@@ -96,7 +97,10 @@ func (o *installOptions) define(set *pflag.FlagSet) {
 }
 
 // defineServing defines the flags for an instance that clients reach at a port of the host.
-func defineServing(set *pflag.FlagSet, p *install.Options) {
+func (o *installOptions) defineServing(set *pflag.FlagSet) {
+	p := &o.plan
+	textVar(set, &o.caFile, "parent-ca", "", "FILE",
+		"certificates of the parent's authority, in PEM, if it is not one that everybody knows")
 	set.IntVar(&p.Port, "port", 5000, "port of the host for clients")
 	set.BoolVar(&p.HTTP, "http", false, "serve without TLS")
 	listVar(set, "tls-names", "", "NAME",
@@ -193,6 +197,12 @@ func (o *installOptions) read(env *Env) error {
 	if err != nil && !errors.As(err, new(wire.PlaceholderError)) {
 		err = withHint(err, "get one with: ferry connected-registry get-settings -n NAME --parent-protocol https "+
 			"--generate-password 1 --query ACR_REGISTRY_CONNECTION_STRING -o tsv --to-file FILE")
+	}
+	if o.caFile != "" && err == nil {
+		if text, err = readFile(o.caFile, most); err != nil {
+			return fmt.Errorf("read the parent's authority: %w", err)
+		}
+		o.plan.ParentCA = string(text)
 	}
 	if o.place == "systemd" && err == nil {
 		o.plan.Program, err = os.Executable()

@@ -38,8 +38,13 @@ services:
 	for _, s := range o.settings() {
 		fmt.Fprintf(&t, "      %s: %q\n", s.variable(), dollars(s.value))
 	}
+	volumes := []string{volume + ":" + imageData}
+	if o.ParentCA != "" {
+		fmt.Fprintf(&t, "      SSL_CERT_FILE: /etc/ferry/%s\n", caFile)
+		volumes = append(volumes, fmt.Sprintf("./%s:/etc/ferry/%[1]s:ro", caFile))
+	}
 	fmt.Fprintf(&t, `    secrets: [%[1]s]
-    volumes: ["%[2]s:%[3]s"]
+    volumes: ["%[2]s"]
     # It fails if the instance does not answer, not if it is out of sync. A start may migrate a
     # large database.
     healthcheck:
@@ -55,11 +60,11 @@ services:
 secrets:
   %[1]s:
     file: ./%[1]s
-`, connectionFile, volume, imageData)
+`, connectionFile, strings.Join(volumes, `", "`), imageData)
 	if o.DataDir == "" {
 		t.WriteString("volumes:\n  data: {}\n")
 	}
-	p := Plan{Files: []File{{Name: "compose.yaml", Text: t.String()}, o.connection(imageUser)}}
+	p := Plan{Files: append([]File{{Name: "compose.yaml", Text: t.String()}, o.connection(imageUser)}, o.ca()...)}
 	p.Next = o.enter()
 	if o.DataDir != "" {
 		p.Next = append(p.Next, "# The user of the image owns the data.",

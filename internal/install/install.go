@@ -4,6 +4,8 @@
 package install
 
 import (
+	"bytes"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -27,6 +29,7 @@ type Options struct {
 	DataDir     string   // on the host
 	Names       []string // host names and addresses in the certificate
 	ExternalURL string   // address for clients behind a proxy
+	ParentCA    string   // certificates of the parent's authority, in PEM; "" is one that everybody knows
 	Program     string   // path of ferry; systemd needs it
 	Dir         string   // the directory of the files, as the commands that come next name it
 
@@ -64,6 +67,8 @@ const (
 	imagePort = 5000
 	// connectionFile is the name of the file with the connection string.
 	connectionFile = "connection-string"
+	// caFile is the name of the file with the certificates of the parent's authority.
+	caFile = "parent-ca.crt"
 )
 
 // connection returns the file with the connection string, for a user.
@@ -90,6 +95,14 @@ func quote(text string) string {
 		return text
 	}
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+// ca returns the file with the certificates of the parent's authority, if it has one of its own.
+func (o Options) ca() []File {
+	if o.ParentCA == "" {
+		return nil
+	}
+	return []File{{Name: caFile, Text: o.ParentCA}}
 }
 
 // settings returns the settings of `ferry serve` that every place has, by their names.
@@ -164,6 +177,10 @@ func (o Options) check() error {
 		if _, err := netip.ParseAddr(name); err != nil && !hostName.MatchString(name) {
 			return fmt.Errorf("name %.80q: want a host name or an address, without a port", name)
 		}
+	}
+	pem := []byte(o.ParentCA)
+	if o.ParentCA != "" && (!x509.NewCertPool().AppendCertsFromPEM(pem) || bytes.Contains(pem, []byte("PRIVATE KEY"))) {
+		return errors.New("the parent's authority: want certificates in PEM, and no key")
 	}
 	if o.ExternalURL != "" {
 		u, err := url.Parse(o.ExternalURL)

@@ -22,6 +22,20 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 const password = "s3cr3t=/+=="
 
+// authority is the certificate of an authority, without a key.
+const authority = `-----BEGIN CERTIFICATE-----
+MIIBhzCCAS2gAwIBAgIUYzZ1/qnQlymtKrvTfCnKUYChEuIwCgYIKoZIzj0EAwIw
+GTEXMBUGA1UEAwwOVGVzdCBhdXRob3JpdHkwHhcNMjYxMTI4MTY1OTA3WhcNMzYx
+MTI1MTY1OTA3WjAZMRcwFQYDVQQDDA5UZXN0IGF1dGhvcml0eTBZMBMGByqGSM49
+AgEGCCqGSM49AwEHA0IABMHHND71FF1MtlLp4N7XMWoFShwhZ3RuQ5g/YVWM9xKt
+dJUXVIrcUYqs1v2Ss3Pv5Nki/KSy8HX+MSs3J10Cba2jUzBRMB0GA1UdDgQWBBQp
+Ib5Twvo/x1srqnBmNfTs4nSM5jAfBgNVHSMEGDAWgBQpIb5Twvo/x1srqnBmNfTs
+4nSM5jAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIQCN9dRv0lx7
+qH8k5Mu+ay3KBIerkOr9+kF/E+gQGqTMjwIgYywXbX/R8/8cDxh/9Yj8hGX/0/RF
+2z3SJu2SGEeL00o=
+-----END CERTIFICATE-----
+`
+
 func connection() wire.ConnectionString {
 	return wire.ConnectionString{Name: "Ship_1", Token: "ship1-sync", Password: password,
 		Endpoint: "root.example:5000", Protocol: "https"}
@@ -34,14 +48,14 @@ var cases = map[string]struct {
 }{
 	"compose": {"compose", install.Options{Image: "localhost/ferry:1.0"}},
 	"compose-all": {"compose", install.Options{Image: "registry.example/ferry:1.0", HTTP: true, Port: 80,
-		DataDir: "/srv/ferry", ExternalURL: "https://ship1.example/registry", Dir: "a b"}},
+		DataDir: "/srv/ferry", ExternalURL: "https://ship1.example/registry", Dir: "a b", ParentCA: authority}},
 	"iotedge": {"iotedge", install.Options{Image: "root.example:5000/ferry:1.0",
 		ExternalURL: "https://edge1.example:8000"}},
 	"iotedge-nested": {"iotedge", install.Options{Image: "$upstream:5000/ferry:1.0", Nested: true, Port: 443,
 		ExternalURL: "https://cell7.example", DataDir: "/srv/ferry"}},
 	"systemd": {"systemd", install.Options{Program: "/opt/ferry/ferry"}},
 	"systemd-all": {"systemd", install.Options{Program: "/home/me/ferry", Port: 443, DataDir: "/var/lib/registry",
-		Names: []string{"ship1.example", "2001:db8::1"}, Dir: "ship1"}},
+		Names: []string{"ship1.example", "2001:db8::1"}, Dir: "ship1", ParentCA: authority}},
 	"k8s": {"k8s", install.Options{}},
 	"k8s-all": {"k8s", install.Options{Image: "registry.example/tools/ferry:1.0", HTTP: true,
 		StorageClass: "local-path", StorageSize: "20Gi", ClusterIP: "10.43.0.50", Namespace: "registry",
@@ -144,7 +158,7 @@ func TestSettingsAreThoseOfServe(t *testing.T) {
 		t.Errorf("only %v", settings)
 	}
 	for name := range settings {
-		if !known[name] {
+		if !known[name] && name != "SSL_CERT_FILE" {
 			t.Errorf("ferry serve has no setting %s", name)
 		}
 	}
@@ -189,6 +203,8 @@ func TestValuesThatWouldNotWorkAreRefused(t *testing.T) {
 			{}, {Image: "a b"}, {Image: "r.example/\"x"}, {Image: "$upstream/x:1"},
 			{Image: "r.example/x", Port: 70000}, {Image: "r.example/x", DataDir: "data"},
 			{Image: "r.example/x", DataDir: "/a:/etc"}, {Image: "r.example/x", DataDir: "/a/../etc"},
+			{Image: "r.example/x", ParentCA: "hello"},
+			{Image: "r.example/x", ParentCA: authority + "-----BEGIN PRIVATE KEY-----\n"},
 			{Image: "r.example/x", Names: []string{"a b"}}, {Image: "r.example/x", Names: []string{"host:5000"}},
 			{Image: "r.example/x", ExternalURL: "ship1"}, {Image: "r.example/x", ExternalURL: "https://a:b@h"},
 			{Image: "r.example/x", ExternalURL: "https://${HOME}"},

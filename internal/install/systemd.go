@@ -35,12 +35,16 @@ func Systemd(o Options) (Plan, error) {
 	if !readableByServices(program) {
 		program = "/usr/local/bin/ferry"
 	}
+	trust := ""
+	if o.ParentCA != "" {
+		trust = "Environment=SSL_CERT_FILE=/etc/ferry/" + caFile + "\n"
+	}
 	unit := strings.NewReplacer(
 		"ExecStart=/usr/bin/ferry serve --config /etc/ferry/ferry.yaml --data-dir /var/lib/ferry\n",
 		"ExecStart="+program+" serve --config /etc/ferry/ferry.yaml --data-dir "+o.DataDir+" \\\n"+
 			"    --connection-string-file ${CREDENTIALS_DIRECTORY}/"+connectionFile+"\n"+
 			"# The file is for root only. The service gets a copy when it starts.\n"+
-			"LoadCredential="+connectionFile+":/etc/ferry/"+connectionFile+"\n",
+			"LoadCredential="+connectionFile+":/etc/ferry/"+connectionFile+"\n"+trust,
 		"owns /var/lib/ferry.", "owns "+o.DataDir+".",
 		"StateDirectory=ferry\n", "StateDirectory="+state+"\n",
 	).Replace(Unit)
@@ -53,14 +57,17 @@ func Systemd(o Options) (Plan, error) {
 	for _, s := range o.settings() {
 		fmt.Fprintf(&settings, "%s: %q\n", s.name, s.value)
 	}
-	p := Plan{Files: []File{
+	p := Plan{Files: append([]File{
 		{Name: "ferry.service", Text: unit},
 		{Name: "ferry.yaml", Text: settings.String()},
 		o.connection(0),
-	}}
+	}, o.ca()...)}
 	p.Next = o.enter()
 	if program != o.Program {
 		p.Next = append(p.Next, fmt.Sprintf("sudo install -m 0755 %s %s", o.Program, program))
+	}
+	for _, f := range o.ca() {
+		p.Next = append(p.Next, fmt.Sprintf("sudo install -D -m 0644 %s /etc/ferry/%[1]s", f.Name))
 	}
 	p.Next = append(p.Next,
 		"sudo install -D -m 0644 ferry.yaml /etc/ferry/ferry.yaml",

@@ -64,7 +64,7 @@ var guides = map[string]guide{
 	"iot-edge.md": {
 		programs: []string{"docker", "dockerd", "jq", "curl"}, docker: true, before: "iotedge.sh",
 		want:  []string{"Wrote deployment.json", "Wrote cell7/deployment.json", "In sync as of"},
-		after: "run_module deployment.json",
+		after: "run_module deployment.json && docker rm --force connected-registry",
 	},
 	"k3s.md": {
 		before: "k3s.sh",
