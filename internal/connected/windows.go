@@ -10,8 +10,8 @@ import (
 )
 
 // clockCheck is how often the clock is read while the agent waits for a window to
-// open or close. So a clock that is set counts soon, such as that of a machine
-// without a battery.
+// open or close, so that the agent soon notices that the clock was set. A machine
+// without a battery sets it some time after its start.
 const clockCheck = time.Minute
 
 // errWindowClosed is the cause with which a sync ends when its window closes.

@@ -104,9 +104,9 @@ func (s *Storage) notifyWatchers(changed map[string]bool) {
 }
 
 // Watch returns a channel that is closed by the next change, by this process, of a repository
-// for which concerns returns true. Call it before you read the feed, or you miss a change in
-// between. Callers with the same key must have the same concerns, which is called once for all
-// of them. stop ends the watch.
+// for which concerns returns true. A caller must watch before it reads the feed, so that it
+// misses no change in between. concerns is called once for all callers with the same key, so
+// theirs must be the same. stop ends the watch.
 func (s *Storage) Watch(key string, concerns func(repository string) bool) (changed <-chan struct{}, stop func()) {
 	return s.watchers.add(key, concerns)
 }

@@ -18,8 +18,8 @@ import (
 // MaxLoss is how many received bytes of all transfers a crash may lose at most.
 const MaxLoss = 1 << 20
 
-// When received bytes are made durable earlier than [MaxLoss] requires: a machine that often
-// loses power then loses less. A slow disk gets time to rest.
+// Limits on saves that are earlier than [MaxLoss] requires. They make a machine that often loses
+// power lose less. A slow disk gets time to rest.
 const (
 	enoughToSave = 64 << 10 // bytes
 	restAfter    = 9        // times the duration of the last save
