@@ -119,13 +119,32 @@ func (r *reloader) reload() error {
 	if connection != nil {
 		r.connect(*connection, text)
 	}
-	if slices.Contains(changed, "log-level") && r.o.Level != nil {
-		r.o.Level.Set(next.LogLevel)
-		r.in.upkeep.level.Store(levelOf(next, r.o))
+	if quieter := r.o.Level != nil && r.o.Level.Level() < next.LogLevel; quieter {
+		r.report(changed, restart) // afterwards it might not be logged
+		r.followLevel(changed, next)
+		return nil
 	}
-	r.in.log.Info("settings were read again", "changed", strings.Join(changed, ","),
-		"needRestart", strings.Join(restart, ","))
+	r.followLevel(changed, next)
+	r.report(changed, restart)
 	return nil
+}
+
+// followLevel sets the level of the log, if it changed.
+func (r *reloader) followLevel(changed []string, cfg config.Config) {
+	if slices.Contains(changed, "log-level") && r.o.Level != nil {
+		r.o.Level.Set(cfg.LogLevel)
+		r.in.upkeep.level.Store(levelOf(cfg, r.o))
+	}
+}
+
+// report logs which settings changed, and which of them need a restart.
+func (r *reloader) report(changed, restart []string) {
+	level := slog.LevelInfo
+	if len(restart) > 0 {
+		level = slog.LevelWarn
+	}
+	r.in.log.Log(context.Background(), level, "settings were read again",
+		"changed", strings.Join(changed, ","), "needRestart", strings.Join(restart, ","))
 }
 
 // keepsKind reports whether next makes the same kind of instance, with the same kind of

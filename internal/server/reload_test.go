@@ -84,7 +84,7 @@ func runReloadable(t *testing.T, cfg config.Config) *reloadable {
 	ready, done := make(chan server.Ready, 1), make(chan error, 1)
 	go func() {
 		done <- server.Run(ctx, cfg, server.Options{
-			Log:   slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+			Log:   slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: r.level})),
 			Level: r.level, Reload: r.reload, ConnectionInterval: time.Millisecond,
 			Load: func() (config.Config, error) {
 				r.mu.Lock()
@@ -171,6 +171,12 @@ func TestChangedSettingsAreFollowedWithoutARestart(t *testing.T) {
 	r.log.line(t, "level=ERROR", "not changed", "a wrong line")
 	r.change(func(cfg *config.Config) error { cfg.TrustedProxies = "wrong"; return nil })
 	r.log.line(t, "level=ERROR", "not changed", "want addresses and networks")
+	r.change(func(cfg *config.Config) error {
+		cfg.TrustedProxies, cfg.Listen, cfg.LogFormat, cfg.LogLevel = "", "127.0.0.1:0", "text", slog.LevelInfo
+		cfg.Metrics = config.MetricsAnyone
+		return nil
+	})
+	r.log.line(t, "level=INFO", "changed=log-level needRestart=\"\"")
 	if status, _ := get(t, r.URL+"/metrics", "", ""); status != 200 {
 		t.Errorf("after wrong settings: %d", status)
 	}
