@@ -122,28 +122,34 @@ func TestChangedSettingsAreFollowedWithoutARestart(t *testing.T) {
 	if status, _ := get(t, r.URL+"/metrics", "", ""); status != 401 {
 		t.Fatalf("before: %d", status)
 	}
-	body, upload := io.Pipe()
+	password := passwordOf(t, r.Ready)
+	ask := func(method, path string, body io.Reader) (*http.Response, error) {
+		req, err := http.NewRequest(method, r.URL+path, body)
+		if err != nil {
+			return nil, err
+		}
+		req.SetBasicAuth("admin", password)
+		return http.DefaultClient.Do(req)
+	}
+	begun, err := ask("POST", "/v2/a/blobs/uploads/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun.Body.Close()
+	upload := begun.Header.Get("Location")
+	body, sender := io.Pipe()
 	answers := make(chan int, 1)
 	go func() { // an upload that lasts
-		req, err := http.NewRequest("POST", r.URL+"/v2/a/blobs/uploads/", nil)
-		if err == nil {
-			req.SetBasicAuth("admin", passwordOf(t, r.Ready))
-			var resp *http.Response
-			if resp, err = http.DefaultClient.Do(req); err == nil {
-				resp.Body.Close()
-				req, err = http.NewRequest("PATCH", r.URL+resp.Header.Get("Location"), body)
-				req.SetBasicAuth("admin", passwordOf(t, r.Ready))
-				if resp, err = http.DefaultClient.Do(req); err == nil {
-					resp.Body.Close()
-					answers <- resp.StatusCode
-					return
-				}
-			}
+		resp, err := ask("PATCH", upload, body)
+		if err != nil {
+			t.Error(err)
+			answers <- 0
+			return
 		}
-		t.Error(err)
-		answers <- 0
+		resp.Body.Close()
+		answers <- resp.StatusCode
 	}()
-	_, _ = io.WriteString(upload, "before ") // returns when it is being sent
+	_, _ = io.WriteString(sender, "before ") // returns when it is being sent
 
 	r.change(func(cfg *config.Config) error {
 		cfg.Metrics, cfg.LogLevel, cfg.ScrubRate = config.MetricsAnyone, slog.LevelWarn, 1<<20
@@ -158,8 +164,8 @@ func TestChangedSettingsAreFollowedWithoutARestart(t *testing.T) {
 	if status, _ := get(t, r.URL+"/metrics", "", ""); status != 200 || r.level.Level() != slog.LevelWarn {
 		t.Errorf("after: %d, level %v", status, r.level.Level())
 	}
-	_, _ = io.WriteString(upload, "after")
-	upload.Close()
+	_, _ = io.WriteString(sender, "after")
+	sender.Close()
 	if status := <-answers; status != 202 {
 		t.Errorf("the upload that ran: %d", status)
 	}
