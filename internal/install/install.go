@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 
 	"ferry/internal/oci"
@@ -215,16 +214,6 @@ var errNoImage = errors.New("an image of Ferry is needed")
 // places are the functions that plan a place, by its name.
 var places = map[string]func(Options) (Plan, error){
 	"compose": Compose, "iotedge": IoTEdge, "systemd": Systemd, "k8s": Kubernetes,
-}
-
-// Places returns the names of the places, in alphabetical order.
-func Places() []string {
-	var all []string
-	for name := range places {
-		all = append(all, name)
-	}
-	slices.Sort(all)
-	return all
 }
 
 // For plans a place, by its name. It returns an error for a value that would not work there.
