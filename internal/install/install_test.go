@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,6 +134,15 @@ func TestUnitIsHardenedLikeThePackage(t *testing.T) {
 	}
 	if strings.Contains(unit, "/usr/bin/ferry") || !strings.Contains(unit, "LoadCredential=") {
 		t.Errorf("the unit of the package was not adapted:\n%s", unit)
+	}
+}
+
+func TestUnitMayAskForTheMachinesAddresses(t *testing.T) {
+	for line := range strings.Lines(install.Unit) {
+		if families, ok := strings.CutPrefix(line, "RestrictAddressFamilies="); ok &&
+			!slices.Contains(strings.Fields(families), "AF_NETLINK") {
+			t.Error("net.InterfaceAddrs fails, so the certificate of own-ca lacks the addresses")
+		}
 	}
 }
 
