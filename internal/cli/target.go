@@ -78,7 +78,7 @@ func parseAddress(address string) (*url.URL, error) {
 		strings.Trim(u.Path, "/") != "" && !config.IsPathPrefix(strings.TrimSuffix(u.Path, "/")) ||
 		u.RawQuery != "" || u.Fragment != "" {
 		return nil, usagef("%q is not the address of a registry: want https://host, http://host:5000 or host:5000",
-			clip(address))
+			clip(address[strings.LastIndex(address, "@")+1:])) // without a password
 	}
 	ip, _ := netip.ParseAddr(u.Hostname()) // the zero value for a name is no loopback address
 	if !hasScheme && (u.Hostname() == "localhost" || ip.IsLoopback()) {
