@@ -111,7 +111,7 @@ metadata: {name: connected-registry, labels: {pod-security.kubernetes.io/enforce
 	a.connection = instance.Connect(t, a.admin, "myconnectedregistry", a.link.Host,
 		[]string{"apps/*", "docker.io/*", "ferry"}, "--client-tokens", clientToken)
 	// The node has Ferry's image already, as where the link is too poor for containerd.
-	a.node.importImage(t, a.image, a.link.Host+"/ferry:"+chartVersion)
+	a.node.importImage(t, a.image, a.link.Host+"/ferry:"+chartVersion(t))
 	return a
 }
 
@@ -206,12 +206,28 @@ func (a *access) awaitSync(t *testing.T) {
 	})
 }
 
-// kill ends the connected registry's pod without a warning, and waits for the next one.
+// kill ends the connected registry's process as a crash does, and waits until it runs again.
 func (a *access) kill(t *testing.T) {
 	t.Helper()
-	a.do(t, "kubectl", "delete", "pod", "-n", namespace, "-l", "app.kubernetes.io/component=registry", "--force",
-		"--grace-period=0")
-	a.awaitRegistry(t)
+	before := a.restarts(t)
+	id := a.do(t, "kubectl", "get", "pods", "-n", namespace, "-l", "app.kubernetes.io/component=registry",
+		"-o", "jsonpath={.items[0].status.containerStatuses[0].containerID}")
+	a.node.run(t, "ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL",
+		strings.TrimPrefix(id, "containerd://"))
+	a.awaitRestart(t, before)
+}
+
+// awaitRestart waits until the connected registry was started again more than before times, and
+// is ready.
+func (a *access) awaitRestart(t *testing.T, before int) {
+	t.Helper()
+	await(t, "the connected registry is started again", func() error {
+		if n := a.restarts(t); n <= before {
+			return fmt.Errorf("it was started again %d times", n)
+		}
+		return nil
+	})
+	a.do(t, "kubectl", "rollout", "status", "-n", namespace, "--timeout=120s", "deployment/"+release)
 }
 
 // credentialProvider restarts the node, with Ferry as the kubelet's credential provider.
@@ -231,13 +247,7 @@ func (a *access) credentialProvider(t *testing.T) {
 	a.node.kubelet = []string{"--image-credential-provider-config=/etc/ferry/credential-provider.yaml",
 		"--image-credential-provider-bin-dir=" + filepath.Dir(instance.Binary(t))}
 	a.node.start(t)
-	await(t, "the connected registry runs after the restart of the node", func() error {
-		if n := a.restarts(t); n <= before {
-			return fmt.Errorf("it was restarted %d times", n)
-		}
-		return nil
-	})
-	a.awaitRegistry(t)
+	a.awaitRestart(t, before)
 }
 
 // restarts returns how often the container of the connected registry's pod was started again.
@@ -250,12 +260,6 @@ func (a *access) restarts(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return n
-}
-
-// awaitRegistry waits until the connected registry is ready.
-func (a *access) awaitRegistry(t *testing.T) {
-	t.Helper()
-	a.do(t, "kubectl", "rollout", "status", "-n", namespace, "--timeout=120s", "deployment/"+release)
 }
 
 // removeCredentialProvider removes what credentialProvider wrote.

@@ -20,7 +20,7 @@ var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 func TestKubernetesGuideRunsAsWritten(t *testing.T) {
 	w := startNetwork(t, containerds[1], fastLink)
 	w.do(t, "kubectl", "annotate", "storageclass", "local-path", "storageclass.kubernetes.io/is-default-class=true")
-	w.node.importImage(t, w.image, w.link.Host+"/ferry:"+chartVersion)
+	w.node.importImage(t, w.image, w.link.Host+"/ferry:"+chartVersion(t))
 	if err := w.root.AsAdmin(t).Push(t.Context(), "apps/web", programImage(t, "1.0", pause(t), 1)); err != nil {
 		t.Fatal(err)
 	}

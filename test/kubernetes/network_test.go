@@ -5,6 +5,7 @@ package kubernetes
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"ferry/test/image"
@@ -30,8 +31,16 @@ var (
 	poorLink = []string{"-down", "40mbit", "-up", "10mbit", "-cut-every", "3s", "-cut-for", "1s"}
 )
 
-// chartVersion is the tag of Ferry's image that the chart asks for.
-const chartVersion = "0.1.0"
+// chartVersion returns the tag of Ferry's image that the chart asks for.
+func chartVersion(t *testing.T) string {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^appVersion: "(.*)"$`).FindStringSubmatch(
+		readFile(t, "../../charts/connected-registry/Chart.yaml"))
+	if m == nil {
+		t.Fatal("the chart has no appVersion")
+	}
+	return m[1]
+}
 
 // startNetwork runs a root with Ferry's image and images of programs in repos, and a cluster. linkFlags
 // are flags of linksim.
@@ -40,7 +49,7 @@ func startNetwork(t *testing.T, runtime containerd, linkFlags []string, repos ..
 	needMachine(t)
 	l := link.Start(t, rootAddress+":5000", append([]string{"-listen", rootAddress + ":7000", "-rtt", "50ms"},
 		linkFlags...)...)
-	w := &network{link: l, cluster: startCluster(t), image: image.Ferry(t, instance.Binary(t), chartVersion)}
+	w := &network{link: l, cluster: startCluster(t), image: image.Ferry(t, instance.Binary(t), chartVersion(t))}
 	w.node = startNode(t, w.cluster, runtime)
 	w.apply(t, readFile(t, "testdata/storage.yaml"))
 	w.startRoot(t)
@@ -50,7 +59,7 @@ func startNetwork(t *testing.T, runtime containerd, linkFlags []string, repos ..
 			t.Fatal(err)
 		}
 	}
-	push := w.command(t, "ferry", "push-layout", w.image, w.root.URL+"/ferry:"+chartVersion)
+	push := w.command(t, "ferry", "push-layout", w.image, w.root.URL+"/ferry:"+chartVersion(t))
 	push.Env = append(push.Env, "FERRY_CONFIG_DIR="+t.TempDir(), "FERRY_USERNAME=admin",
 		"FERRY_PASSWORD="+w.root.AdminPassword(t))
 	if _, err := instance.Output(push); err != nil {
