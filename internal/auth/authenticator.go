@@ -93,26 +93,6 @@ func (a *Authenticator) Basic(r *http.Request) (*Principal, error) {
 	return a.login(r.Context(), sender(r), name, password)
 }
 
-// anonymousPrincipal returns the principal of a request without credentials, if its sender's
-// address has any rights.
-func (a *Authenticator) anonymousPrincipal(r *http.Request) (*Principal, error) {
-	if a.anonymous == nil {
-		return nil, ErrUnauthenticated
-	}
-	address, err := netip.ParseAddr(sender(r))
-	if err != nil {
-		return nil, ErrUnauthenticated
-	}
-	p := a.anonymous(address.Unmap().WithZone(""))
-	if p.AllowsNothing() {
-		return nil, ErrUnauthenticated
-	}
-	return &Principal{Kind: KindAnonymous, Permissions: p}, nil
-}
-
-// AnonymousRequests returns how many requests without credentials were allowed.
-func (a *Authenticator) AnonymousRequests() int64 { return a.unnamed.Load() }
-
 // hasCredentials reports whether a request has an Authorization header. One that is empty or
 // malformed counts: wrong credentials never make a request anonymous.
 func hasCredentials(r *http.Request) bool { return len(r.Header["Authorization"]) > 0 }

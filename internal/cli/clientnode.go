@@ -44,8 +44,9 @@ func newClientConfigureCommand(env *Env) *cobra.Command {
 		ferry client configure auto --endpoint https://10.43.7.7 --ca /etc/ferry/ca/ca.crt --host-root /host \
 		--watch --while-daemonset edge/ship1-nodes`, o, "endpoint")
 	cmd.Long = `Make a node's container runtime trust a registry, pull from it instead of other
-registries, and log in to it. RUNTIME is auto or
-` + runtimeNames() + `.
+registries, and log in to it. RUNTIME is one of these:
+
+  auto, ` + runtimeNames() + `
 
 auto configures every runtime that was found and that a kubelet can use, and,
 without --host-root, Docker and Podman, too.

@@ -3,7 +3,7 @@
 //
 // Begin with [Node.Detect], which finds the runtimes and the row of [Table] that applies to
 // each; then [Node.Configure], which writes the files of that row, and [Node.Restore], which
-// brings back the files that were there before. [Node.Watch] does both for as long as a
+// brings back the files that were there before. [Watch] does both for as long as a
 // DaemonSet runs.
 package noderuntime
 

@@ -8,7 +8,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// inspectCRIO reads the configuration of CRI-O.
+// inspectCRIO reads the configuration of CRI-O, which has registries.conf in common with Podman.
 func (n *Node) inspectCRIO(ctx context.Context) Runtime {
 	var settings struct {
 		CRIO struct {
