@@ -9,11 +9,13 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"ferry/internal/api"
+	"ferry/internal/config"
 	"ferry/internal/kube"
 )
 
@@ -119,15 +121,16 @@ func (o *pullSecret) keys() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, name := range slices.Concat(o.hosts, o.mirrors) {
+		u, err := url.Parse("//" + name)
+		if err != nil || u.Host != name || !config.IsName(u.Hostname()) {
+			return nil, usagef("%q is not the name of a registry: want NAME or NAME:PORT", clip(name))
+		}
+	}
 	keys := kube.RegistryKeys(endpoint)
 	keys = append(keys, o.hosts...)
 	for _, m := range o.mirrors {
 		keys = append(keys, kube.MirrorKey(m))
-	}
-	for _, k := range keys {
-		if u, err := url.Parse("//" + strings.TrimPrefix(k, "https://")); err != nil || u.Host == "" {
-			return nil, usagef("%q is not the name of a registry: want NAME or NAME:PORT", clip(k))
-		}
 	}
 	slices.Sort(keys)
 	return slices.Compact(keys), nil
@@ -203,6 +206,8 @@ func (s *passwordSource) read(env *Env) (user, password string, err error) {
 	switch {
 	case s.token == "":
 		return "", "", usagef("the following arguments are required: --token")
+	case strings.ContainsFunc(s.token, func(r rune) bool { return r == ':' || unicode.IsControl(r) }):
+		return "", "", usagef("%q is not the name of a token: a login has no colon in a name", clip(s.token))
 	case s.fromStdin && s.file != "":
 		return "", "", usagef("--password-stdin and --password-file exclude each other")
 	case s.file != "":
