@@ -90,6 +90,15 @@ type access struct {
 	started    int            // pods so far; each has an image of its own
 }
 
+// operatorsHosts is a file that the node's operator had before.
+const operatorsHosts = `# Nobody may change this file without a ticket.
+server = "https://registry-1.docker.io"
+
+[host."https://cache.example:5000"] # is to be replaced
+  capabilities = ["pull"]
+  owner = "platform team"
+`
+
 // startAccess starts a network, and creates a connected registry that is not installed yet.
 func startAccess(t *testing.T, runtime containerd) *access {
 	t.Helper()
@@ -110,6 +119,7 @@ metadata: {name: connected-registry, labels: {pod-security.kubernetes.io/enforce
 	writeFile(t, a.password, a.login.Password)
 	a.connection = instance.Connect(t, a.admin, "myconnectedregistry", a.link.Host,
 		[]string{"apps/*", "docker.io/*", "ferry"}, "--client-tokens", clientToken)
+	writeFile(t, filepath.Join(a.node.disk, "etc/containerd/certs.d/docker.io/hosts.toml"), operatorsHosts)
 	// The node has Ferry's image already, as where the link is too poor for containerd.
 	a.node.importImage(t, a.image, a.link.Host+"/ferry:"+chartVersion(t))
 	return a
