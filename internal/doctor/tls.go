@@ -191,8 +191,8 @@ func checkCertificate(s *tls.ConnectionState, u *url.URL, roots *x509.CertPool, 
 			hint("use one of these names; or add this one to the certificate, such as with --tls-names")
 	case errors.As(err, new(x509.UnknownAuthorityError)):
 		return fail("this machine does not know the authority of the certificate, %s", issuerOf(leaf)).
-			hint("give its certificate with --ca FILE; if the registry made it: curl -k https://%s/ca.crt, and compare",
-				u.Host)
+			hint("give its certificate with --ca FILE, here or to ferry client configure; if the registry made it: "+
+				"curl -k https://%s/ca.crt, and compare", u.Host)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fail("a certificate of the chain above the server's has expired").hint("renew it at the server")
 	default:
