@@ -2,6 +2,7 @@ package noderuntime
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -42,8 +43,8 @@ func (n *Node) inspectCRIO(ctx context.Context) Runtime {
 
 const (
 	registriesConf = "/etc/containers/registries.conf"
-	// policyFile comes after every other file of its directory, because a later one replaces
-	// what an earlier one says about a registry.
+	// policyFile comes after the other files of its directory, because a later one replaces what
+	// an earlier one says about a registry. One that comes later still is an error.
 	policyFile = "/etc/containers/registries.conf.d/zz-ferry-client.conf"
 	policyHead = "# Written by ferry client configure; ferry client restore removes it.\n"
 )
@@ -79,6 +80,9 @@ func (p *plan) policy(s *Settings) ([]map[string]any, error) {
 			r["insecure"] = true
 		}
 		if name != s.host() || s.plainHTTP() {
+			if _, err := p.configured(name); err != nil {
+				return nil, err
+			}
 			all = append(all, r)
 		}
 	}
@@ -134,9 +138,14 @@ func (p *plan) configured(name string) (map[string]any, error) {
 			continue
 		}
 		for _, r := range settings.Registry {
-			if r["prefix"] == name || r["prefix"] == nil && r["location"] == name {
-				found = r
+			if r["prefix"] != name && (r["prefix"] != nil || r["location"] != name) {
+				continue
 			}
+			if filepath.Base(file) > filepath.Base(policyFile) && file != registriesConf {
+				return nil, fmt.Errorf("%s replaces what %s says about %s: rename it, so that it comes earlier",
+					file, filepath.Base(policyFile), name)
+			}
+			found = r
 		}
 	}
 	return found, nil
