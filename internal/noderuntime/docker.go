@@ -55,6 +55,13 @@ func (p *plan) docker(s *Settings) error {
 				if text, err = addToList(text, list.key, v); err != nil {
 					return nil, err
 				}
+				var all map[string]any
+				if err := json.Unmarshal(text, &all); err != nil {
+					return nil, err
+				}
+				if values, _ := all[list.key].([]any); !slices.Contains(values, any(v)) {
+					return nil, fmt.Errorf("%s is there twice, and Docker reads the last one", list.key)
+				}
 			}
 		}
 		return text, nil

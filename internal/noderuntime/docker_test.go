@@ -2,6 +2,7 @@ package noderuntime
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -34,5 +35,15 @@ func TestAddToListChangesNothingElse(t *testing.T) {
 		if got, err := addToList([]byte(bad), "k", "v"); err == nil {
 			t.Errorf("%q became %q", bad, got)
 		}
+	}
+}
+
+func TestDuplicateKeyOfDockerIsRefused(t *testing.T) {
+	n := newNode(t, "-- etc/docker/daemon.json --\n"+
+		`{"registry-mirrors": ["https://a"], "registry-mirrors": ["https://b"]}`)
+	s := &Settings{Endpoint: edge, Mirrors: []string{"docker.io"}}
+	if _, err := n.Configure(t.Context(), mustChoose(t, n, "docker", s), s); err == nil ||
+		!strings.Contains(err.Error(), "registry-mirrors is there twice") {
+		t.Errorf("the error is %v", err)
 	}
 }
