@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -19,6 +20,50 @@ const hostsComment = "# Written by ferry client configure; ferry client restore 
 // dialTimeout bounds how long a pull waits for an endpoint that is down before it goes on to
 // the next one; containerd's default is 30 seconds. Versions before 2.1 ignore it.
 const dialTimeout = "2s"
+
+// hostsFiles plans hosts.toml and the authority for every name, in a directory of containerd.
+func (p *plan) hostsFiles(root string, s *Settings) error {
+	for i, name := range s.registries() {
+		dir := p.node.directoryOf(root, name)
+		h := hostsEntry{url: s.Endpoint, ca: s.caName(), authorization: s.authorization(),
+			mirror: i >= len(s.own()), upstream: i < len(s.own()) || !s.NoUpstream}
+		if h.ca != "" {
+			if err := p.create(filepath.Join(dir, h.ca), s.CA, fileOptions{authority: true, whole: true}); err != nil {
+				return err
+			}
+		}
+		if standard := filepath.Join(root, "_default/hosts.toml"); h.mirror && h.upstream && name != AllRegistries &&
+			p.node.exists(standard) && p.state.find(standard) == nil && !p.node.exists(dir) {
+			p.note("the hosts of %s are no longer asked for %s", standard, name)
+		}
+		o := fileOptions{secret: h.authorization != "", whole: true, hosts: []string{s.Endpoint}}
+		if err := p.edit(filepath.Join(dir, "hosts.toml"), o, h.hosts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hostDirectory returns the name of a registry's directory, as containerd and K3s write it.
+func hostDirectory(registry string) string {
+	if registry == AllRegistries {
+		return "_default"
+	}
+	if i := strings.LastIndex(registry, ":"); i > 0 && !strings.HasSuffix(registry, "]") {
+		return registry[:i] + "_" + registry[i+1:] + "_"
+	}
+	return registry
+}
+
+// directoryOf returns the directory in root that containerd reads for a registry: one that
+// exists, in containerd's order, or the first.
+func (n *Node) directoryOf(root, registry string) string {
+	first := filepath.Join(root, hostDirectory(registry))
+	if second := filepath.Join(root, registry); registry != AllRegistries && !n.exists(first) && n.exists(second) {
+		return second
+	}
+	return first
+}
 
 // A hostsEntry is how containerd reaches the registry, for one name.
 type hostsEntry struct {
