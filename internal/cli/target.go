@@ -74,7 +74,10 @@ func parseAddress(address string) (*url.URL, error) {
 		text = "https://" + address
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil ||
+	if err == nil && u.User != nil {
+		return nil, usagef("the address of %s has a user's name or a password: leave them out", clip(u.Host))
+	}
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") ||
 		strings.Trim(u.Path, "/") != "" && !config.IsPathPrefix(strings.TrimSuffix(u.Path, "/")) ||
 		u.RawQuery != "" || u.Fragment != "" {
 		return nil, usagef("%q is not the address of a registry: want https://host, http://host:5000 or host:5000",

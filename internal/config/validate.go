@@ -123,8 +123,9 @@ func checkACME(c Config, names []string) error {
 	if c.ACMEDirectory == "" {
 		return nil
 	}
-	if u, err := url.Parse(c.ACMEDirectory); err != nil || u.Scheme != "https" || u.Host == "" {
-		return fmt.Errorf("acme-directory %.80q: want https://host/path", c.ACMEDirectory)
+	if u, err := url.Parse(c.ACMEDirectory); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return fmt.Errorf("acme-directory %.80q: want https://host/path",
+			c.ACMEDirectory[strings.LastIndex(c.ACMEDirectory, "@")+1:]) // without a password
 	}
 	return nil
 }

@@ -185,7 +185,8 @@ func (o Options) check() error {
 		u, err := url.Parse(o.ExternalURL)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil ||
 			u.RawQuery != "" || strings.ContainsAny(o.ExternalURL, "$'\"\\ ") {
-			return fmt.Errorf("external URL %.80q: want http(s)://HOST[:PORT][/PATH]", o.ExternalURL)
+			return fmt.Errorf("external URL %.80q: want http(s)://HOST[:PORT][/PATH]",
+				o.ExternalURL[strings.LastIndex(o.ExternalURL, "@")+1:]) // without a password
 		}
 	}
 	if o.StorageClass != "" && !resourceName.MatchString(o.StorageClass) {

@@ -45,7 +45,8 @@ const AllRegistries = "*"
 func (s *Settings) Check() error {
 	u, err := url.Parse(s.Endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return fmt.Errorf("the endpoint %q is not a URL such as https://edge.example:5000", s.Endpoint)
+		return fmt.Errorf("the endpoint %q is not a URL such as https://edge.example:5000",
+			s.Endpoint[strings.LastIndex(s.Endpoint, "@")+1:]) // without a password
 	}
 	if u.User != nil {
 		return errors.New("the endpoint has a user's name: use --token and a file with its password")
