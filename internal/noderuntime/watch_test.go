@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,7 +44,16 @@ func TestWatchRepairsAndFollowsItsSettings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Settings{Endpoint: edge, CA: ca, Username: "node", Password: "one"}
 		readable := errors.New("the authority's file does not exist")
-		w := &Watch{Node: n, Settings: func() (*Settings, error) { c := *s; return &c, readable }}
+		var mu sync.Mutex // guards s and readable; a timer of the bubble is no barrier
+		change := func(f func()) {
+			mu.Lock()
+			defer mu.Unlock()
+			f()
+		}
+		w := &Watch{Node: n, Settings: func() (c *Settings, err error) {
+			change(func() { copied := *s; c, err = &copied, readable })
+			return c, err
+		}}
 		stop := startWatch(t, w)
 		before := tree(t, n)
 		dir := "/etc/containerd/certs.d/edge.example_5000_"
@@ -58,7 +69,7 @@ func TestWatchRepairsAndFollowsItsSettings(t *testing.T) {
 			}
 			return string(text)
 		}
-		readable = nil
+		change(func() { readable = nil })
 		first := hosts()
 		if !strings.Contains(first, "authorization") {
 			t.Fatalf("hosts.toml has no login:\n%s", first)
@@ -69,14 +80,14 @@ func TestWatchRepairsAndFollowsItsSettings(t *testing.T) {
 		if got := hosts(); got != first {
 			t.Errorf("a removed file was repaired as\n%s", got)
 		}
-		s.Password = "two"
+		change(func() { s.Password = "two" })
 		if hosts() == first {
 			t.Error("a new password was not written")
 		}
 
 		// The old authority stays while pulls may read it, and goes then.
 		old := s.caName()
-		s.CA = append([]byte("\n"), append(ca, ca...)...)
+		change(func() { s.CA = slices.Concat([]byte("\n"), ca, ca) })
 		if got := hosts(); !strings.Contains(got, s.caName()) {
 			t.Errorf("hosts.toml does not name the new authority %s:\n%s", s.caName(), got)
 		}
