@@ -93,6 +93,10 @@ func judgeRuntime(r noderuntime.Runtime, c noderuntime.Configured, err error) (f
 		return warn("%s: configured in %s, effective only after a further step", row, strings.Join(r.Files, " and ")).
 			hint("unless that is done: %s", r.Step)
 	}
+	undo := r.Undo
+	if c.ByChart {
+		undo = "helm uninstall"
+	}
 	return ok("%s: configured in %s, effective at the next pull; undone by %s", row, strings.Join(r.Files, " and "),
-		r.Undo)
+		undo)
 }

@@ -12,6 +12,7 @@ import (
 
 // A Configured is what [Node.Configure] left on a node for one runtime.
 type Configured struct {
+	ByChart bool     // the DaemonSet of the chart connected-registry did it
 	Files   []string // that it wrote
 	Changed []string // those of them that somebody has changed or removed since
 	// MissingLink is where this containerd looks for the directories of registries, and finds
@@ -28,9 +29,36 @@ type Endpoint struct {
 	Username, Password string // sent with each request; "" is none
 }
 
-// Configured returns what Configure left for a runtime that [Node.Detect] found. It changes
-// nothing.
-func (n *Node) Configured(r Runtime) (c Configured, err error) {
+// chartState is the directory in which the DaemonSet of the chart connected-registry remembers the
+// files of a runtime; "" if the chart does not know the runtime. It is the chart's --state-dir.
+func chartState(k Kind) string {
+	switch k {
+	case Containerd:
+		return "/etc/containerd/ferry-client"
+	case K3s, RKE2:
+		return "/var/lib/rancher/" + string(k) + "/agent/etc/containerd/ferry-client"
+	case MicroK8s:
+		return "/var/snap/microk8s/current/args/ferry-client"
+	case CRIO:
+		return "/etc/containers/ferry-client"
+	}
+	return ""
+}
+
+// Configured returns what Configure left for a runtime that [Node.Detect] found, here or in the
+// DaemonSet of the chart. It changes nothing.
+func (n *Node) Configured(r Runtime) (Configured, error) {
+	c, err := n.configured(r)
+	if dir := chartState(r.Runtime); err == nil && len(c.Files) == 0 && n.State == "" && dir != "" {
+		chart := *n
+		chart.State = dir
+		c, err = chart.configured(r)
+		c.ByChart = len(c.Files) > 0
+	}
+	return c, err
+}
+
+func (n *Node) configured(r Runtime) (c Configured, err error) {
 	st, err := n.load()
 	if err != nil {
 		return c, err

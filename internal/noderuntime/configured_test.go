@@ -65,3 +65,27 @@ version = 3
 		t.Errorf("after the link was removed and a file was emptied: %+v", c)
 	}
 }
+
+func TestNodeConfiguredByTheChartIsDescribed(t *testing.T) {
+	n := newNode(t, `-- etc/containerd/config.toml --
+version = 3
+`)
+	n.Version = "2.4.2"
+	pod := *n
+	pod.State = "/etc/containerd/ferry-client"
+	s := &Settings{Endpoint: "http://edge.example:5000"}
+	if err := s.Check(); err != nil {
+		t.Fatal(err)
+	}
+	found := n.Detect(t.Context())
+	if len(found) != 1 {
+		t.Fatalf("found %+v", found)
+	}
+	if _, err := pod.Configure(t.Context(), found, s); err != nil {
+		t.Fatal(err)
+	}
+	c, err := n.Configured(found[0])
+	if err != nil || !c.ByChart || len(c.Files) == 0 || c.Endpoint == nil || c.Endpoint.URL != s.Endpoint {
+		t.Errorf("configured: %+v, %v", c, err)
+	}
+}
