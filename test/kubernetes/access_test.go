@@ -52,6 +52,7 @@ func TestNodesPullInEveryWay(t *testing.T) {
 			a.root.Kill(t)
 			a.pullSecret(t, ownCA)
 			a.start(t, ownCA, "pull secret")
+			a.doctor(t)
 
 			a.kill(t)
 			a.nodeCredentials(t, ownCA)
@@ -201,6 +202,17 @@ func (n *node) awaitConfigured(t *testing.T, w trust, header bool) {
 			}
 			return nil
 		})
+	}
+}
+
+// doctor checks that ferry doctor on the node finds the runtime, and nothing wrong with what the
+// DaemonSet wrote.
+func (a *access) doctor(t *testing.T) {
+	t.Helper()
+	out := a.node.run(t, "ferry", "doctor", "--node", "--query", "[?check=='containerd'].[status, finding] | [0]",
+		"-o", "tsv")
+	if !strings.HasPrefix(out, "ok\n"+a.node.containerd.version) || !strings.Contains(out, "helm uninstall") {
+		t.Errorf("ferry doctor --node says:\n%s", out)
 	}
 }
 
