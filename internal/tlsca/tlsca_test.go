@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,14 +137,15 @@ func TestRestartKeepsCertificatesAndNewNamesKeepTheCA(t *testing.T) {
 
 func TestNewAddressIsAddedWhileRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		names := []string{"10.1.1.1"}
+		var name atomic.Value
+		name.Store("10.1.1.1")
 		o := options(t.TempDir())
-		o.Names = func() []string { return names }
+		o.Names = func() []string { return []string{name.Load().(string)} }
 		a := open(t, o)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- a.Run(ctx) }()
-		names = []string{"10.1.1.2"}
+		name.Store("10.1.1.2")
 		time.Sleep(2 * time.Minute)
 		if err := accepts(t, a, a.Bundle(), "10.1.1.2", time.Now()); err != nil {
 			t.Error(err)
