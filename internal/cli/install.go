@@ -93,14 +93,20 @@ func (o *installOptions) define(set *pflag.FlagSet) {
 		textVar(set, &p.StorageSize, "storage-size", "", "SIZE", "size of the data's volume, such as 20Gi")
 		textVar(set, &p.ClusterIP, "cluster-ip", "", "ADDRESS", "address of the service, which must be free")
 		set.BoolVar(&p.HTTP, "http", false, "serve without TLS")
+		o.defineParentCA(set)
 	}
+}
+
+// defineParentCA defines the flag for the file with the parent's authority.
+func (o *installOptions) defineParentCA(set *pflag.FlagSet) {
+	textVar(set, &o.caFile, "parent-ca", "", "FILE",
+		"certificates of the parent's authority, in PEM, if it is not one that everybody knows")
 }
 
 // defineServing defines the flags for an instance that clients reach at a port of the host.
 func (o *installOptions) defineServing(set *pflag.FlagSet) {
 	p := &o.plan
-	textVar(set, &o.caFile, "parent-ca", "", "FILE",
-		"certificates of the parent's authority, in PEM, if it is not one that everybody knows")
+	o.defineParentCA(set)
 	set.IntVar(&p.Port, "port", 5000, "port of the host for clients")
 	set.BoolVar(&p.HTTP, "http", false, "serve without TLS")
 	listVar(set, "tls-names", "", "NAME",

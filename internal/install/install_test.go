@@ -60,7 +60,7 @@ var cases = map[string]struct {
 	"k8s": {"k8s", install.Options{}},
 	"k8s-all": {"k8s", install.Options{Image: "registry.example/tools/ferry:1.0", HTTP: true,
 		StorageClass: "local-path", StorageSize: "20Gi", ClusterIP: "10.43.0.50", Namespace: "registry",
-		Dir:   "/tmp/ship1",
+		Dir: "/tmp/ship1", ParentCA: authority,
 		Chart: "oci://registry.example/charts/connected-registry"}},
 }
 

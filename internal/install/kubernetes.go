@@ -52,6 +52,9 @@ func Kubernetes(o Options) (Plan, error) {
 	if o.HTTP {
 		t.WriteString("httpEnabled: true\n")
 	}
+	if o.ParentCA != "" {
+		fmt.Fprintf(&t, "parentCA: |\n  %s\n", strings.ReplaceAll(strings.TrimSpace(o.ParentCA), "\n", "\n  "))
+	}
 	fmt.Fprintf(&t, "service:\n  name: %q\n", name)
 	if o.ClusterIP != "" {
 		fmt.Fprintf(&t, "  clusterIP: %q\n", o.ClusterIP)
