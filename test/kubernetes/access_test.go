@@ -71,6 +71,7 @@ func TestNodesPullInEveryWay(t *testing.T) {
 			a.start(t, ownCA, "credential provider")
 
 			a.startRoot(t)
+			a.upgrade(t, ownCA, "sync.chunkSizeInMb=2") // polls the root at once, and not after a back-off
 			a.syncs(t)
 			a.do(t, "helm", "uninstall", release, "-n", namespace, "--wait", "--timeout", "2m")
 			a.awaitNoPods(t)
