@@ -22,7 +22,7 @@ func main() {
 	ignored := signal.Ignored(syscall.SIGHUP) // by nohup
 	signal.Notify(hangup, syscall.SIGHUP)
 	os.Exit(cli.Run(ctx, os.Args[1:], &cli.Env{
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv,
 		Hangup: hangup, IgnoreHangup: ignored,
 	}))
 }

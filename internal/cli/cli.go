@@ -28,8 +28,10 @@ type Env struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
-	Getenv func(string) string
-	Now    func() time.Time // nil is time.Now
+	// LookupEnv returns a variable of the environment, and whether it is set; see [os.LookupEnv]
+	// and [Variables].
+	LookupEnv func(name string) (value string, set bool)
+	Now       func() time.Time // nil is time.Now
 
 	// Hangup has an element for each SIGHUP. It ends every command but ferry serve, which
 	// reads its settings again, unless IgnoreHangup is true, as under nohup.
@@ -40,6 +42,20 @@ type Env struct {
 	output string // the values of --output, --query and --to-file
 	query  query
 	file   resultFile
+}
+
+// Variables returns an [Env.LookupEnv] of variables.
+func Variables(vars map[string]string) func(name string) (value string, set bool) {
+	return func(name string) (string, bool) {
+		value, set := vars[name]
+		return value, set
+	}
+}
+
+// Getenv returns a variable of the environment; "" if it is not set.
+func (e *Env) Getenv(name string) string {
+	value, _ := e.LookupEnv(name)
+	return value
 }
 
 // Run runs the command line args, without the program's name, and returns

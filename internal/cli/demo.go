@@ -86,7 +86,7 @@ func runFerry(ctx context.Context, configDir, stdin string, columns int, args []
 	vars := map[string]string{"FERRY_CONFIG_DIR": configDir}
 	env := &Env{
 		Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr,
-		Getenv: func(name string) string { return vars[name] },
+		LookupEnv: Variables(vars),
 	}
 	if code := Run(ctx, args, env); code != 0 {
 		return "", errors.New(strings.TrimSpace(strings.TrimPrefix(stderr.String(), "ferry: ")))

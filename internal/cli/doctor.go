@@ -190,7 +190,7 @@ func (o *doctorOptions) subjects(ctx context.Context, env *Env) (all []doctor.Su
 func (o *doctorOptions) look(env *Env) {
 	_, err := os.Stat(filepath.Join(o.hostRoot, cmp.Or(o.stateDir, noderuntime.DefaultState), "state.json"))
 	o.node = err == nil
-	cfg, err := config.Load(env.Getenv("FERRY_CONFIG"), env.Getenv, nil)
+	cfg, err := config.Load(env.Getenv("FERRY_CONFIG"), env.LookupEnv, nil)
 	if err != nil {
 		return // ferry serve will say what is wrong with the settings
 	}

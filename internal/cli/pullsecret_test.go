@@ -43,7 +43,7 @@ users: [{name: u, user: {token: abc}}]`, api.URL, base64.StdEncoding.EncodeToStr
 	}
 	var stdout, stderr bytes.Buffer
 	env := &Env{Stdout: &stdout, Stderr: &stderr, Stdin: strings.NewReader(""),
-		Getenv: func(k string) string { return map[string]string{"KUBECONFIG": kubeconfig}[k] }}
+		LookupEnv: Variables(map[string]string{"KUBECONFIG": kubeconfig})}
 	args := []string{"client", "pull-secret", "--name", "regcred", "--endpoint", "http://10.1.1.1:80",
 		"--token", "line1", "--password-file", password, "--apply", "--context", "site"}
 	if code := Run(t.Context(), args, env); code != 0 {

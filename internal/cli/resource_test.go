@@ -30,7 +30,7 @@ func recorder(t *testing.T) (env *Env, body *string) {
 	vars := map[string]string{"FERRY_REGISTRY": srv.URL, "FERRY_USERNAME": "admin", "FERRY_PASSWORD": "x",
 		"FERRY_CONFIG_DIR": t.TempDir()}
 	return &Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{},
-		Getenv: func(name string) string { return vars[name] }}, body
+		LookupEnv: Variables(vars)}, body
 }
 
 func TestOnlyGivenFlagsAreSent(t *testing.T) {

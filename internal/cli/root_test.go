@@ -27,7 +27,7 @@ func commands(t *testing.T, visit func(*cobra.Command)) {
 // newTestEnv returns an environment without variables. Results are written to stdout.
 func newTestEnv(stdout io.Writer) *Env {
 	return &Env{Stdin: strings.NewReader(""), Stdout: stdout, Stderr: &bytes.Buffer{},
-		Getenv: func(string) string { return "" }}
+		LookupEnv: Variables(nil)}
 }
 
 func TestHelpOfEveryCommandHasExamples(t *testing.T) {

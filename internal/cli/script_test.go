@@ -29,7 +29,7 @@ var update = flag.Bool("update", false, "rewrite the golden files in testdata/sc
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"ferry": func() {
-			env := &cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv}
+			env := &cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv}
 			os.Exit(cli.Run(context.Background(), os.Args[1:], env))
 		},
 	})
@@ -180,7 +180,7 @@ func start(dir string, flags []string) (*instance, error) {
 	go func() {
 		args := append([]string{"serve", "--data-dir", dir, "--listen", "127.0.0.1:0"}, flags...)
 		env := &cli.Env{Stdin: strings.NewReader(""), Stdout: in, Stderr: &stderr,
-			Getenv: func(string) string { return "" }}
+			LookupEnv: cli.Variables(nil)}
 		var err error
 		if code := cli.Run(ctx, args, env); code != 0 {
 			err = fmt.Errorf("ferry serve: exit code %d: %s", code, &stderr)

@@ -67,7 +67,7 @@ func (o *serveOptions) define(set *pflag.FlagSet) {
 func (o *serveOptions) run(ctx context.Context, env *Env, _ *client) error {
 	reload := env.reloads()
 	load := func() (config.Config, error) {
-		return config.Load(cmp.Or(o.file, env.Getenv("FERRY_CONFIG")), env.Getenv, o.settings)
+		return config.Load(cmp.Or(o.file, env.Getenv("FERRY_CONFIG")), env.LookupEnv, o.settings)
 	}
 	cfg, err := load()
 	if err != nil {

@@ -38,7 +38,7 @@ func TestDeploymentOfTheReferenceStarts(t *testing.T) {
 	out := &firstWrite{end: cancel}
 	var log bytes.Buffer
 	code := Run(ctx, []string{"serve"}, &Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: &log,
-		Getenv: func(k string) string { return vars[k] }})
+		LookupEnv: Variables(vars)})
 	if code != 0 || !strings.Contains(out.String(), "as a connected registry") {
 		t.Errorf("exit code %d: %s%s", code, out, &log)
 	}
@@ -55,7 +55,7 @@ func TestHangupReloadsServeAndEndsOtherCommands(t *testing.T) {
 	out := &firstWrite{end: func() { hangup <- syscall.SIGHUP }}
 	log := &endsWith{text: "settings were read again", end: cancel}
 	code := Run(ctx, []string{"serve", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0"}, &Env{
-		Stdin: strings.NewReader(""), Stdout: out, Stderr: log, Getenv: func(string) string { return "" },
+		Stdin: strings.NewReader(""), Stdout: out, Stderr: log, LookupEnv: Variables(nil),
 		Hangup: hangup,
 	})
 	if code != 0 || !strings.Contains(log.String(), log.text) {

@@ -98,7 +98,7 @@ func runAt(t *testing.T, body string, args ...string) (stdout, stderr string) {
 	vars := map[string]string{"FERRY_REGISTRY": srv.URL, "FERRY_USERNAME": "admin", "FERRY_PASSWORD": "x",
 		"FERRY_CONFIG_DIR": t.TempDir()}
 	env := &Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs,
-		Getenv: func(name string) string { return vars[name] }}
+		LookupEnv: Variables(vars)}
 	if code := Run(t.Context(), args, env); code != 0 {
 		t.Fatalf("exit code %d: %s", code, &errs)
 	}

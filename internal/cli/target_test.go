@@ -15,11 +15,11 @@ import (
 func testEnv(t *testing.T, vars map[string]string) *Env {
 	t.Helper()
 	dir := t.TempDir()
-	return &Env{Now: time.Now, Getenv: func(k string) string {
+	return &Env{Now: time.Now, LookupEnv: func(k string) (string, bool) {
 		if k == "FERRY_CONFIG_DIR" {
-			return dir
+			return dir, true
 		}
-		return vars[k]
+		return Variables(vars)(k)
 	}}
 }
 

@@ -10,7 +10,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func noEnv(string) string { return "" }
+func noEnv(string) (string, bool) { return "", false }
+
+// variables are an environment.
+type variables map[string]string
+
+func (v variables) lookup(name string) (string, bool) {
+	value, set := v[name]
+	return value, set
+}
 
 func write(t *testing.T, content string) string {
 	t.Helper()
@@ -24,7 +32,7 @@ func write(t *testing.T, content string) string {
 func TestSettingsHaveTheirOrderOfPrecedence(t *testing.T) {
 	path := write(t, "listen: :1\ndata-dir: /file\nchunk-size: 2MiB\nlog-level: debug\n")
 	env := map[string]string{"FERRY_LISTEN": ":2", "FERRY_DATA_DIR": "/env"}
-	got, err := Load(path, func(k string) string { return env[k] }, map[string]string{"listen": ":3"})
+	got, err := Load(path, variables(env).lookup, map[string]string{"listen": ":3"})
 	if err != nil {
 		t.Fatal(err)
 	}

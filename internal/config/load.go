@@ -15,18 +15,20 @@ type layer map[string]given
 // Load returns a Config from the defaults, the variables of the reference, the YAML file at
 // path ("" is none), the environment and the flags, and validates it. Later places take
 // precedence. An error names the place of the mistake: a line of the file, a variable or a
-// flag.
-func Load(path string, getenv func(string) string, flags map[string]string) (Config, error) {
+// flag. lookup returns a variable of the environment, as [os.LookupEnv] does.
+func Load(
+	path string, lookup func(name string) (value string, set bool), flags map[string]string,
+) (Config, error) {
 	file, err := readLayer(path)
 	if err != nil {
 		return Config{}, err
 	}
 	defaults, env, flag := layer{}, layer{}, layer{}
 	for _, s := range Settings() {
-		if v := getenv(s.DefaultEnv()); v != "" {
+		if v, ok := lookup(s.DefaultEnv()); ok {
 			defaults[s.Name] = given{v, s.DefaultEnv()}
 		}
-		if v := getenv(s.Env()); v != "" {
+		if v, ok := lookup(s.Env()); ok {
 			env[s.Name] = given{v, s.Env()}
 		}
 		if v, ok := flags[s.Name]; ok {
@@ -37,7 +39,7 @@ func Load(path string, getenv func(string) string, flags map[string]string) (Con
 	for _, l := range []layer{file, env, flag} {
 		maps.Copy(own, l)
 	}
-	reference, err := referenceLayer(getenv, own)
+	reference, err := referenceLayer(lookup, own)
 	if err != nil {
 		return Config{}, err
 	}
@@ -67,11 +69,15 @@ func (c *Config) apply(l layer) error {
 			continue
 		}
 		if strings.TrimSpace(g.text) == "" {
-			return fmt.Errorf("%s is empty: give it a value, or leave it out", g.where)
+			return emptyError(g.where)
 		}
 		if err := s.set(g.text); err != nil {
 			return fmt.Errorf("%s: %w", g.where, err)
 		}
 	}
 	return nil
+}
+
+func emptyError(where string) error {
+	return fmt.Errorf("%s is empty: give it a value, or leave it out", where)
 }

@@ -35,7 +35,11 @@ const (
 
 // referenceLayer returns the settings in the variables of the reference. It is empty unless
 // they make a connected registry. It leaves out settings that others in own replace.
-func referenceLayer(getenv func(string) string, own layer) (layer, error) {
+func referenceLayer(lookup func(string) (string, bool), own layer) (layer, error) {
+	getenv := func(name string) string {
+		v, _ := lookup(name)
+		return v
+	}
 	vars := func(name string) string {
 		if v := strings.TrimSpace(getenv(name)); !isPlaceholder(v) {
 			return v
@@ -43,12 +47,15 @@ func referenceLayer(getenv func(string) string, own layer) (layer, error) {
 		return ""
 	}
 	l := layer{}
+	_, direct := own["connection-string"]
+	_, file := own["connection-string-file"]
+	if v, ok := lookup(refConnection); ok && strings.TrimSpace(v) == "" && !direct && !file {
+		return nil, emptyError(refConnection)
+	}
 	connection, err := referenceConnection(getenv)
 	if err != nil || connection.text == "" {
 		return l, err
 	}
-	_, direct := own["connection-string"]
-	_, file := own["connection-string-file"]
 	if !direct && !file {
 		l["connection-string"] = connection
 		endpoint, err := resolveVariable(getenv, vars(refEndpoint))

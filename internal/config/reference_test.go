@@ -77,7 +77,7 @@ func TestVariablesOfTheReferenceMakeAConnectedRegistry(t *testing.T) {
 			},
 		},
 	} {
-		got, err := Load("", func(k string) string { return test.env[k] }, nil)
+		got, err := Load("", variables(test.env).lookup, nil)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -93,7 +93,7 @@ func TestVariablesOfTheReferenceMakeAConnectedRegistry(t *testing.T) {
 
 func TestVariablesForScriptsAloneChangeNothing(t *testing.T) {
 	env := map[string]string{refLoginServer: "a.example", refData: "/data", refEndpoint: "$NONE", refName: "home"}
-	got, err := Load("", func(k string) string { return env[k] }, nil)
+	got, err := Load("", variables(env).lookup, nil)
 	if diff := cmp.Diff(Default(), got); err != nil || diff != "" {
 		t.Errorf("%v: %s", err, diff)
 	}
@@ -116,10 +116,13 @@ func TestBadVariablesOfTheReferenceAreNamed(t *testing.T) {
 		"semicolon":   {old, "ACR_SYNC_TOKEN_PASSWORD contains a semicolon"},
 		"other certificates": {map[string]string{refConnection: refString, refCertificates: other},
 			"ACR_REGISTRY_CERTIFICATE_VOLUME: want tls.crt and tls.key"},
+		"empty":                          {map[string]string{refConnection: ""}, refConnection + " is empty"},
+		"empty file":                     {map[string]string{"FERRY_CONNECTION_STRING_FILE": ""}, "FILE is empty"},
+		"empty, beside a data directory": {map[string]string{refConnection: " ", refData: "/data"}, "is empty"},
 		"login server with a scheme": {map[string]string{refConnection: refString, refLoginServer: "https://a"},
 			"ACR_REGISTRY_LOGIN_SERVER"},
 	} {
-		_, err := Load("", func(k string) string { return test.env[k] }, nil)
+		_, err := Load("", variables(test.env).lookup, nil)
 		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "cr3t") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -128,7 +131,7 @@ func TestBadVariablesOfTheReferenceAreNamed(t *testing.T) {
 
 func TestDefaultsOfAnImageGiveWay(t *testing.T) {
 	env := map[string]string{"FERRY_DEFAULT_LISTEN": ":5000", "FERRY_DEFAULT_DATA_DIR": "/lib"}
-	got, err := Load(write(t, "data-dir: /file\n"), func(k string) string { return env[k] }, nil)
+	got, err := Load(write(t, "data-dir: /file\n"), variables(env).lookup, nil)
 	if err != nil || got.Listen != ":5000" || got.DataDir != "/file" {
 		t.Errorf("%+v, %v", got, err)
 	}

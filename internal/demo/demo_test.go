@@ -39,7 +39,7 @@ func interrupted(t *testing.T, want string) (code int, said, complained string) 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	out, stderr := &screen{want: want, seen: cancel}, &bytes.Buffer{}
-	env := &cli.Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: stderr, Getenv: os.Getenv}
+	env := &cli.Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: stderr, LookupEnv: os.LookupEnv}
 	code = cli.Run(ctx, []string{"demo", "--port", "0", "--link-rate", "0"}, env)
 	left, err := filepath.Glob(filepath.Join(os.Getenv("TMPDIR"), "*"))
 	if err != nil || len(left) > 0 {
@@ -84,7 +84,7 @@ func TestInterruptedDemoLeavesNoFiles(t *testing.T) {
 
 func TestReadOnlyDirectoryIsRefusedWithAHint(t *testing.T) {
 	stderr := &bytes.Buffer{}
-	env := &cli.Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: stderr, Getenv: os.Getenv}
+	env := &cli.Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: stderr, LookupEnv: os.LookupEnv}
 	// Not even the user root may create a directory there.
 	code := cli.Run(t.Context(), []string{"demo", "--once", "--port", "0", "--data-dir", "/sys/ferry-demo"}, env)
 	if code != 1 || !strings.Contains(stderr.String(), "/sys/ferry-demo") ||

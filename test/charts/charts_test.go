@@ -208,7 +208,7 @@ func TestTheDaemonSetsArgumentsAreUnderstood(t *testing.T) {
 			count++
 			var stderr bytes.Buffer
 			env := &cli.Env{Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: &stderr,
-				Getenv: func(string) string { return "" }}
+				LookupEnv: cli.Variables(nil)}
 			args := m.Spec.Template.Spec.Containers[0].Args
 			if code := cli.Run(t.Context(), append(args, "--help"), env); code != 0 {
 				t.Errorf("ferry %s: exit code %d: %s", strings.Join(args, " "), code, stderr.String())
@@ -405,7 +405,7 @@ func TestInstallWritesValuesThatTheChartTakes(t *testing.T) {
 			out := filepath.Join(dir, name)
 			var stderr bytes.Buffer
 			env := &cli.Env{Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: &stderr,
-				Getenv: func(string) string { return "" }}
+				LookupEnv: cli.Variables(nil)}
 			args := append([]string{"install", "k8s", "--connection-string-file", file, "--output-dir", out}, flags...)
 			if code := cli.Run(t.Context(), args, env); code != 0 {
 				t.Fatalf("exit code %d: %s", code, stderr.String())
