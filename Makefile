@@ -29,6 +29,8 @@ fmt: ## fails if gofmt would change a file
 vet:
 	go vet ./...
 	go vet -tags e2e,bench,conformance,kubernetes,charts ./test/...
+	GOOS=windows go build -o /dev/null ./cmd/ferry
+	GOOS=darwin go build -o /dev/null ./cmd/ferry
 
 staticcheck:
 	@test/tools.sh staticcheck

@@ -77,9 +77,11 @@ func parseAddress(address string) (*url.URL, error) {
 	if err == nil && u.User != nil {
 		return nil, usagef("the address of %s has a user's name or a password: leave them out", clip(u.Host))
 	}
+	if err == nil {
+		u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
+	}
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") ||
-		strings.Trim(u.Path, "/") != "" && !config.IsPathPrefix(strings.TrimSuffix(u.Path, "/")) ||
-		u.RawQuery != "" || u.Fragment != "" {
+		u.Path != "" && !config.IsPathPrefix(u.Path) || u.RawQuery != "" || u.Fragment != "" {
 		return nil, usagef("%q is not the address of a registry: want https://host, http://host:5000 or host:5000",
 			clip(address[strings.LastIndex(address, "@")+1:])) // without a password
 	}
@@ -87,7 +89,6 @@ func parseAddress(address string) (*url.URL, error) {
 	if !hasScheme && (u.Hostname() == "localhost" || ip.IsLoopback()) {
 		u.Scheme = "http"
 	}
-	u.Path = strings.TrimSuffix(u.Path, "/")
 	return u, nil
 }
 

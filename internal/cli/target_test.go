@@ -129,6 +129,7 @@ func FuzzParseAddress(f *testing.F) {
 	f.Add("http://user:secret@host")
 	f.Add("https://user:secret@host:port/registry")
 	f.Add("https://registry.example/registry/")
+	f.Add("host//")
 	f.Fuzz(func(t *testing.T, s string) {
 		u, err := parseAddress(s)
 		if err != nil {
