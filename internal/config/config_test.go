@@ -132,6 +132,7 @@ func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
 		{"database", "", "database", "mysql://secret@h", "database: want postgres://"},
 		{"external URL", "", "external-url", "ferry.example", "external-url"},
 		{"external URL with a strange path", "", "external-url", "https://h/a/../b", "external-url"},
+		{"external URL with two slashes", "", "external-url", "https://h//", "external-url"},
 		{"external URL with a query", "", "external-url", "https://h/ferry?x", "external-url"},
 		{"prefix without slash", "", "path-prefix", "ferry", "path-prefix"},
 		{"prefix with another slash", "", "path-prefix", "/ferry/", "path-prefix"},

@@ -143,8 +143,8 @@ func checkExternalURL(s string) error {
 	}
 	u, err := url.Parse(s)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil ||
-		strings.Trim(u.Path, "/") != "" && !IsPathPrefix(strings.TrimSuffix(u.Path, "/")) ||
-		u.RawQuery != "" || u.Fragment != "" {
+		u.Path != "" && u.Path != "/" && !IsPathPrefix(strings.TrimSuffix(u.Path, "/")) || u.RawQuery != "" ||
+		u.Fragment != "" {
 		return fmt.Errorf("external-url %.80q: want http://host[:port] or https://host[:port], and perhaps a path",
 			s[strings.LastIndex(s, "@")+1:]) // without a password
 	}
