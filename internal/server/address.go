@@ -2,7 +2,6 @@ package server
 
 import (
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 
@@ -15,13 +14,12 @@ import (
 // [auth.HeaderPrefix]. The headers that say so count only if a trusted proxy sent them, and
 // are removed otherwise.
 func (s *settings) unproxy(r *http.Request) (prefix string) {
-	proto, host, prefix := forwardedAddress(r.Header)
+	var proto, host string
+	if _, trusted := s.proxies.peer(r); trusted {
+		proto, host, prefix = forwardedAddress(r.Header)
+	}
 	for _, name := range []string{auth.HeaderProto, "X-Forwarded-Host", auth.HeaderPrefix} {
 		r.Header.Del(name)
-	}
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !s.proxies.trust(peer.Addr()) {
-		proto, host, prefix = "", "", ""
 	}
 	if proto == "http" || proto == "https" {
 		r.Header.Set(auth.HeaderProto, proto)

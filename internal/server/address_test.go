@@ -73,3 +73,13 @@ func TestAddressIsThatOfTheFirstTrustedProxy(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkUnproxy measures a request of a client, without a proxy.
+func BenchmarkUnproxy(b *testing.B) {
+	s := &settings{}
+	r := httptest.NewRequest("GET", "/v2/app/manifests/v1", nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.unproxy(r)
+	}
+}

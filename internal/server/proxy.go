@@ -16,25 +16,31 @@ func (p proxies) trust(a netip.Addr) bool {
 	return slices.ContainsFunc(p, func(net netip.Prefix) bool { return net.Contains(a) })
 }
 
+// peer returns the peer of r's connection, and whether it is a trusted proxy.
+func (p proxies) peer(r *http.Request) (peer netip.Addr, trusted bool) {
+	if len(p) == 0 {
+		return peer, false
+	}
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	return at.Addr(), err == nil && p.trust(at.Addr())
+}
+
 // sender returns the address of r's sender, with a port. It is the peer of the connection
 // or, if that is a trusted proxy, the last hop before the trusted proxies. The hops are in
 // X-Forwarded-For or Forwarded (RFC 7239). If both exist and differ, a client may have
 // forged one of them, and neither is trusted.
 func (p proxies) sender(r *http.Request) string {
-	if len(p) == 0 {
-		return r.RemoteAddr
-	}
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !p.trust(peer.Addr()) {
+	peer, trusted := p.peer(r)
+	if !trusted {
 		return r.RemoteAddr
 	}
 	var found []netip.Addr
 	for _, hops := range [][]string{forwardedFor(r.Header), forwarded(r.Header, "for")} {
 		if len(hops) > 0 {
-			found = append(found, p.first(peer.Addr(), hops))
+			found = append(found, p.first(peer, hops))
 		}
 	}
-	if len(found) == 0 || found[0] != found[len(found)-1] || found[0] == peer.Addr() {
+	if len(found) == 0 || found[0] != found[len(found)-1] || found[0] == peer {
 		return r.RemoteAddr
 	}
 	return net.JoinHostPort(found[0].String(), "0")
