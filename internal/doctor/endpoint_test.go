@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -20,6 +21,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"ferry/internal/faultnet"
 )
 
 // An authority makes certificates for tests.
@@ -225,7 +228,14 @@ func TestUnreachableAddressesAreReported(t *testing.T) {
 }
 
 func TestSilentAddressFailsAtTheDeadline(t *testing.T) {
-	address := netip.MustParseAddrPort(blackhole(t))
+	address, closed, err := faultnet.Silent()
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("a silent address is possible only on Linux")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed()
 	e := &Endpoint{hostPort: address.String(), addrs: []netip.Addr{address.Addr()}}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()

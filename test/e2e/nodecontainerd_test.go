@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,8 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"ferry/internal/faultnet"
 	"ferry/test/daemon"
 	"ferry/test/instance"
 )
@@ -147,35 +145,6 @@ func TestContainerdIsAskedForItsConfiguration(t *testing.T) {
 	}
 }
 
-// silentAddress returns an address at which connections are neither accepted nor refused: the
-// queue of its listener is full.
-func silentAddress(t *testing.T) string {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Listen(fd, 0); err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)
-	for { // fill the queue
-		c, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
-		if err != nil {
-			return address
-		}
-		t.Cleanup(func() { c.Close() })
-	}
-}
-
 // A site whose registry is down costs a pull two seconds, not the thirty of containerd.
 func TestSilentMirrorDelaysAPullBySeconds(t *testing.T) {
 	program(t, "crictl")
@@ -183,11 +152,15 @@ func TestSilentMirrorDelaysAPullBySeconds(t *testing.T) {
 	m := newMachine(t)
 	m.write(t, "etc/containerd/config.toml", c.config(m, ""))
 	c.start(t, m)
-	_, port, _ := strings.Cut(silentAddress(t), ":")
-	m.ferry(t, "client", "configure", "containerd", "--endpoint", "http://"+edgeName+":"+port,
+	silent, closed, err := faultnet.Silent()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed()
+	m.ferry(t, "client", "configure", "containerd", "--endpoint", fmt.Sprintf("http://%s:%d", edgeName, silent.Port()),
 		"--mirror-of", "docker.io", "--runtime-version", c.version)
 	begin := time.Now()
-	err := m.pull(t, "docker.io/library/mirrored:v1") // Docker Hub refuses the connection
+	err = m.pull(t, "docker.io/library/mirrored:v1") // Docker Hub refuses the connection
 	took := time.Since(begin)
 	if err == nil || took < 2*time.Second || took > 15*time.Second {
 		t.Errorf("the pull took %s and ended with %v", took, err)
