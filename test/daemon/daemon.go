@@ -55,6 +55,25 @@ func FreeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
+// Program returns the path of a program: in .tools, or in the PATH. If it is not installed, the
+// test is skipped, or fails in CI; install is the command that installs it.
+func Program(t testing.TB, name, install string) string {
+	t.Helper()
+	if path, err := filepath.Abs(filepath.Join("../../.tools", name)); err == nil {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("%s is not installed: %s", name, install)
+		}
+		t.Skipf("%s is not installed: %s", name, install)
+	}
+	return path
+}
+
 // Distribution runs CNCF distribution with files as storage and a cache in memory, and
 // returns its host:port. It does not log requests. auth is a section of its configuration, and
 // tls a part of the section http.

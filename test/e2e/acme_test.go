@@ -18,19 +18,9 @@ import (
 	"time"
 
 	"ferry/internal/tlsca"
+	"ferry/test/daemon"
 	"ferry/test/instance"
 )
-
-// freeAddress returns an address on loopback that nothing listens at.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // background runs a program until the test, or stop, ends it.
 func background(t *testing.T, env []string, path string, args ...string) (stop func()) {
@@ -74,7 +64,7 @@ func startPebble(t *testing.T, at string) *pebbleServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listen, management, dns := freeAddress(t), freeAddress(t), freeAddress(t)
+	listen, management, dns := daemon.FreeAddress(t), daemon.FreeAddress(t), daemon.FreeAddress(t)
 	tlsPort, err := net.LookupPort("tcp", port)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +82,7 @@ func startPebble(t *testing.T, at string) *pebbleServer {
 		t.Fatal(err)
 	}
 	background(t, nil, program(t, "pebble-challtestsrv"), "-defaultIPv4", host, "-defaultIPv6", "", "-dnsserver", dns,
-		"-doh", "", "-http01", "", "-https01", "", "-tlsalpn01", "", "-management", freeAddress(t))
+		"-doh", "", "-http01", "", "-https01", "", "-tlsalpn01", "", "-management", daemon.FreeAddress(t))
 	p := &pebbleServer{
 		directory: "https://" + listen + "/dir", ca: filepath.Join(dir, "ca.crt"), roots: x509.NewCertPool(),
 	}
@@ -137,7 +127,7 @@ func health(s *instance.Instance, name string, roots *x509.CertPool) (*x509.Cert
 }
 
 func TestCertificatesComeFromAnACMEServer(t *testing.T) {
-	at := freeAddress(t)
+	at := daemon.FreeAddress(t)
 	pebble := startPebble(t, at)
 	options := instance.Options{Listen: at, DataDir: filepath.Join(t.TempDir(), "data"), Args: []string{
 		"--tls", "acme", "--tls-names", "registry.example,mirror.example", "--acme-directory", pebble.directory,

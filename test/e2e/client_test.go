@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"ferry/test/daemon"
 	"ferry/test/image"
 	"ferry/test/instance"
 )
@@ -124,23 +125,10 @@ func says(err error, words ...string) bool {
 	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
 }
 
-// program returns the path of a client's program: in .tools, or in the PATH. If it is not
-// installed, the test is skipped, or fails in CI.
+// program returns the path of a client's program; see [daemon.Program].
 func program(t *testing.T, name string) string {
 	t.Helper()
-	if path, err := filepath.Abs(filepath.Join("../../.tools", name)); err == nil {
-		if _, err := os.Stat(path); err == nil {
-			return path
-		}
-	}
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is not installed: make tools packages", name)
-		}
-		t.Skipf("%s is not installed: make tools packages", name)
-	}
-	return path
+	return daemon.Program(t, name, "make tools packages")
 }
 
 // shortDir is t.TempDir for programs that do not support long paths.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"ferry/test/daemon"
 )
 
 // Addresses on the machine of the tests. Pods can reach none of them by way of loopback.
@@ -117,20 +119,8 @@ func needMachine(t *testing.T) {
 	t.Skip("the tests on a Kubernetes node need root")
 }
 
-// program finds a program: in .tools/ by its name there, or else on the PATH.
+// program returns the path of a program; see [daemon.Program].
 func program(t *testing.T, name string) string {
 	t.Helper()
-	if path, err := filepath.Abs(filepath.Join("../../.tools", name)); err == nil {
-		if _, err := os.Stat(path); err == nil {
-			return path
-		}
-	}
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is not installed: make kubernetes-tools packages", name)
-		}
-		t.Skipf("%s is not installed: make kubernetes-tools packages", name)
-	}
-	return path
+	return daemon.Program(t, name, "make kubernetes-tools packages")
 }
