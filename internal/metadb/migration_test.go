@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 
 	"ferry/internal/metadb"
@@ -160,18 +159,7 @@ func TestProgramsThatStartTogetherMigrateOnce(t *testing.T) {
 		old := openAt(t, address, 1)
 		addManifest(t, old, "d", large)
 		old.Close()
-		var all sync.WaitGroup
-		for range 4 {
-			all.Go(func() {
-				db, err := metadb.Open(t.Context(), address)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				db.Close()
-			})
-		}
-		all.Wait()
+		openTogether(t, address)
 		if got := storedPayload(t, open(t, address), "d"); !bytes.Equal(got, large) {
 			t.Errorf("the payload became %d other bytes", len(got))
 		}

@@ -88,7 +88,12 @@ func TestReopenedDatabaseKeepsItsContent(t *testing.T) {
 }
 
 func TestServersThatStartTogetherMigrateOnce(t *testing.T) {
-	address := dbtest.PostgresURL(t)
+	openTogether(t, dbtest.PostgresURL(t))
+}
+
+// openTogether opens a database as four programs that start at the same time.
+func openTogether(t *testing.T, address string) {
+	t.Helper()
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
