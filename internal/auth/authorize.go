@@ -104,7 +104,7 @@ var errDenied = oci.ErrDenied.With("Insufficient scopes to perform the operation
 // AuthorizeFirst returns the grant of a request that one of several repositories may answer, and
 // that repository: among those in need that the principal has the right to, the first that exists,
 // or else the last. exists is called only for these, and a challenge has the scopes of all
-// repositories in need. So nobody finds out whether a repository exists that they may not read.
+// repositories in need. So a client that may not read a repository does not learn whether it exists.
 func (a *Authenticator) AuthorizeFirst(
 	r *http.Request, exists func(ctx context.Context, repository string) (bool, error), need ...Access,
 ) (Grant, string, error) {

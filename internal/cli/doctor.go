@@ -192,7 +192,7 @@ func (o *doctorOptions) look(env *Env) {
 	o.node = err == nil
 	cfg, err := config.Load(env.Getenv("FERRY_CONFIG"), env.LookupEnv, nil)
 	if err != nil {
-		return // ferry serve will say what is wrong with the settings
+		return // ferry serve reports this mistake
 	}
 	if o.connection, err = cfg.Connection(); err != nil {
 		return

@@ -180,7 +180,7 @@ func (e *Env) watchPush(ctx context.Context, p *remote.PushProgress, push func(c
 	return err
 }
 
-// pushProgress returns the progress of a push that has run for so long.
+// pushProgress returns the progress of a push after a time.
 func pushProgress(p *remote.PushProgress, ran time.Duration) progress {
 	total, sent := p.Total.Load(), p.Sent.Load()
 	rate := int64(float64(sent) / max(ran.Seconds(), 1))

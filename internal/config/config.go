@@ -43,8 +43,8 @@ type Config struct {
 	LogLevel             slog.Level
 	LogFormat            string // text or json
 
-	// DrainDelay is the time for which an instance that was told to stop accepts connections,
-	// and says that it is not ready.
+	// DrainDelay is how long an instance still accepts connections after it was told to stop.
+	// /health/ready answers 503 during that time.
 	DrainDelay time.Duration
 
 	// ReferenceVariables are the names of the reference's variables that gave a setting,

@@ -114,7 +114,7 @@ func (c *Config) settings() []Setting {
 				return err
 			}},
 		{"drain-delay", "DURATION", c.DrainDelay.String(),
-			"how long an instance that is stopped still accepts connections, and answers /health/ready with 503, " +
+			"how long an instance still accepts connections after it was told to stop, with 503 at /health/ready " +
 				"so that a load balancer notices, such as 5s", func(s string) (err error) {
 				c.DrainDelay, err = time.ParseDuration(s)
 				return err

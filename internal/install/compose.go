@@ -79,7 +79,7 @@ secrets:
 // dollars escapes dollar signs, which stand for variables in a compose file.
 func dollars(s string) string { return strings.ReplaceAll(s, "$", "$$") }
 
-// clients returns the commands that let the machines at the place pull. They run on each of
+// clients returns the commands with which machines at the site can pull. They run on each of
 // those machines.
 func (o Options) clients(runtime, host string, port int) []string {
 	url := o.url(host, port)

@@ -145,7 +145,7 @@ func TestRestoreAfterACrashBringsBackEveryFile(t *testing.T) {
 }
 
 // checkWhole fails if a pull could meet a directory without hosts.toml that was not there, or a
-// hosts.toml that names a file that is not there.
+// hosts.toml that names a missing file.
 func checkWhole(t rapid.TB, n *Node, before map[string]string) {
 	t.Helper()
 	files := tree(t, n)

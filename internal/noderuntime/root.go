@@ -122,7 +122,7 @@ func (n *Node) glob(pattern string) []string {
 	return found
 }
 
-// programTimeout bounds a program that is asked for its version or configuration.
+// programTimeout bounds one run of a program that prints its version or configuration.
 const programTimeout = 10 * time.Second
 
 // run runs a program of the machine. A mounted machine has none that could be run.

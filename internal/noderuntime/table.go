@@ -1,7 +1,7 @@
 package noderuntime
 
-// A Row says what is written for one runtime, in one range of versions, with one
-// configuration found, and what makes it effective.
+// A Row has the files that are written for a runtime in a range of versions, if a certain
+// configuration is found, and what makes them effective.
 type Row struct {
 	Runtime Kind   `json:"runtime"`
 	From    string `json:"from,omitempty"`   // the first version that the row applies to; "" is any
