@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"ferry/internal/api"
-	"ferry/internal/terminal"
 )
 
 var connectedRegistries = resource[api.ConnectedRegistry]{
@@ -28,25 +26,6 @@ var connectedRegistries = resource[api.ConnectedRegistry]{
 			return value(r.Parent.SyncProperties.SyncWindow)
 		}, rank: 4},
 	}),
-}
-
-// connectedRegistryListColumns are the columns of a list. The table of one registry has more.
-var connectedRegistryListColumns = []column[api.ConnectedRegistry]{
-	{title: "NAME", text: func(r api.ConnectedRegistry) string { return r.Name }},
-	{title: "MODE", text: func(r api.ConnectedRegistry) string { return r.Mode }, rank: 6},
-	{title: "CONNECTION STATE", text: func(r api.ConnectedRegistry) string { return r.ConnectionState }},
-	{title: "PARENT", text: func(r api.ConnectedRegistry) string { return lastSegment(value(r.Parent.ID)) }, rank: 1},
-	{title: "LOGIN SERVER", text: func(r api.ConnectedRegistry) string { return value(r.LoginServer).Host }, rank: 5},
-	{title: "SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
-		text := verdictText(r.Sync)
-		if r.LastActivityTime == nil { // no other column has the reason
-			text += ": " + value(r.Sync.Reason)
-		}
-		return text
-	}},
-	{title: "LAST SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
-		return timeText(r.Parent.SyncProperties.LastSyncTime)
-	}, rank: 2},
 }
 
 // syncStateOf returns the result of a connected registry's last sync and the codes of its
@@ -189,34 +168,6 @@ func managedIdentityFlags(set *pflag.FlagSet) {
 	set.Lookup("audit-logs-enabled").NoOptDefVal = "true"
 }
 
-type connectedRegistryList struct {
-	target
-	parent     string
-	noChildren bool
-}
-
-func (o *connectedRegistryList) define(set *pflag.FlagSet) {
-	o.target.define(set)
-	textVar(set, &o.parent, "parent", "p", "NAME", "only the descendants of this connected registry")
-	set.BoolVar(&o.noChildren, "no-children", false,
-		"only direct children: of --parent, or of this registry")
-}
-
-func (o *connectedRegistryList) run(ctx context.Context, env *Env, c *client) error {
-	query := url.Values{}
-	if o.parent != "" {
-		query.Set("parent", o.parent)
-	}
-	if o.noChildren {
-		query.Set("children", "direct")
-	}
-	all, err := pages[api.ConnectedRegistry](ctx, c, api.Root+"/"+connectedRegistries.kind, query, "value", 0)
-	if err != nil {
-		return err
-	}
-	return showAll(env, all, connectedRegistryListColumns)
-}
-
 type connectedRegistryUpdate struct {
 	named
 	patch api.RegistryPatch
@@ -236,47 +187,6 @@ func (o *connectedRegistryUpdate) define(set *pflag.FlagSet) {
 
 func (o *connectedRegistryUpdate) run(ctx context.Context, env *Env, c *client) error {
 	return connectedRegistries.patch(ctx, env, c, o.patch, o.name, "a flag with a new setting")
-}
-
-type connectedRegistrySettings struct {
-	named
-	confirmation
-	protocol string
-	generate string // the number of the password; "" is none
-}
-
-func (o *connectedRegistrySettings) define(set *pflag.FlagSet) {
-	o.named.define(set)
-	choiceVar(set, &o.protocol, "parent-protocol", "", "",
-		"the protocol between the site and its parent", "http", "https")
-	choiceVar(set, &o.generate, "generate-password", "", "",
-		"make a new first or second password for the sync token; without it, the connection string has none", "1", "2")
-	o.confirmation.define(set)
-}
-
-func (o *connectedRegistrySettings) run(ctx context.Context, env *Env, c *client) error {
-	post := api.SettingsPost{ParentProtocol: o.protocol}
-	if o.generate != "" {
-		err := o.ask(env, "Are you sure you want to generate the password%s of the sync token of '%s'? "+
-			"An instance that uses it must be given the new one.", o.generate, o.name)
-		if err != nil {
-			return err
-		}
-		post.GeneratePassword = int(o.generate[0] - '0')
-	}
-	settings, err := write[api.InstanceSettings](ctx, c, http.MethodPost, post, connectedRegistries.kind, o.name,
-		"settings")
-	if err != nil {
-		return err
-	}
-	if o.generate != "" {
-		env.warnShownOnce()
-	}
-	if strings.Contains(settings.value.ConnectionString, "=<parent gateway endpoint>") {
-		fmt.Fprintln(env.Stderr, "note: the root does not know the address of the parent at the site; "+
-			"write its host:port in the place of <parent gateway endpoint>")
-	}
-	return env.print(settings.raw)
 }
 
 type connectedRegistryResync struct {
@@ -300,77 +210,4 @@ func (o *connectedRegistryResync) run(ctx context.Context, env *Env, c *client) 
 		return err
 	}
 	return show(env, v, connectedRegistries.columns)
-}
-
-func deactivate(ctx context.Context, c *client, name string) error {
-	_, err := write[api.ConnectedRegistry](ctx, c, http.MethodPost, nil, connectedRegistries.kind, name, "deactivate")
-	return err
-}
-
-type connectedRegistryDelete struct {
-	named
-	confirmation
-	cleanup bool
-}
-
-func (o *connectedRegistryDelete) define(set *pflag.FlagSet) {
-	o.named.define(set)
-	set.BoolVar(&o.cleanup, "cleanup", false,
-		"also delete its sync token, its scope map, and its permissions in the scope maps of its ancestors")
-	o.confirmation.define(set)
-}
-
-func (o *connectedRegistryDelete) run(ctx context.Context, env *Env, c *client) error {
-	if err := o.ask(env, "Are you sure you want to delete the connected registry '%s'?", o.name); err != nil {
-		return err
-	}
-	left, err := c.leftovers(ctx, o.name)
-	if err != nil {
-		return err
-	}
-	query := url.Values{"cleanup": {fmt.Sprint(o.cleanup)}}
-	if err := c.remove(ctx, query, connectedRegistries.kind, o.name); err != nil || o.cleanup {
-		return err
-	}
-	fmt.Fprintf(env.Stderr, "note: its sync token and permissions are still there; to remove them:\n")
-	for _, command := range left {
-		fmt.Fprintf(env.Stderr, "  ferry %s -r %s\n", terminal.Printable(command), c.name)
-	}
-	return nil
-}
-
-// maxAncestors bounds the way up from a connected registry to the root.
-const maxAncestors = 100
-
-// leftovers returns the commands that delete what a deleted connected registry leaves
-// behind: its sync token, the token's scope map, and the permissions on its gateway in the
-// scope maps of its ancestors.
-func (c *client) leftovers(ctx context.Context, name string) (commands []string, err error) {
-	at := name
-	for range maxAncestors {
-		r, err := get[api.ConnectedRegistry](ctx, c, connectedRegistries.kind, at)
-		if err != nil {
-			return nil, err
-		}
-		token := lastSegment(r.value.Parent.SyncProperties.TokenID)
-		t, err := get[api.Token](ctx, c, tokens.kind, token)
-		if err != nil && statusOf(err) != http.StatusNotFound {
-			return nil, err
-		}
-		if err == nil && at == name {
-			commands = append(commands, "token delete --yes -n "+token)
-		}
-		switch scopeMap := lastSegment(t.value.ScopeMapID); {
-		case scopeMap == "":
-		case at == name:
-			commands = append(commands, "scope-map delete --yes -n "+scopeMap)
-		default:
-			const actions = "config/read config/write message/read message/write"
-			commands = append(commands, "scope-map update -n "+scopeMap+" --remove-gateway "+name+" "+actions)
-		}
-		if at = lastSegment(value(r.value.Parent.ID)); at == "" {
-			break
-		}
-	}
-	return commands, nil
 }
