@@ -1,4 +1,4 @@
--- A fleet at a glance, retention, credentials that renew themselves, events, and operators with
+-- The state of a whole fleet, retention, credentials that renew themselves, events, and operators with
 -- limits.
 
 -- Fleet -----------------------------------------------------------------
