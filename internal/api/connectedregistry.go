@@ -31,6 +31,7 @@ type ConnectedRegistry struct {
 	TagFilters         []string            `json:"tagFilters"` // empty is every tag
 	KeepLast           *int                `json:"keepLast"`   // null is all
 	Platforms          []string            `json:"platforms"`  // empty is every platform
+	Labels             map[string]string   `json:"labels"`
 	LoginServer        *LoginServer        `json:"loginServer"`
 	Logging            Logging             `json:"logging"`
 	StatusDetails      []StatusDetail      `json:"statusDetails"`
@@ -145,4 +146,6 @@ type Settings struct {
 	ByteBudget *string  `json:"byteBudget,omitempty" maxLength:"64"`
 	Bandwidth  []string `json:"bandwidth,omitzero" nullable:"false" maxItems:"24"`
 	Priorities []string `json:"priorities,omitzero" nullable:"false" maxItems:"50"`
+	// Labels changes single labels; an empty value removes one.
+	Labels map[string]string `json:"labels,omitempty" maxProperties:"64"`
 }

@@ -158,6 +158,8 @@ func defineSyncFlags(set *pflag.FlagSet, s *api.Settings) {
 	listOption(set, &s.Priorities, "priority", "REPOSITORY=PRIORITY...",
 		"which repositories are fetched first, such as 'ops/*=urgent': urgent, high, normal or low. The first "+
 			"entry that matches counts. Urgent ones are fetched even if the byte budget is spent; \"\" is none")
+	labelsVar(set, &s.Labels, "label",
+		"labels to find it by, such as group=baltic; KEY= removes one, and other labels stay as they are")
 }
 
 // managedIdentityFlags defines flags of the reference for choices that Ferry does not have.

@@ -130,6 +130,23 @@ func listOption(set *pflag.FlagSet, to *[]string, name, kind, usage string) {
 	})
 }
 
+// labelsVar defines a list flag for labels, and stores them in *to. Without the flag, *to stays nil.
+func labelsVar(set *pflag.FlagSet, to *map[string]string, name, usage string) {
+	listVar(set, name, "", "KEY=VALUE...", usage, func(values []string) error {
+		if *to == nil {
+			*to = map[string]string{}
+		}
+		for _, v := range values {
+			key, text, ok := strings.Cut(v, "=")
+			if !ok || key == "" {
+				return fmt.Errorf("'%.100s' is not a label: want KEY=VALUE", v)
+			}
+			(*to)[key] = text
+		}
+		return nil
+	})
+}
+
 // option defines a flag that stores its value in *to. Without the flag, *to stays nil. Help
 // shows standard as the default.
 func option[T any](

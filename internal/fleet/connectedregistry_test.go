@@ -35,7 +35,7 @@ func TestCreateMakesSyncTokenAndScopeMap(t *testing.T) {
 				"syncWindow": "PT1H", "messageTtl": "P2D", "lastSyncTime": null, "bandwidth": [], "byteBudget": null,
 				"priorities": [], "gatewayEndpoint": "` + root.URL[len("http://"):] + `"}},
 			"clientTokenIds": ["/tokens/line1"], "loginServer": null,
-			"tagFilters": [], "keepLast": null, "platforms": [],
+			"tagFilters": [], "keepLast": null, "platforms": [], "labels": {},
 			"logging": {"logLevel": "Debug", "auditLogStatus": "Disabled"}, "statusDetails": [],
 			"notificationsList": ["a:*:push"],
 			"garbageCollection": {"enabled": true, "schedule": "0 0 * * *"}, "registrySyncResult": null,

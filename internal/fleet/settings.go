@@ -34,14 +34,15 @@ func changeSettings(v *wire.Spec, c api.Settings) error {
 }
 
 // merge sets each field of v for which the field of the same name in c has a value: a pointer or a
-// list that is not nil.
+// list that is not nil. Labels are set one by one.
 func merge(v *wire.Spec, c api.Settings) {
 	to, from := reflect.ValueOf(v).Elem(), reflect.ValueOf(c)
 	for i := range from.NumField() {
-		if value := from.Field(i); !value.IsNil() {
+		if value := from.Field(i); !value.IsNil() && value.Kind() != reflect.Map {
 			to.FieldByName(from.Type().Field(i).Name).Set(reflect.Indirect(value))
 		}
 	}
+	v.Labels = mergedLabels(v.Labels, c.Labels)
 }
 
 // checkSettings returns an error unless v is valid. It removes the sync window of a continuous
@@ -62,7 +63,8 @@ func checkSettings(v *wire.Spec) error {
 	if gcErr != nil {
 		gcErr = fmt.Errorf("garbage collection: %w", gcErr)
 	}
-	err := cmp.Or(tagsErr, platformErr, priorityErr, budgetErr, bandwidthErr, cronErr, windowErr, ttlErr, gcErr)
+	err := cmp.Or(tagsErr, platformErr, priorityErr, budgetErr, bandwidthErr, cronErr, windowErr, ttlErr, gcErr,
+		checkLabels(v.Labels))
 	if err != nil {
 		return control.Invalid("%v", err)
 	}

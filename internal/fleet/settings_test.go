@@ -14,15 +14,19 @@ func TestEverySettingCanBeChanged(t *testing.T) {
 	for f := range reflect.TypeFor[api.Settings]().Fields() {
 		var c api.Settings
 		given := reflect.ValueOf(&c).Elem().FieldByIndex(f.Index)
-		if f.Type.Kind() == reflect.Pointer {
+		switch f.Type.Kind() {
+		case reflect.Pointer:
 			given.Set(reflect.New(f.Type.Elem()))
-		} else {
+		case reflect.Map:
+			given.Set(reflect.ValueOf(map[string]string{"x": "y"}))
+		default:
 			given.Set(reflect.MakeSlice(f.Type, 0, 0))
 		}
 		had := wire.Spec{
 			Schedule: "x", SyncWindow: "x", MessageTTL: "x", LogLevel: "x", GCEnabled: true, GCSchedule: "x",
 			TagFilters: []string{"x"}, KeepLast: 1,
 			Platforms: []string{"x"}, Bandwidth: []string{"x"}, ByteBudget: "x", Priorities: []string{"x"},
+			Labels: map[string]string{"x": "x"},
 		}
 		want := had
 		field := reflect.ValueOf(&want).Elem().FieldByName(f.Name)

@@ -34,6 +34,7 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 		ClientTokenIDs:    []string{},
 		TagFilters:        api.List(v.TagFilters),
 		Platforms:         api.List(v.Platforms),
+		Labels:            labelsOf(v.Spec),
 		Logging:           api.Logging{LogLevel: v.LogLevel, AuditLogStatus: "Disabled"},
 		StatusDetails:     detailsOf(h.Status),
 		LastRefusedLogin:  refusedOf(h.Status),

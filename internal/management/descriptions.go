@@ -38,6 +38,8 @@ var settingsDescriptions = []description{
 	{"priorities", "The order of repositories, such as ops/*=urgent or media/*=low: urgent, high, normal or low. " +
 		"The first entry that matches counts, and a repository without a match is normal. " +
 		"Urgent repositories are synced even when the byte budget is spent."},
+	{"labels", "Keys and values in the grammar of Kubernetes, at most 32, such as group: baltic. In PATCH, each " +
+		"key is set, and a key with an empty value is removed. Keys of filters, such as state, are not allowed."},
 }
 
 // verdictDescriptions are those of api.Verdict.

@@ -268,6 +268,8 @@ type Spec struct {
 	Bandwidth  []string `json:"bandwidth,omitempty"`
 	ByteBudget string   `json:"byteBudget,omitempty"` // for its syncs, such as 2GiB/day or 20GiB/month; "" is no limit
 	Priorities []string `json:"priorities,omitempty"` // such as ops/*=urgent; the first that applies counts
+	// Labels are for operators, such as group=baltic: at most 32, in the grammar of Kubernetes.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // A Token is a token without its passwords: it has their hashes, with which
