@@ -13,7 +13,7 @@ export FERRY_SHARED ?= $(abspath ../shared)
 # 2 GiB to spare.
 test chaos kubernetes: export TMPDIR := $(shell test/memory.sh)
 
-.PHONY: deploy test race fmt vet staticcheck imports words build image dist charts conformance e2e kubernetes bench bench-links \
+.PHONY: deploy docs test race fmt vet staticcheck imports words build image dist charts conformance e2e kubernetes bench bench-links \
 	bench-fleet chaos fuzz kubernetes-tools tools packages clean
 
 test: ## every test that needs only Go
@@ -60,6 +60,9 @@ charts: build ## checks the charts and packages them into bin/charts; UPDATE=1 r
 	@test/tools.sh helm
 	go test -count=1 -tags charts ./test/charts $(if $(UPDATE),-args -update)
 	build/charts.sh
+
+docs: ## writes the pages of docs/cli and docs/openapi.json from the program; `make test` compares them
+	go test -count=1 -run TestReferencePagesMatchTheProgram ./internal/cli -args -update
 
 deploy: packages ## the alert rules, their unit tests, and the dashboard, against real instances
 	go test -count=1 -v ./test/deploy

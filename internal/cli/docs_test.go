@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -47,7 +46,7 @@ func examples(page string) (all [][]string) {
 func docPages(t *testing.T) []string {
 	t.Helper()
 	var all []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/install/*.md", "charts/*/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/cli/*.md", "docs/install/*.md", "charts/*/*.md"} {
 		names, err := filepath.Glob(filepath.Join("../..", pattern))
 		if err != nil || len(names) == 0 {
 			t.Fatalf("no pages match %s: %v", pattern, err)
@@ -130,35 +129,25 @@ func check(t *testing.T, where string, args []string) {
 	}
 }
 
-func TestCommandsPageNamesEveryCommandAndFlag(t *testing.T) {
-	text, err := os.ReadFile("../../docs/cli.md")
+func TestCommandsPageNamesEverySetting(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(referenceDir, "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	sections := strings.Split(string(text), "\n## ")
-	everywhere := sections[1] // the flags of every command
+	_, table, ok := strings.Cut(string(text), "\n## Settings of a registry\n")
+	if !ok {
+		t.Fatal("docs/cli/README.md has no section with the settings")
+	}
 	defined := map[string]bool{}
-	commands(t, func(cmd *cobra.Command) {
-		cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { defined[f.Name] = true })
-		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { defined[f.Name] = true })
-		if cmd.HasSubCommands() && !cmd.HasLocalFlags() || cmd.Hidden || !cmd.HasParent() {
-			return
+	newServeCommand(newTestEnv(&bytes.Buffer{})).Flags().VisitAll(func(f *pflag.Flag) {
+		defined[f.Name] = true
+		if !f.Hidden && !strings.Contains(table, "`--"+f.Name+"`") {
+			t.Errorf("docs/cli/README.md does not name the setting --%s", f.Name)
 		}
-		row := regexp.MustCompile("\n\\| `" + cmd.CommandPath() + "( [A-Z]+)?` \\|")
-		section := slices.IndexFunc(sections, row.MatchString)
-		if section < 0 {
-			t.Errorf("docs/cli.md does not name %s", cmd.CommandPath())
-			return
-		}
-		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-			if name := "`--" + f.Name + "`"; !f.Hidden && !strings.Contains(sections[section]+everywhere, name) {
-				t.Errorf("docs/cli.md does not name the flag %s of %s", name, cmd.CommandPath())
-			}
-		})
 	})
-	for _, m := range regexp.MustCompile("`--([a-z0-9-]+)`").FindAllStringSubmatch(string(text), -1) {
-		if !defined[m[1]] && m[1] != "help" {
-			t.Errorf("docs/cli.md names the flag --%s, which no command has", m[1])
+	for _, m := range regexp.MustCompile("`--([a-z0-9-]+)`").FindAllStringSubmatch(table, -1) {
+		if !defined[m[1]] {
+			t.Errorf("docs/cli/README.md names the setting --%s, which ferry serve does not have", m[1])
 		}
 	}
 }

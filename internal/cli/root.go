@@ -191,8 +191,17 @@ func verb(env *Env, use, short, example string, o options, required ...string) *
 		},
 	}
 	o.define(cmd.Flags())
+	for _, name := range required {
+		cmd.Flags().Lookup(name).Usage += requiredMark
+	}
 	return cmd
 }
+
+// requiredMark ends the help of a flag that must be given.
+const requiredMark = " (required)"
+
+// isRequired reports whether a flag must be given.
+func isRequired(f *pflag.Flag) bool { return strings.HasSuffix(f.Usage, requiredMark) }
 
 // describe gives a command a description of several lines.
 func describe(cmd *cobra.Command, long string) *cobra.Command {

@@ -31,7 +31,9 @@ func read(t *testing.T, name string) string {
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/decisions/*.md", "docs/install/*.md", "charts/*/*.md"} {
+	for _, pattern := range []string{
+		"*.md", "docs/*.md", "docs/cli/*.md", "docs/decisions/*.md", "docs/install/*.md", "charts/*/*.md",
+	} {
 		names, err := filepath.Glob(filepath.Join(top, pattern))
 		if err != nil || len(names) == 0 {
 			t.Fatalf("no pages match %s: %v", pattern, err)
