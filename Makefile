@@ -63,6 +63,7 @@ charts: build ## checks the charts and packages them into bin/charts; UPDATE=1 r
 
 docs: ## writes the pages of docs/cli and docs/openapi.json from the program; `make test` compares them
 	go test -count=1 -run TestReferencePagesMatchTheProgram ./internal/cli -args -update
+	go test -count=1 -run TestOpenAPIFileMatchesTheProgram ./internal/cli -args -update
 
 deploy: packages ## the alert rules, their unit tests, and the dashboard, against real instances
 	go test -count=1 -v ./test/deploy

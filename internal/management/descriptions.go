@@ -3,7 +3,9 @@ package management
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -71,9 +73,11 @@ var descriptions = map[string][]description{
 	"ScopeMapPatch": {networksDescription},
 }
 
-// describe sets the descriptions in the OpenAPI document, and the codes of problems. It returns an
-// error if a schema lacks a described property.
+// describe sets the descriptions and examples in the OpenAPI document, and the codes of problems. It
+// returns an error if a schema lacks a described property.
 func describe(doc *huma.OpenAPI) error {
+	addExamples(doc)
+	allowNulls(doc.Components.Schemas)
 	schemas := doc.Components.Schemas.Map()
 	for name, all := range descriptions {
 		schema := schemas[name]
@@ -93,4 +97,25 @@ func describe(doc *huma.OpenAPI) error {
 		code.Enum = append(code.Enum, c)
 	}
 	return nil
+}
+
+// allowNulls allows null for the members whose type is a pointer to a struct, as the answers have
+// it. Huma does so for pointers to other types only.
+func allowNulls(schemas huma.Registry) {
+	for name, schema := range schemas.Map() {
+		t := schemas.TypeFromRef("#/components/schemas/" + name)
+		if t.Kind() != reflect.Struct {
+			continue
+		}
+		for _, field := range reflect.VisibleFields(t) {
+			name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
+			property := schema.Properties[name]
+			if field.Type.Kind() == reflect.Pointer && options == "" && property != nil && property.Ref != "" {
+				schema.Properties[name] = &huma.Schema{
+					Description: property.Description,
+					AnyOf:       []*huma.Schema{{Ref: property.Ref}, {Type: "null"}},
+				}
+			}
+		}
+	}
 }

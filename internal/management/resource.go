@@ -40,7 +40,7 @@ func (h *handler) tokens() {
 		"Delete a password of a token"},
 		func(ctx context.Context, in *struct {
 			About
-			Password string `path:"password" doc:"password1 or password2"`
+			Password string `path:"password" doc:"password1 or password2" example:"password1"`
 		}) (*deletion, error) {
 			unheard := since(in.Name)
 			return removed(h.Control.DeleteCredential(ctx, in.by, in.Name, in.Password), unheard)
