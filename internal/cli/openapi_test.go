@@ -52,9 +52,9 @@ type operation struct {
 // in the document.
 type managed struct {
 	root, child *instance
-	text       []byte // the document of the root
-	doc        openAPI
-	schemas    *jsonschema.Compiler
+	text        []byte // the document of the root
+	doc         openAPI
+	schemas     *jsonschema.Compiler
 }
 
 func startManaged(t *testing.T) *managed {
