@@ -13,7 +13,6 @@ import (
 
 // Placeholders for missing values, in the reference's words.
 const (
-	noPassword    = "<use --generate-password to generate a new password>"
 	noLoginServer = "<Optional: connected registry login server>"
 	noEndpoint    = "<parent gateway endpoint>"
 )
@@ -31,7 +30,7 @@ func (s *Service) InstanceSettings(ctx context.Context, by control.Caller, name 
 		row, err = tx.ConnectedRegistry(name)
 		return control.MapNotFound(err, "connected registry", name)
 	}
-	password := noPassword
+	password := wire.NoPassword
 	switch post.GeneratePassword {
 	case 0:
 		err = s.db.View(ctx, read)

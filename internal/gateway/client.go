@@ -38,8 +38,8 @@ type Client struct {
 type parent struct {
 	connection wire.ConnectionString
 	transport  http.RoundTripper
-	http       *http.Client
-	version    atomic.Int32 // of the protocol that both sides speak; 0 until the parent has answered
+	endpoints  *endpoints
+	version    *atomic.Int32 // of the protocol that both sides speak; 0 until the parent has answered
 }
 
 // A parentClock is the time on the parent's clock at a time here.
@@ -81,16 +81,22 @@ func (c *Client) Trust(roots *x509.CertPool) {
 }
 
 func (c *Client) reach(to wire.ConnectionString, transport http.RoundTripper) {
-	home := &url.URL{Scheme: to.Protocol, Host: to.Host()}
-	p := &parent{connection: to, transport: transport, http: outbound.NewClient(home, transport)}
-	if had := c.parent.Load(); had != nil && had.connection.Endpoint == to.Endpoint {
-		p.version.Store(had.version.Load())
+	p := &parent{connection: to, transport: transport, version: new(atomic.Int32)}
+	if had := c.parent.Load(); had != nil && had.connection.Endpoint == to.Endpoint &&
+		had.connection.Protocol == to.Protocol {
+		p.version = had.version
+		if had.transport == transport {
+			p.endpoints = had.endpoints
+		}
+	}
+	if p.endpoints == nil {
+		p.endpoints = newEndpoints(to, transport)
 	}
 	c.parent.Store(p)
 }
 
-// ParentURL returns the parent's address.
-func (c *Client) ParentURL() string { return c.parent.Load().connection.URL() }
+// ParentURL returns the parent's address: of several, the one that was connected to last.
+func (c *Client) ParentURL() string { return c.parent.Load().endpoints.url() }
 
 // name returns the connected registry's name.
 func (c *Client) name() string { return c.parent.Load().connection.Name }
@@ -128,7 +134,7 @@ func NewTransport() *http.Transport {
 func (c *Client) Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error) {
 	q.Name, q.Capability = c.name(), wire.Capability
 	parent := c.parent.Load()
-	a, err := call(ctx, c, wire.PathActivate, q, activateResponses, stall)
+	a, err := call(ctx, c, parent, wire.PathActivate, q, activateResponses, stall)
 	if err == nil {
 		parent.version.Store(int32(commonCapability(a.Capability)))
 	}
@@ -143,7 +149,7 @@ func (c *Client) Poll(ctx context.Context, q wire.PollRequest) (*wire.PollRespon
 	if parent.version.Load() < 2 {
 		body = pollRequest1(q)
 	}
-	a, err := call(ctx, c, wire.PathPoll, body, pollResponses, time.Duration(q.WaitSeconds)*time.Second+stall)
+	a, err := call(ctx, c, parent, wire.PathPoll, body, pollResponses, time.Duration(q.WaitSeconds)*time.Second+stall)
 	if err == nil {
 		parent.version.Store(int32(commonCapability(a.Capability)))
 	}
@@ -207,20 +213,21 @@ func (c *Client) Blob(
 	ctx context.Context, repository string, d digest.Digest, offset, length int64,
 ) (io.ReadCloser, int64, error) {
 	parent := c.parent.Load()
-	path := parent.connection.URL() + "/v2/" + (&url.URL{Path: repository}).EscapedPath() + "/blobs/" + string(d)
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, path, nil)
-	if err != nil {
-		return nil, 0, fmt.Errorf("open blob %s: %w", d, err)
-	}
-	r.SetBasicAuth(parent.connection.Token, parent.connection.Password)
+	path := "/v2/" + (&url.URL{Path: repository}).EscapedPath() + "/blobs/" + string(d)
 	span := fmt.Sprintf("bytes=%d-", offset)
 	if length >= 0 {
 		span += strconv.FormatInt(offset+length-1, 10)
 	}
-	r.Header.Set("Range", span)
-	resp, err := parent.http.Do(r)
+	resp, err := parent.endpoints.send(ctx, keepEndpoint, func(ctx context.Context, url string) (*http.Request, error) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)
+		if err == nil {
+			r.SetBasicAuth(parent.connection.Token, parent.connection.Password)
+			r.Header.Set("Range", span)
+		}
+		return r, err
+	})
 	if err != nil {
-		return nil, 0, fmt.Errorf("open blob %s: %w", d, retry.WithoutURL(err))
+		return nil, 0, fmt.Errorf("open blob %s: %w", d, err)
 	}
 	switch resp.StatusCode {
 	case http.StatusPartialContent:
@@ -239,9 +246,10 @@ func (c *Client) Blob(
 
 // call sends a request and reads its answer, which must begin within patience.
 func call[A any](
-	ctx context.Context, c *Client, path string, q any, answers *jsonlimit.Decoder[A], patience time.Duration,
+	ctx context.Context, c *Client, parent *parent, path string, q any, answers *jsonlimit.Decoder[A],
+	patience time.Duration,
 ) (*A, error) {
-	resp, err := c.post(ctx, path, q, patience)
+	resp, err := c.post(ctx, parent, bestEndpoint, path, q, patience)
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +276,7 @@ func drain(body io.Reader) { io.Copy(io.Discard, io.LimitReader(body, 4<<10)) }
 
 // stream is [Client.post] for an answer that is decompressed while it is read.
 func (c *Client) stream(ctx context.Context, path string, q any) (*http.Response, error) {
-	resp, err := c.post(ctx, path, q, stall)
+	resp, err := c.post(ctx, c.parent.Load(), keepEndpoint, path, q, stall)
 	if err != nil {
 		return nil, err
 	}
@@ -283,28 +291,30 @@ func (c *Client) stream(ctx context.Context, path string, q any) (*http.Response
 
 // post sends a request, and returns an answer of 200, or an error. The answer
 // must begin within patience, and then never pause for longer than [stall].
-func (c *Client) post(ctx context.Context, path string, q any, patience time.Duration) (*http.Response, error) {
+func (c *Client) post(
+	ctx context.Context, parent *parent, by choice, path string, q any, patience time.Duration,
+) (*http.Response, error) {
 	body, encoding, err := c.codec.encode(q)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", path, err)
 	}
 	ctx, w := retry.Watch(ctx, patience)
-	parent := c.parent.Load()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, parent.connection.URL()+path, bytes.NewReader(body))
+	resp, err := parent.endpoints.send(ctx, by, func(ctx context.Context, url string) (*http.Request, error) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+path, bytes.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		r.SetBasicAuth(parent.connection.Token, parent.connection.Password)
+		r.Header.Set("Content-Type", typeJSON)
+		r.Header.Set("Accept-Encoding", encodingZstd)
+		if encoding != "" {
+			r.Header.Set(headerEncoding, encoding)
+		}
+		return r, nil
+	})
 	if err != nil {
 		w.Stop()
-		return nil, fmt.Errorf("ask %s: %w", path, err)
-	}
-	r.SetBasicAuth(parent.connection.Token, parent.connection.Password)
-	r.Header.Set("Content-Type", typeJSON)
-	r.Header.Set("Accept-Encoding", encodingZstd)
-	if encoding != "" {
-		r.Header.Set(headerEncoding, encoding)
-	}
-	resp, err := parent.http.Do(r)
-	if err != nil {
-		w.Stop()
-		return nil, fmt.Errorf("ask %s: %w", path, w.Cause(retry.WithoutURL(err)))
+		return nil, fmt.Errorf("ask %s: %w", path, w.Cause(err))
 	}
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		c.clock.Store(&parentClock{date, time.Now()})
