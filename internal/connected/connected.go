@@ -75,6 +75,7 @@ type Options struct {
 	Version     string           // of the program, for the report
 	LoginServer string           // the address for clients, for the report; "" is unknown
 	TLS         bool             // whether that address speaks TLS
+	Endpoint    string           // the address for children, for the report; "" is LoginServer
 	Log         *slog.Logger     // nil discards
 	Now         func() time.Time // nil is time.Now
 }

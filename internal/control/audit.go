@@ -15,6 +15,7 @@ type Caller struct {
 	Name   string // of the operator
 	Sender string // the address that the request came from
 	Host   string // the address, as host:port and perhaps a path, at which it reached this instance
+	TLS    bool   // whether it reached that address over TLS
 }
 
 // Write runs fn in a transaction that changes object, and writes an audit entry in the same

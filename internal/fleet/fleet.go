@@ -32,6 +32,8 @@ type Options struct {
 	// Address is the address of this instance for its children, as "host:port"; if it is "", the
 	// address that the caller used is returned to them.
 	Address string
+	// TLS reports whether that address, or that of the instance itself, speaks TLS.
+	TLS bool
 	// Status returns the current status of this connected registry, and when its parent last
 	// answered. A nil function, or a nil status, means that there is none yet.
 	Status func() (st *wire.Status, heard time.Time)
@@ -45,6 +47,7 @@ type Service struct {
 	control *control.Service
 	content Content
 	address string
+	tls     bool // of address or, if that is "", of the instance itself
 	status  func() (*wire.Status, time.Time)
 	now     func() time.Time
 
@@ -66,7 +69,7 @@ var _ gateway.ControlPlane = (*Service)(nil)
 // New returns the service of an instance. It reads the last reports from the database.
 func New(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
-		db: o.DB, control: o.Control, content: o.Content, address: o.Address, status: o.Status, now: o.Now,
+		db: o.DB, control: o.Control, content: o.Content, address: o.Address, tls: o.TLS, status: o.Status, now: o.Now,
 		reports: reports{unsaved: map[string]bool{}, changed: make(chan struct{})},
 		desired: map[string]cachedDesired{},
 	}

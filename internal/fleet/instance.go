@@ -57,9 +57,13 @@ func (s *Service) InstanceSettings(ctx context.Context, by control.Caller, name 
 	if err != nil {
 		return api.InstanceSettings{}, err
 	}
+	endpoint := s.parentOf(by, row)
 	connection := wire.ConnectionString{
 		Name: row.Name, Token: row.SyncToken, Password: password, Protocol: post.ParentProtocol,
-		Endpoint: cmp.Or(s.endpointFor(by, row), noEndpoint),
+		Endpoint: cmp.Or(endpoint.address, noEndpoint),
+	}
+	if endpoint.tls {
+		connection.Protocol = "https"
 	}
 	return api.InstanceSettings{
 		CertificateVolume: "/var/acr/certs", ConnectionString: connection.Secret(), DataVolume: "/var/acr/data",
@@ -67,11 +71,24 @@ func (s *Service) InstanceSettings(ctx context.Context, by control.Caller, name 
 	}, nil
 }
 
-// endpointFor returns the address at which a connected registry finds its parent, as "host:port".
-// It is "" if the parent is a connected registry, because its address is not known here.
-func (s *Service) endpointFor(by control.Caller, row metadb.ConnectedRegistry) string {
-	if !strings.EqualFold(row.Parent, s.control.Self()) || s.control.IsSelf(row.Name) {
-		return ""
+// A parentEndpoint is the address at which a connected registry finds its parent.
+type parentEndpoint struct {
+	address string // host:port, and perhaps a path; "" is not known
+	tls     bool   // it is known to speak TLS
+}
+
+// parentOf returns the address of a connected registry's parent. That of another connected registry is
+// known once it has reported it.
+func (s *Service) parentOf(by control.Caller, row metadb.ConnectedRegistry) parentEndpoint {
+	switch {
+	case s.control.IsSelf(row.Name):
+		return parentEndpoint{}
+	case strings.EqualFold(row.Parent, s.control.Self()):
+		return parentEndpoint{cmp.Or(s.address, by.Host), s.tls || s.address == "" && by.TLS}
 	}
-	return cmp.Or(s.address, by.Host)
+	st := s.reports.of(row.Parent).Status
+	if endpoint := cmp.Or(st.Endpoint, st.LoginServer); wire.CheckEndpoint(endpoint) == nil {
+		return parentEndpoint{endpoint, st.TLS}
+	}
+	return parentEndpoint{}
 }

@@ -29,7 +29,7 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 			MessageTTL:   v.MessageTTL,
 			LastSyncTime: api.Time(h.Status.LastSyncSuccess), Bandwidth: api.List(v.Bandwidth),
 			ByteBudget: api.Text(v.ByteBudget),
-			Priorities: api.List(v.Priorities), GatewayEndpoint: s.endpointFor(by, row),
+			Priorities: api.List(v.Priorities), GatewayEndpoint: s.parentOf(by, row).address,
 		}},
 		ClientTokenIDs:    []string{},
 		TagFilters:        api.List(v.TagFilters),

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -83,7 +84,10 @@ func (c *Call) Resolve(ctx huma.Context) []error {
 	if err != nil {
 		sender = ctx.RemoteAddr()
 	}
-	c.by = control.Caller{Name: name, Sender: sender, Host: ctx.Host() + ctx.Header(auth.HeaderPrefix)}
+	c.by = control.Caller{
+		Name: name, Sender: sender, Host: ctx.Host() + ctx.Header(auth.HeaderPrefix),
+		TLS: ctx.TLS() != nil || strings.EqualFold(ctx.Header(auth.HeaderProto), "https"),
+	}
 	return nil
 }
 

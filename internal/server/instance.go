@@ -161,7 +161,8 @@ func open(
 	}
 	resources := control.Options{DB: in.db, Log: in.log, Instance: in.dir.firstID(), Adopt: o.Adopt}
 	registries := fleet.Options{DB: in.db, Content: in.storage,
-		Address: hostOf(cfg.ExternalURL) + pathOf(cfg.ExternalURL)}
+		Address: hostOf(cfg.ExternalURL) + pathOf(cfg.ExternalURL),
+		TLS:     strings.HasPrefix(cmp.Or(cfg.ExternalURL, localURL), "https:")}
 	if parent != nil {
 		resources.Self = parent.Name
 		registries.Status = func() (*wire.Status, time.Time) { // called only after the agent exists
@@ -275,9 +276,18 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent wire.C
 		Content:     in.scrub,
 		LoginServer: hostOf(address),
 		TLS:         strings.HasPrefix(cmp.Or(address, in.url), "https:"),
+		Endpoint:    endpointBelowAPath(address),
 		Log:         in.log,
 	})
 	return err
+}
+
+// endpointBelowAPath returns the host and the path of a URL; "" if it has no path.
+func endpointBelowAPath(address string) string {
+	if path := pathOf(address); path != "" {
+		return hostOf(address) + path
+	}
+	return ""
 }
 
 // close closes the parts that open has opened.
