@@ -66,6 +66,7 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 			ferry connected-registry get-settings -r home -n ship1 --parent-protocol http --generate-password 1 --yes \
 			--query ACR_REGISTRY_CONNECTION_STRING -o tsv --to-file ship1.connection`,
 			&connectedRegistrySettings{}, "name", "parent-protocol"),
+		newConnectedRegistryInstallCommand(env),
 		describe(verb(env, "sync-status", "Show what a site last reported about its syncs, tag by tag", `
 			ferry connected-registry sync-status -r home -n ship1
 			ferry connected-registry sync-status -r home -n ship1 --open -o json`,

@@ -136,7 +136,6 @@ func TestParityTableIsTrue(t *testing.T) {
 // awaited are parts of checks that the program does not pass.
 var awaited = []string{
 	"ferry wait", "--filter", "permissions ", "connected-registry repo ", "list-client-tokens",
-	"connected-registry install",
 	"show-manifests", "repository show -n", "repository update", "repository untag", "ferry manifest", "--limit",
 	".type", "authType", "certificate", "--password secret",
 }

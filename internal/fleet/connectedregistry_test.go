@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ferry/internal/api"
+	"ferry/internal/control"
 	"ferry/internal/fleet/fleettest"
 	"ferry/internal/gateway"
 	"ferry/internal/wire"
@@ -317,6 +318,46 @@ func TestInstanceSettingsContainAConnectionString(t *testing.T) {
 		"NOT_FOUND", "nosuch")
 }
 
+func TestConnectionStringHasTheParentsReportedAddress(t *testing.T) {
+	root := newRoot(t)
+	root.Connect(t, "Ship01", "", "a")
+	root.Connect(t, "Cabin1", "Ship01", "a")
+	if err := root.Activate(t.Context(), "Ship01", "ship", "v1", from); err != nil {
+		t.Fatal(err)
+	}
+	settings := func(protocol string) string {
+		t.Helper()
+		var v api.InstanceSettings
+		root.Call(t, "POST", "/connected-registries/Cabin1/settings", object{"parentProtocol": protocol}).OK(t, &v)
+		return v.ConnectionString
+	}
+	for _, test := range []struct {
+		status                  wire.Status
+		protocol, endpoint, use string
+	}{
+		{wire.Status{LoginServer: "ship.example:5000"}, "http", "ship.example:5000", "http"},
+		{wire.Status{LoginServer: "ship.example:5000"}, "https", "ship.example:5000", "https"},
+		{wire.Status{LoginServer: "ship.example:5000", TLS: true}, "http", "ship.example:5000", "https"},
+		{wire.Status{LoginServer: "ship.example", Endpoint: "ship.example/ferry", TLS: true}, "https",
+			"ship.example/ferry", "https"},
+		{wire.Status{}, "https", "<parent gateway endpoint>", "https"},
+		{wire.Status{LoginServer: "a;SyncTokenName=b"}, "https", "<parent gateway endpoint>", "https"},
+	} {
+		test.status.Name, test.status.InstanceID, test.status.State = "Ship01", "ship", "Online"
+		if err := root.Report(t.Context(), "Ship01", "ship", &wire.Report{Self: test.status}); err != nil {
+			t.Fatal(err)
+		}
+		want := "ParentGatewayEndpoint=" + test.endpoint + ";ParentEndpointProtocol=" + test.use
+		if text := settings(test.protocol); !strings.HasSuffix(text, want) {
+			t.Errorf("%q, want %q", text, want)
+		}
+		if at := root.Show(t, "Cabin1").Parent.SyncProperties.GatewayEndpoint; at != strings.Trim(test.endpoint, "<>") &&
+			at != "" {
+			t.Errorf("show: %q, want %q", at, test.endpoint)
+		}
+	}
+}
+
 func TestTreeGrowsNoLargerThanAChildAccepts(t *testing.T) {
 	root := newRoot(t)
 	root.Connect(t, "Ship01", "", "a")
@@ -345,5 +386,21 @@ func TestTreeGrowsNoLargerThanAChildAccepts(t *testing.T) {
 	d, err := root.Desired(t.Context(), "Ship01")
 	if err != nil || gateway.CheckDesired(d) != nil {
 		t.Errorf("the desired state: %v, %v", err, gateway.CheckDesired(d))
+	}
+}
+
+func TestParentWithTLSForcesHTTPS(t *testing.T) {
+	root := newRoot(t)
+	root.Connect(t, "Ship01", "", "a")
+	for _, tls := range []bool{true, false} {
+		v, err := root.InstanceSettings(t.Context(), control.Caller{Host: "root.example", TLS: tls}, "Ship01",
+			api.SettingsPost{ParentProtocol: "http"})
+		want := ";ParentEndpointProtocol=http"
+		if tls {
+			want += "s"
+		}
+		if err != nil || !strings.HasSuffix(v.ConnectionString, want) {
+			t.Errorf("TLS %v: %q %v", tls, v.ConnectionString, err)
+		}
 	}
 }

@@ -75,6 +75,15 @@ func TestBadConnectionStringErrorsHaveNoPassword(t *testing.T) {
 		{replace("root.example:5000", "<parent gateway endpoint>"), "ParentGatewayEndpoint is a placeholder"},
 		{replace("s3cr3t=/+==", "<use --generate-password to generate a new password>"),
 			"SyncTokenPassword is a placeholder"},
+		{replace("s3cr3t=/+==", "<use --generate-password"), "SyncTokenPassword is a placeholder"},
+		{replace("s3cr3t=/+==", "use --generate-password to generate a new password"),
+			"SyncTokenPassword is a placeholder"},
+		{plainString + ";JoinToken=s3cr3t", "exclude each other"},
+		{replace("SyncTokenPassword=s3cr3t=/+==", "JoinToken="), "SyncTokenPassword is missing"},
+		{replace("SyncTokenPassword=s3cr3t=/+==", "JoinToken=<s3cr3t>"), "JoinToken is a placeholder"},
+		{replace("root.example:5000", "root.example:5000,"), "no host"},
+		{replace("root.example:5000", "root.example,https://s3cr3t"), "no host"},
+		{replace("root.example:5000", "a,b,c,d,e,f,g,h,i"), "more than 8"},
 		{replace("=ship1;", "=../s3cr3t;"), "no name"},
 		{replace("ship1-sync", "a:b"), "colon"},
 		{plainString + strings.Repeat("s3cr3t", 1000), "longer than"},
@@ -104,7 +113,9 @@ func TestPlaceholderHasItsOwnHint(t *testing.T) {
 
 func TestPrintedConnectionStringHasNoPassword(t *testing.T) {
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
-		for _, v := range []any{plainConnection, &plainConnection} {
+		join := plainConnection
+		join.Password, join.JoinToken = "", plainConnection.Password
+		for _, v := range []any{plainConnection, &plainConnection, join} {
 			if s := fmt.Sprintf(format, v); strings.Contains(s, "s3cr3t") {
 				t.Errorf("%s shows the password: %s", format, s)
 			}
@@ -116,6 +127,8 @@ func FuzzParseConnectionString(f *testing.F) {
 	f.Add(plainString)
 	f.Add("\ufeff\"" + plainString + "\"\r\n")
 	f.Add("SyncTokenPassword=;=;")
+	f.Add(strings.Replace(plainString, "root.example:5000", "root.example:5000, 10.0.0.1/a,[::1]:80", 1))
+	f.Add(strings.Replace(plainString, "SyncTokenPassword", "JoinToken", 1))
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := wire.ParseConnectionString(text)
 		if err != nil {
@@ -125,6 +138,14 @@ func FuzzParseConnectionString(f *testing.F) {
 		if err != nil || again != c {
 			t.Errorf("%q came back as %q, %v", c.Secret(), again.Secret(), err)
 		}
+		if (c.Password == "") == (c.JoinToken == "") {
+			t.Errorf("%q has both a password and a join token, or neither", c.Secret())
+		}
+		for _, e := range c.Endpoints() {
+			if err := wire.CheckEndpoint(e); err != nil {
+				t.Errorf("endpoint %q %v", e, err)
+			}
+		}
 	})
 }
 
@@ -133,6 +154,26 @@ func TestEndpointMayHaveAPath(t *testing.T) {
 	c, err := wire.ParseConnectionString(text)
 	if err != nil || c.URL() != "https://root.example:5000/a/ferry" || c.Host() != "root.example:5000" {
 		t.Errorf("%v, %v", c, err)
+	}
+}
+
+func TestConnectionStringHasSeveralEndpoints(t *testing.T) {
+	text := strings.Replace(plainString, "root.example:5000", "root.example:5000, 10.0.0.1:80/ferry", 1)
+	c, err := wire.ParseConnectionString(text)
+	want := []string{"root.example:5000", "10.0.0.1:80/ferry"}
+	if diff := cmp.Diff(want, c.Endpoints()); err != nil || diff != "" {
+		t.Errorf("%v %s", err, diff)
+	}
+	if c.Host() != want[0] || c.URL() != "https://"+want[0] || c.At(want[1]).Host() != "10.0.0.1:80" {
+		t.Errorf("%v", c)
+	}
+}
+
+func TestJoinTokenReplacesThePassword(t *testing.T) {
+	text := strings.Replace(plainString, "SyncTokenPassword", "JoinToken", 1)
+	c, err := wire.ParseConnectionString(text)
+	if err != nil || c.JoinToken != "s3cr3t=/+==" || c.Password != "" || c.Secret() != text {
+		t.Errorf("%q %v", c.Secret(), err)
 	}
 }
 
