@@ -291,7 +291,8 @@ const (
 
 // truncated returns a copy of a status with its texts and lists cut to the limits.
 func truncated(st wire.Status) wire.Status {
-	clip(maxReportText, &st.InstanceID, &st.Version, &st.LoginServer, &st.Endpoint, &st.State, &st.SyncTrigger, &st.SyncState)
+	clip(maxReportText, &st.InstanceID, &st.Version, &st.LoginServer, &st.Endpoint, &st.State, &st.SyncTrigger,
+		&st.SyncState)
 	st.Details = slices.Clone(st.Details[:min(len(st.Details), maxDetails)])
 	for i := range st.Details {
 		d := &st.Details[i]
