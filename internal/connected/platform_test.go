@@ -11,6 +11,7 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/oci"
+	"ferry/internal/storage"
 	"ferry/internal/storage/storagetest"
 )
 
@@ -31,7 +32,7 @@ func (s *instance) index(repository, tag string, platforms map[string]digest.Dig
 
 // has reports whether s has manifests, and no others, in a repository.
 func (s *instance) has(repository string, want ...digest.Digest) bool {
-	all, err := s.Storage.Manifests(s.T.Context(), repository, "", 100)
+	all, err := s.Storage.Manifests(s.T.Context(), repository, storage.ManifestOrder{}, "", 100)
 	if err != nil && !errors.Is(err, oci.ErrNameUnknown) {
 		s.T.Fatal(err)
 	}

@@ -124,6 +124,37 @@ func (tx *Tx) Manifests(repository, after string, limit int) ([]Manifest, error)
 		WHERE repository = $1 AND digest > $2 ORDER BY digest LIMIT $3`, repository, after, limit)
 }
 
+// A ManifestOrder orders the manifests of a repository. The zero value is by digest.
+type ManifestOrder struct {
+	ByTime bool     // by the time of their push, then by digest; else by digest
+	Newest bool     // with ByTime, the newest first
+	After  Manifest // the last manifest of the page before; zero is the first page
+}
+
+// ManifestsInOrder is [Tx.Manifests] in the order o. It leaves out manifests with a lock in hidden.
+func (tx *Tx) ManifestsInOrder(repository string, o ManifestOrder, limit int, hidden Locks) ([]Manifest, error) {
+	query := `SELECT ` + manifestHead + ` FROM manifests WHERE repository = $1 AND locks & $2 = 0`
+	args := []any{repository, uint8(hidden), limit}
+	after, sign, order := o.After.Digest != "", ">", ""
+	if o.ByTime && o.Newest {
+		sign, order = "<", " DESC"
+	}
+	switch {
+	case after && o.ByTime:
+		query += ` AND (pushed_at, digest) ` + sign + ` ($4, $5)`
+		args = append(args, millis(o.After.PushedAt), string(o.After.Digest))
+	case after:
+		query += ` AND digest > $4`
+		args = append(args, string(o.After.Digest))
+	}
+	if o.ByTime {
+		query += ` ORDER BY pushed_at` + order + `, digest` + order
+	} else {
+		query += ` ORDER BY digest`
+	}
+	return list[Manifest](tx, "list manifests of "+repository, query+` LIMIT $3`, args...)
+}
+
 // An Edge is a child of an index.
 type Edge struct {
 	Index, Child string

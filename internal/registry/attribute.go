@@ -57,20 +57,31 @@ func (g *Registry) repositoryAttributes(w http.ResponseWriter, q *request) error
 	})
 }
 
+// maxDeleted is how many manifests, and how many tags, the response to the deletion of a repository lists.
+const maxDeleted = 10_000
+
 // deleteRepository removes a repository with everything in it.
 func (g *Registry) deleteRepository(w http.ResponseWriter, q *request) error {
-	if err := g.storage.DeleteRepository(q.Context(), q.repository, g.auditNote(q, "delete", "")); err != nil {
+	gone, err := g.storage.DeleteRepositoryListing(q.Context(), q.repository, maxDeleted, g.auditNote(q, "delete", ""))
+	if err != nil {
 		return err
 	}
-	return writeAccepted(w)
+	body, err := json.Marshal(map[string]any{
+		"manifestsDeleted": append([]digest.Digest{}, gone.Manifests...), // an empty list, not null
+		"tagsDeleted":      append([]string{}, gone.Tags...),
+	})
+	if err != nil {
+		return err
+	}
+	writeAccepted(w, body)
+	return nil
 }
 
 // writeAccepted writes the response to a deletion. Like the reference's, it has a body.
-func writeAccepted(w http.ResponseWriter) error {
+func writeAccepted(w http.ResponseWriter, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
-	io.WriteString(w, "{}") // an error means that the client is gone
-	return nil
+	w.Write(body) // an error means that the client is gone
 }
 
 func (g *Registry) lockRepository(w http.ResponseWriter, q *request) error {
@@ -169,14 +180,8 @@ func (g *Registry) tagAttributesList(w http.ResponseWriter, q *request) error {
 			return err
 		}
 	}
-	switch q.URL.Query().Get("orderby") {
-	case "", "none":
-	case "timeasc":
-		o.ByTime = true
-	case "timedesc":
-		o.ByTime, o.Newest = true, true
-	default:
-		return errAttributes.With("orderby must be timeasc, timedesc or none")
+	if o.ByTime, o.Newest, err = q.order(); err != nil {
+		return err
 	}
 	tags, err := g.tags(w, q, p, o)
 	if err != nil {
@@ -187,6 +192,19 @@ func (g *Registry) tagAttributesList(w http.ResponseWriter, q *request) error {
 		views[i] = viewTag(t)
 	}
 	return writeJSON(w, map[string]any{"registry": q.Host, "imageName": q.repository, "tags": views})
+}
+
+// order returns the order that the parameter orderby asks for.
+func (q *request) order() (byTime, newest bool, err error) {
+	switch q.URL.Query().Get("orderby") {
+	case "", "none":
+		return false, false, nil
+	case "timeasc":
+		return true, false, nil
+	case "timedesc":
+		return true, true, nil
+	}
+	return false, false, errAttributes.With("orderby must be timeasc, timedesc or none")
 }
 
 func (g *Registry) tagAttributes(w http.ResponseWriter, q *request) error {
@@ -202,75 +220,6 @@ func (g *Registry) untag(w http.ResponseWriter, q *request) error {
 	if err := g.storage.DeleteTag(q.Context(), q.repository, q.reference, g.auditNote(q, "delete", "")); err != nil {
 		return err
 	}
-	return writeAccepted(w)
-}
-
-// A manifestView is a manifest with its attributes, in the reference's form.
-type manifestView struct {
-	Digest               digest.Digest `json:"digest"`
-	ImageSize            int64         `json:"imageSize,omitempty"` // of config and layers, in bytes; not in lists
-	CreatedTime          time.Time     `json:"createdTime"`
-	LastUpdateTime       time.Time     `json:"lastUpdateTime"`
-	MediaType            string        `json:"mediaType"`
-	ArtifactType         string        `json:"artifactType,omitempty"`
-	Tags                 []string      `json:"tags"`
-	ChangeableAttributes attributes    `json:"changeableAttributes"`
-}
-
-func (g *Registry) viewManifest(q *request, m storage.Manifest) (manifestView, error) {
-	tags, err := g.storage.ManifestTags(q.Context(), q.repository, m.Digest)
-	if tags == nil {
-		tags = []string{}
-	}
-	return manifestView{
-		Digest: m.Digest, CreatedTime: m.PushedAt, LastUpdateTime: m.PushedAt,
-		MediaType: m.MediaType, ArtifactType: m.ArtifactType, Tags: tags, ChangeableAttributes: attributesOf(m.Locks),
-	}, err
-}
-
-// imageSize is the total size of the image's blobs; 0 if it is unknown.
-func (g *Registry) imageSize(q *request, m *storage.Manifest) (size int64) {
-	parsed, err := g.storage.ParseManifest(q.Context(), m)
-	if err != nil {
-		return 0 // an earlier version, with other checks, stored it
-	}
-	for _, b := range parsed.Blobs() {
-		size += b.Size
-	}
-	return size
-}
-
-func (g *Registry) manifestAttributesList(w http.ResponseWriter, q *request) error {
-	p, err := q.page(defaultPageSize)
-	if err != nil {
-		return err
-	}
-	all, err := g.storage.Manifests(q.Context(), q.repository, p.last, p.n+1)
-	if err != nil {
-		return err
-	}
-	if len(all) > p.n && p.n > 0 {
-		p.setNextLink(w, q, string(all[p.n-1].Digest))
-	}
-	all = all[:min(len(all), p.n)]
-	views := make([]manifestView, len(all))
-	for i, m := range all {
-		if views[i], err = g.viewManifest(q, m); err != nil {
-			return err
-		}
-	}
-	return writeJSON(w, map[string]any{"registry": q.Host, "imageName": q.repository, "manifests": views})
-}
-
-func (g *Registry) manifestAttributes(w http.ResponseWriter, q *request) error {
-	m, err := g.storage.DescribeManifest(q.Context(), q.repository, digest.Digest(q.reference))
-	if err != nil {
-		return err
-	}
-	v, err := g.viewManifest(q, m)
-	if err != nil {
-		return err
-	}
-	v.ImageSize = g.imageSize(q, &m)
-	return writeJSON(w, map[string]any{"registry": q.Host, "imageName": q.repository, "manifest": v})
+	writeAccepted(w, []byte("{}"))
+	return nil
 }

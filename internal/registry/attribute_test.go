@@ -3,6 +3,7 @@ package registry_test
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,24 +16,24 @@ import (
 
 func TestAttributesHaveTheReferenceShape(t *testing.T) {
 	s := newInstance(t)
-	_, d := s.push("a/b", "v1", "hello")
+	payload := image(s.pushBlob("a/b", `{"architecture":"arm64","os":"linux"}`), s.pushBlob("a/b", "hello"))
+	d := digest.FromString(payload)
+	s.do("PUT", "/v2/a/b/manifests/v1", payload, "Content-Type: "+oci.MediaTypeImageManifest).want(t, 201)
 	unlocked := map[string]any{"deleteEnabled": true, "writeEnabled": true, "readEnabled": true, "listEnabled": true}
 	host := strings.TrimPrefix(s.url, "http://")
 	tag := map[string]any{"name": "v1", "digest": d.String(), "signed": false, "changeableAttributes": unlocked}
-	manifest := map[string]any{"digest": d.String(), "mediaType": oci.MediaTypeImageManifest,
-		"artifactType": "application/vnd.oci.image.config.v1+json",
-		"tags":         []any{"v1"}, "changeableAttributes": unlocked}
-	whole := map[string]any{"imageSize": 7.0}
-	for k, v := range manifest {
-		whole[k] = v
-	}
+	manifest := map[string]any{"digest": d.String(), "mediaType": oci.MediaTypeImageManifest, "imageSize": 7.0,
+		"artifactType":    "application/vnd.oci.image.config.v1+json",
+		"configMediaType": "application/vnd.oci.image.config.v1+json",
+		"architecture":    "arm64", "os": "linux",
+		"tags": []any{"v1"}, "changeableAttributes": unlocked}
 	for path, want := range map[string]map[string]any{
 		"/acr/v1/a/b": {"registry": host, "imageName": "a/b", "manifestCount": 1.0,
 			"tagCount": 1.0, "changeableAttributes": unlocked},
 		"/acr/v1/a/b/_tags":                    {"registry": host, "imageName": "a/b", "tags": []any{tag}},
 		"/acr/v1/a/b/_tags/v1":                 {"registry": host, "imageName": "a/b", "tag": tag},
 		"/acr/v1/a/b/_manifests":               {"registry": host, "imageName": "a/b", "manifests": []any{manifest}},
-		"/acr/v1/a/b/_manifests/" + d.String(): {"registry": host, "imageName": "a/b", "manifest": whole},
+		"/acr/v1/a/b/_manifests/" + d.String(): {"registry": host, "imageName": "a/b", "manifest": manifest},
 	} {
 		var got map[string]any
 		s.do("GET", path, "").want(t, 200).json(t, &got)
@@ -92,6 +93,14 @@ func TestTagsAreListedByTime(t *testing.T) {
 	if got := s.pages("/acr/v1/a/_manifests?n=2", "manifests"); len(got) != 2 || len(got[0]) != 2 || len(got[1]) != 1 {
 		t.Errorf("manifests %v", got)
 	}
+	oldest := s.pages("/acr/v1/a/_manifests?orderby=timeasc&n=2", "manifests")
+	newest := s.pages("/acr/v1/a/_manifests?orderby=timedesc&n=2", "manifests")
+	flat, back := slices.Concat(oldest...), slices.Concat(newest...)
+	slices.Reverse(back)
+	if diff := cmp.Diff(flat, back); diff != "" || len(flat) != 3 || flat[1] != d.String() {
+		t.Errorf("manifests by time: %v, %s", flat, diff)
+	}
+	s.do("GET", "/acr/v1/a/_manifests?orderby=timeasc&last="+digest.FromString("gone").String(), "").want(t, 400, "INVALID")
 }
 
 func TestLocksPreventChanges(t *testing.T) {

@@ -51,7 +51,7 @@ func readContentWith(
 				} // otherwise the tag moved meanwhile
 			}
 		}
-		manifests, err := s.Manifests(ctx, r.Name, "", 1000)
+		manifests, err := s.Manifests(ctx, r.Name, storage.ManifestOrder{}, "", 1000)
 		if err != nil && oci.AsError(err) == nil {
 			return c, err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/storage"
 )
 
 // Three tags name a manifest that fails permanently: two that moved to it, and a new one. The
@@ -73,7 +74,7 @@ func TestPermanentFailureRetainsOnlyItsOldContent(t *testing.T) {
 					t.Errorf("%s: HasManifest = %v, %v", name, has, err)
 				}
 			}
-			if all, err := r.Manifests(ctx, "app", "", 100); err != nil || len(all) != 6 {
+			if all, err := r.Manifests(ctx, "app", storage.ManifestOrder{}, "", 100); err != nil || len(all) != 6 {
 				t.Errorf("%d manifests are stored, %v; want 6", len(all), err)
 			}
 			if items := strings.Join(r.items(), "\n"); strings.Count(items,

@@ -206,7 +206,7 @@ func TestOldContentStaysUntilNewContentIsComplete(t *testing.T) {
 		t.Errorf("after the last Sync: tags are %v, want %v", got, want)
 	}
 	for _, repository := range []string{"a", "b"} {
-		manifests, err := r.Manifests(ctx, repository, "", 100)
+		manifests, err := r.Manifests(ctx, repository, storage.ManifestOrder{}, "", 100)
 		if err != nil || len(manifests) != 1 {
 			t.Errorf("%s has %d manifests, %v; want only the new one", repository, len(manifests), err)
 		}

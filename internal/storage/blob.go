@@ -18,12 +18,19 @@ import (
 // [oci.ErrDenied] if reading the repository is locked.
 func (s *Storage) OpenBlob(ctx context.Context, repository string,
 	d digest.Digest) (io.ReadSeekCloser, blob.Info, error) {
+	return s.openBlob(ctx, repository, d, NoRead)
+}
+
+// openBlob is [Storage.OpenBlob]. It respects only those locks of the repository that are in respected.
+func (s *Storage) openBlob(
+	ctx context.Context, repository string, d digest.Digest, respected Locks,
+) (io.ReadSeekCloser, blob.Info, error) {
 	row, err := s.repositoryBlob(ctx, repository, d)
 	if err != nil {
 		return nil, blob.Info{}, err
 	}
-	if row.Locks&NoRead != 0 {
-		return nil, blob.Info{}, oci.ErrDenied.With("reading repository %s is locked", repository)
+	if row.Locks&respected != 0 {
+		return nil, blob.Info{}, errLocked("reading repository "+repository, NoRead)
 	}
 	r, err := s.openFile(ctx, row.Blob)
 	if errors.Is(err, blob.ErrNotExist) {

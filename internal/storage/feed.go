@@ -21,6 +21,7 @@ type change struct {
 	repository string
 	seq        int64         // 0 while nothing has changed
 	added      digest.Digest // of the manifest that was added; "" is none
+	unlocked   bool          // locks forbid nothing; see [Unlocked]
 }
 
 // update runs fn in a transaction on one repository, by write or remove. After the commit, it

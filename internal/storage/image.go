@@ -24,6 +24,10 @@ type Image struct {
 // also. Each manifest and tag is treated as by [Storage.PutManifest] and [Storage.SetTag]. If
 // any of them is refused, no image is stored.
 func (s *Storage) PutImages(ctx context.Context, images []Image, also func(*metadb.Tx) error) error {
+	return s.putImages(ctx, images, false, also)
+}
+
+func (s *Storage) putImages(ctx context.Context, images []Image, unlocked bool, also func(*metadb.Tx) error) error {
 	if slices.ContainsFunc(images, func(im Image) bool { return len(im.Manifests) > 0 }) {
 		if err := s.checkReserve(); err != nil {
 			return err
@@ -46,7 +50,7 @@ func (s *Storage) PutImages(ctx context.Context, images []Image, also func(*meta
 	err := s.write(ctx, func(tx *metadb.Tx) error {
 		clear(changed)
 		for i, im := range images {
-			c := &change{Storage: s, tx: tx, repository: im.Repository}
+			c := &change{Storage: s, tx: tx, repository: im.Repository, unlocked: unlocked}
 			if err := c.putImage(im, rows[i]); err != nil {
 				return err
 			}

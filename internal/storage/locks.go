@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
@@ -22,6 +23,28 @@ const (
 
 // noRemoval are the locks that forbid deletion.
 const noRemoval = NoWrite | NoDelete
+
+// LockNames returns the reference's names of the attributes that l sets to false, such as
+// writeEnabled.
+func LockNames(l Locks) (names []string) {
+	for _, a := range []struct {
+		lock Locks
+		name string
+	}{{NoRead, "readEnabled"}, {NoWrite, "writeEnabled"}, {NoDelete, "deleteEnabled"}, {NoList, "listEnabled"}} {
+		if l&a.lock != 0 {
+			names = append(names, a.name)
+		}
+	}
+	return names
+}
+
+// errLocked returns [oci.ErrDenied], with the locks that forbid an action.
+func errLocked(action string, locks Locks) error {
+	names := LockNames(locks)
+	return oci.ErrDenied.With("%s is locked: %s is false; ferry repository update at the root registry unlocks it",
+		action, strings.Join(names, " and ")).
+		WithDetail(map[string][]string{"locked": names})
+}
 
 // A LockChange sets some locks and clears others. The rest are unchanged.
 type LockChange struct{ Set, Clear Locks }
@@ -71,7 +94,7 @@ func checkWritable(tx *metadb.Tx, repository string) error {
 		return nil
 	}
 	if err == nil && row.Locks&NoWrite != 0 {
-		return oci.ErrDenied.With("writing to repository %s is locked", repository)
+		return errLocked("writing to repository "+repository, NoWrite)
 	}
 	return err
 }
@@ -81,7 +104,32 @@ func checkWritable(tx *metadb.Tx, repository string) error {
 func checkRemovable(tx *metadb.Tx, repository string) error {
 	row, err := tx.Repository(repository)
 	if err == nil && row.Locks&noRemoval != 0 {
-		return oci.ErrDenied.With("deleting from repository %s is locked", repository)
+		return errLocked("deleting from repository "+repository, row.Locks&noRemoval)
 	}
 	return mapNotFound(err, oci.ErrNameUnknown)
+}
+
+// checkWritable returns [oci.ErrDenied] if the repository is locked against writing, and the change
+// respects locks.
+func (c *change) checkWritable() error {
+	if c.unlocked {
+		return nil
+	}
+	return checkWritable(c.tx, c.repository)
+}
+
+// checkRemovable returns [oci.ErrDenied] if locks of the repository, or the locks of what is named,
+// forbid deletion, and the change respects locks. It returns [oci.ErrNameUnknown] if the repository does
+// not exist.
+func (c *change) checkRemovable(named string, locks Locks) error {
+	if c.unlocked {
+		return nil
+	}
+	if err := checkRemovable(c.tx, c.repository); err != nil {
+		return err
+	}
+	if locks&noRemoval != 0 {
+		return errLocked("deleting "+named+" of "+c.repository, locks&noRemoval)
+	}
+	return nil
 }

@@ -17,18 +17,24 @@ import (
 // same database. The payload of a manifest of more than [metadb.MaxInRow] bytes is nil: see
 // [Storage.OpenPayload].
 func (s *Storage) Manifest(ctx context.Context, repository, reference string) (*Manifest, error) {
+	m, err := s.cachedManifest(ctx, repository, reference)
+	if err == nil && m.Locks&NoRead != 0 {
+		return nil, errLocked("reading "+reference+" of "+repository, NoRead)
+	}
+	return m, err
+}
+
+// cachedManifest is [Storage.Manifest] without regard to locks.
+func (s *Storage) cachedManifest(ctx context.Context, repository, reference string) (*Manifest, error) {
 	m, generation := s.cache.get(repository, reference)
-	if m == nil {
-		var err error
-		if m, err = s.readManifest(ctx, repository, reference); err != nil {
-			return nil, err
-		}
+	if m != nil {
+		return m, nil
+	}
+	m, err := s.readManifest(ctx, repository, reference)
+	if err == nil {
 		s.cache.put(repository, reference, m, generation)
 	}
-	if m.Locks&NoRead != 0 {
-		return nil, oci.ErrDenied.With("reading %s of %s is locked", reference, repository)
-	}
-	return m, nil
+	return m, err
 }
 
 func (s *Storage) readManifest(ctx context.Context, repository, reference string) (*Manifest, error) {
@@ -90,16 +96,27 @@ func (s *Storage) HasManifest(ctx context.Context, repository string, d digest.D
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.HasManifest(repository, string(d)) })
 }
 
-// Manifests returns up to limit manifests of repository after the digest after, in order,
-// without their payloads.
-func (s *Storage) Manifests(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
-	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]Manifest, error) {
-		return tx.Manifests(repository, after, limit)
+// Manifests returns up to limit manifests of repository after the digest after, in order o and
+// without their payloads. It leaves out those whose listing is locked, and ignores o.After. If
+// after is "", it begins with the first. The error is [oci.ErrManifestUnknown] if the order of after
+// is unknown because it was deleted.
+func (s *Storage) Manifests(
+	ctx context.Context, repository string, o ManifestOrder, after digest.Digest, limit int,
+) ([]Manifest, error) {
+	o.After = Manifest{Digest: after}
+	return s.listManifests(ctx, repository, func(tx *metadb.Tx) (_ []Manifest, err error) {
+		if after != "" && o.ByTime {
+			if o.After, err = tx.Manifest(repository, string(after)); err != nil {
+				return nil, mapNotFound(err, oci.ErrManifestUnknown)
+			}
+		}
+		return tx.ManifestsInOrder(repository, o, limit, NoList)
 	})
 }
 
-// UnreferencedManifests is [Storage.Manifests] for manifests that no tag names and no index
-// holds. They are found only by digest, or as referrers of their subject.
+// UnreferencedManifests returns up to limit manifests of repository after the digest after, by
+// digest and without their payloads, that no tag names and no index holds. They are found only by
+// digest, or as referrers of their subject.
 func (s *Storage) UnreferencedManifests(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
 	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]Manifest, error) {
 		return tx.UnreferencedManifests(repository, after, limit)
@@ -167,42 +184,54 @@ func (s *Storage) ReferrerDigests(ctx context.Context, repository string, d dige
 // that an index holds is not deleted: the error is [oci.ErrDenied]. Its referrers stay, and can
 // be pulled by digest.
 func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest, notes ...Note) error {
-	gone := []string{string(d)}
-	err := s.update(ctx, repository, s.remove, func(c *change) error {
-		row, err := c.tx.ManifestByDigest(repository, string(d))
-		if err != nil {
-			return mapNotFound(err, oci.ErrManifestUnknown)
-		}
-		if row.Locks&noRemoval != 0 {
-			return oci.ErrDenied.With("deleting %s of %s is locked", d, repository)
-		}
-		parent, err := c.tx.ParentOf(repository, string(d))
-		if err != nil {
-			return err
-		}
-		if parent != "" {
-			return oci.ErrDenied.With("manifest is part of index %s; delete that first", parent)
-		}
-		tags, err := c.tx.TagsOf(repository, string(d))
-		if err != nil {
-			return err
-		}
-		for _, tag := range tags {
-			if tag.Locks&noRemoval != 0 {
-				return oci.ErrDenied.With("deleting tag %s of %s is locked", tag.Name, repository)
-			}
-			if err := c.removeTag(tag.Name); err != nil {
-				return err
-			}
-			gone = append(gone, tag.Name)
-		}
-		if err := c.removeManifest(d); err != nil {
+	return s.deleteManifest(ctx, repository, d, false, notes)
+}
+
+func (s *Storage) deleteManifest(
+	ctx context.Context, repository string, d digest.Digest, unlocked bool, notes []Note,
+) error {
+	var tags []string
+	err := s.update(ctx, repository, s.remove, func(c *change) (err error) {
+		c.unlocked = unlocked
+		if tags, err = c.deleteManifest(d); err != nil {
 			return err
 		}
 		return writeNotes(c.tx, notes)
 	})
-	s.cache.forget(repository, gone...)
+	s.cache.forget(repository, append(tags, string(d))...)
 	return err
+}
+
+// deleteManifest deletes a manifest, and returns the tags that named it, which it deletes, too.
+func (c *change) deleteManifest(d digest.Digest) (gone []string, err error) {
+	row, err := c.tx.ManifestByDigest(c.repository, string(d))
+	if err != nil {
+		return nil, mapNotFound(err, oci.ErrManifestUnknown)
+	}
+	if err := c.checkRemovable("manifest "+string(d), row.Locks); err != nil {
+		return nil, err
+	}
+	parent, err := c.tx.ParentOf(c.repository, string(d))
+	if err != nil {
+		return nil, err
+	}
+	if parent != "" {
+		return nil, oci.ErrDenied.With("manifest is part of index %s; delete that first", parent)
+	}
+	tags, err := c.tx.TagsOf(c.repository, string(d))
+	if err != nil {
+		return nil, err
+	}
+	for _, tag := range tags {
+		if err := c.checkRemovable("tag "+tag.Name, tag.Locks); err != nil {
+			return nil, err
+		}
+		if err := c.removeTag(tag.Name); err != nil {
+			return nil, err
+		}
+		gone = append(gone, tag.Name)
+	}
+	return gone, c.removeManifest(d)
 }
 
 func (c *change) removeManifest(d digest.Digest) error {

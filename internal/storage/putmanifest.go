@@ -97,7 +97,7 @@ func checkNames(repository string, tags []string) error {
 // put stores a manifest and sets its tags. It returns the manifest's row.
 func (c *change) put(p preparedPut) (Manifest, error) {
 	row := p.row
-	if err := checkWritable(c.tx, p.Repository); err != nil {
+	if err := c.checkWritable(); err != nil {
 		return row, err
 	}
 	children, err := p.checkedChildren(c.tx)

@@ -3,6 +3,8 @@ package storage
 import (
 	"context"
 
+	"github.com/opencontainers/go-digest"
+
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 )
@@ -45,25 +47,59 @@ func (s *Storage) HasManifests(ctx context.Context, name string) (bool, error) {
 // DeleteRepository deletes a repository with all its content. If a lock of the repository or of
 // its content forbids that, the error is [oci.ErrDenied].
 func (s *Storage) DeleteRepository(ctx context.Context, name string, notes ...Note) error {
-	err := s.update(ctx, name, s.remove, func(c *change) error {
-		if err := checkRemovable(c.tx, name); err != nil {
+	err := s.update(ctx, name, s.remove, func(c *change) error { return c.deleteRepository(notes) })
+	s.cache.forgetRepository(name)
+	return err
+}
+
+// Deleted are the manifests and tags that were deleted with a repository.
+type Deleted struct {
+	Manifests []digest.Digest
+	Tags      []string
+}
+
+// DeleteRepositoryListing is [Storage.DeleteRepository]. It returns up to limit of the deleted
+// manifests, and up to limit of the deleted tags.
+func (s *Storage) DeleteRepositoryListing(
+	ctx context.Context, name string, limit int, notes ...Note,
+) (gone Deleted, err error) {
+	err = s.update(ctx, name, s.remove, func(c *change) error {
+		manifests, err := c.tx.Manifests(name, "", limit)
+		if err != nil {
 			return err
 		}
-		locked, err := c.tx.LockedContent(name, noRemoval)
+		gone.Manifests = convert(manifests, func(m Manifest) digest.Digest { return m.Digest })
+		if gone.Tags, err = c.tx.TagNames(name, "", limit, 0); err != nil {
+			return err
+		}
+		return c.deleteRepository(notes)
+	})
+	s.cache.forgetRepository(name)
+	return gone, err
+}
+
+func (c *change) deleteRepository(notes []Note) error {
+	if _, err := c.tx.Repository(c.repository); err != nil {
+		return mapNotFound(err, oci.ErrNameUnknown)
+	}
+	if !c.unlocked {
+		if err := checkRemovable(c.tx, c.repository); err != nil {
+			return err
+		}
+		locked, err := c.tx.LockedContent(c.repository, noRemoval)
 		if err != nil {
 			return err
 		}
 		if locked != "" {
-			return oci.ErrDenied.With("deleting %s of %s is locked", locked, name)
+			return oci.ErrDenied.With("deleting %s of %s is locked; ferry repository update at the root registry unlocks it",
+				locked, c.repository)
 		}
-		if err := c.relist(); err != nil {
-			return err
-		}
-		if err := c.tx.DeleteRepository(name); err != nil {
-			return err
-		}
-		return writeNotes(c.tx, notes)
-	})
-	s.cache.forgetRepository(name)
-	return err
+	}
+	if err := c.relist(); err != nil {
+		return err
+	}
+	if err := c.tx.DeleteRepository(c.repository); err != nil {
+		return err
+	}
+	return writeNotes(c.tx, notes)
 }

@@ -162,6 +162,8 @@ type (
 	Tag = metadb.Tag
 	// A TagOrder selects and orders the tags of a repository.
 	TagOrder = metadb.TagOrder
+	// A ManifestOrder orders the manifests of a repository.
+	ManifestOrder = metadb.ManifestOrder
 )
 
 // A Put is a manifest that is to be stored.

@@ -259,7 +259,8 @@ func TestCachedManifestFollowsEveryWrite(t *testing.T) {
 			{func() error { return f.DeleteTag(ctx, "a", "latest") }, oci.ErrManifestUnknown.Error()},
 			{func() error { return f.SetTag(ctx, "a", "latest", v1.Digest) }, string(v1.Digest)},
 			{func() error { return f.ChangeLocks(ctx, "a", "latest", storage.LockChange{Set: storage.NoRead}) },
-				"DENIED: reading latest of a is locked"},
+				"DENIED: reading latest of a is locked: readEnabled is false; ferry repository update at the root " +
+					"registry unlocks it"},
 			{func() error { return f.ChangeLocks(ctx, "a", "latest", storage.LockChange{Clear: storage.NoRead}) },
 				string(v1.Digest)},
 			{func() error { return f.DeleteRepository(ctx, "a") }, oci.ErrManifestUnknown.Error()},

@@ -79,7 +79,7 @@ func checkTagUnmoved(tx *metadb.Tx, repository, name string, d digest.Digest) er
 
 // putTag sets a tag, if the manifest is here.
 func (c *change) putTag(name string, d digest.Digest) error {
-	if err := checkWritable(c.tx, c.repository); err != nil {
+	if err := c.checkWritable(); err != nil {
 		return err
 	}
 	has, err := c.tx.HasManifest(c.repository, string(d))
@@ -104,8 +104,8 @@ func (c *change) setTag(name string, d digest.Digest) error {
 		return err
 	case old.Digest == d:
 		return nil
-	case old.Locks&NoWrite != 0:
-		return oci.ErrDenied.With("writing tag %s of %s is locked", name, c.repository)
+	case old.Locks&NoWrite != 0 && !c.unlocked:
+		return errLocked("writing tag "+name+" of "+c.repository, NoWrite)
 	}
 	seq, err := c.number()
 	if err != nil {
@@ -125,27 +125,26 @@ func (c *change) setTag(name string, d digest.Digest) error {
 
 // DeleteTag deletes a tag. The manifest that it named stays.
 func (s *Storage) DeleteTag(ctx context.Context, repository, name string, notes ...Note) error {
-	err := s.update(ctx, repository, s.remove, func(c *change) error {
-		tag, err := c.tx.Tag(repository, name)
-		if err != nil {
-			return mapNotFound(err, oci.ErrManifestUnknown)
-		}
-		if err := checkRemovable(c.tx, repository); err != nil {
-			return err
-		}
-		if tag.Locks&noRemoval != 0 {
-			return oci.ErrDenied.With("deleting tag %s of %s is locked", name, repository)
-		}
-		if err := c.tx.TouchRepository(repository, s.now()); err != nil {
-			return err
-		}
-		if err := c.removeTag(name); err != nil {
-			return err
-		}
-		return writeNotes(c.tx, notes)
-	})
+	err := s.update(ctx, repository, s.remove, func(c *change) error { return c.deleteTag(name, notes) })
 	s.cache.forget(repository, name)
 	return err
+}
+
+func (c *change) deleteTag(name string, notes []Note) error {
+	tag, err := c.tx.Tag(c.repository, name)
+	if err != nil {
+		return mapNotFound(err, oci.ErrManifestUnknown)
+	}
+	if err := c.checkRemovable("tag "+name, tag.Locks); err != nil {
+		return err
+	}
+	if err := c.tx.TouchRepository(c.repository, c.now()); err != nil {
+		return err
+	}
+	if err := c.removeTag(name); err != nil {
+		return err
+	}
+	return writeNotes(c.tx, notes)
 }
 
 func (c *change) removeTag(name string) error {

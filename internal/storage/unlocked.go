@@ -1,0 +1,61 @@
+package storage
+
+import (
+	"context"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/storage/blob"
+)
+
+// Unlocked is the content without regard to locks. Locks are for clients: the sync with a parent
+// writes and deletes what the parent decided, locks included, and connected registries receive
+// content that no client may pull, so that unlocking it needs no transfer.
+type Unlocked struct{ s *Storage }
+
+// Unlocked returns the content without regard to locks.
+func (s *Storage) Unlocked() Unlocked { return Unlocked{s} }
+
+// Manifest is [Storage.Manifest].
+func (u Unlocked) Manifest(ctx context.Context, repository, reference string) (*Manifest, error) {
+	return u.s.cachedManifest(ctx, repository, reference)
+}
+
+// OpenBlob is [Storage.OpenBlob].
+func (u Unlocked) OpenBlob(
+	ctx context.Context, repository string, d digest.Digest,
+) (io.ReadSeekCloser, blob.Info, error) {
+	return u.s.openBlob(ctx, repository, d, 0)
+}
+
+// PutImages is [Storage.PutImages].
+func (u Unlocked) PutImages(ctx context.Context, images []Image, also func(*metadb.Tx) error) error {
+	return u.s.putImages(ctx, images, true, also)
+}
+
+// DeleteTag is [Storage.DeleteTag].
+func (u Unlocked) DeleteTag(ctx context.Context, repository, name string, notes ...Note) error {
+	err := u.s.update(ctx, repository, u.s.remove, func(c *change) error {
+		c.unlocked = true
+		return c.deleteTag(name, notes)
+	})
+	u.s.cache.forget(repository, name)
+	return err
+}
+
+// DeleteManifest is [Storage.DeleteManifest].
+func (u Unlocked) DeleteManifest(ctx context.Context, repository string, d digest.Digest, notes ...Note) error {
+	return u.s.deleteManifest(ctx, repository, d, true, notes)
+}
+
+// DeleteRepository is [Storage.DeleteRepository].
+func (u Unlocked) DeleteRepository(ctx context.Context, name string, notes ...Note) error {
+	err := u.s.update(ctx, name, u.s.remove, func(c *change) error {
+		c.unlocked = true
+		return c.deleteRepository(notes)
+	})
+	u.s.cache.forgetRepository(name)
+	return err
+}
