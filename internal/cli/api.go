@@ -84,6 +84,7 @@ type call struct {
 // An answer is a response with a status below 300.
 type answer struct {
 	body   json.RawMessage // may be empty
+	whole  []byte          // body, with white space at its ends
 	header http.Header
 }
 
@@ -135,7 +136,7 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	if resp.StatusCode >= 300 {
 		return nil, c.refused(resp, text)
 	}
-	a := &answer{body: bytes.TrimSpace(text), header: resp.Header}
+	a := &answer{body: bytes.TrimSpace(text), whole: text, header: resp.Header}
 	if len(a.body) > 0 && !json.Valid(a.body) {
 		return nil, withHint(fmt.Errorf("%s answered with something other than JSON", c.base),
 			"is a ferry registry at this address?")

@@ -18,6 +18,7 @@ func newRootCommand(env *Env) *cobra.Command {
 	root := group("ferry", "An OCI container registry that travels", append(instanceCommands(env),
 		newLoginCommand(env),
 		newRepositoryCommand(env),
+		newManifestCommand(env),
 		newScopeMapCommand(env),
 		newTokenCommand(env),
 		newConnectedRegistryCommand(env),
