@@ -11,8 +11,8 @@ import (
 )
 
 func newManifestCommand(env *Env) *cobra.Command {
-	return group("manifest", "Manifests: the images and other artifacts of a repository",
-		verb(env, "list-metadata", "Show the manifests of a repository, with sizes, platforms, tags and locks", `
+	return group("manifest", "Manifests: the images in a repository",
+		verb(env, "list-metadata", "Show the manifests of a repository", `
 			ferry manifest list-metadata -r home -n factory/app
 			ferry manifest list-metadata -r home -n factory/app --orderby time_desc --top 3 -o table
 			ferry manifest list-metadata -r home -n factory/app --query "[?tags[0]==null].digest" -o tsv`,
@@ -31,8 +31,8 @@ func newManifestCommand(env *Env) *cobra.Command {
 	)
 }
 
-// A manifestTarget is the registry of a manifest command, and the artifact. As in the reference,
-// --registry is the registry here, and --name the artifact.
+// A manifestTarget is the registry of a manifest command, and the image. As in the reference,
+// --registry is the registry here, and --name the image.
 type manifestTarget struct {
 	target
 	name string

@@ -107,7 +107,8 @@ func manifestColumns() []column[manifest] {
 	return []column[manifest]{
 		{title: "DIGEST", text: func(m manifest) string { return m.Digest }},
 		{title: "TAGS", text: func(m manifest) string { return strings.Join(m.Tags, ", ") }, cut: true},
-		{title: "PLATFORM", text: func(m manifest) string { return strings.Trim(m.OS+"/"+m.Architecture, "/") }, rank: 2},
+		{title: "PLATFORM", rank: 2,
+			text: func(m manifest) string { return strings.Trim(m.OS+"/"+m.Architecture, "/") }},
 		{title: "SIZE", text: func(m manifest) string { return config.SizeText(m.ImageSize) }, rank: 1},
 		{title: "LAST UPDATE", text: func(m manifest) string { return timeText(&m.LastUpdateTime) }, rank: 3},
 		{title: "LOCKED", text: func(m manifest) string { return locksText(m.ChangeableAttributes) }, rank: 4},

@@ -100,7 +100,8 @@ func TestTagsAreListedByTime(t *testing.T) {
 	if diff := cmp.Diff(flat, back); diff != "" || len(flat) != 3 || flat[1] != d.String() {
 		t.Errorf("manifests by time: %v, %s", flat, diff)
 	}
-	s.do("GET", "/acr/v1/a/_manifests?orderby=timeasc&last="+digest.FromString("gone").String(), "").want(t, 400, "INVALID")
+	gone := digest.FromString("gone").String()
+	s.do("GET", "/acr/v1/a/_manifests?orderby=timeasc&last="+gone, "").want(t, 400, "INVALID")
 }
 
 func TestLocksPreventChanges(t *testing.T) {

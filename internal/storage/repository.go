@@ -91,8 +91,8 @@ func (c *change) deleteRepository(notes []Note) error {
 			return err
 		}
 		if locked != "" {
-			return oci.ErrDenied.With("deleting %s of %s is locked; ferry repository update at the root registry unlocks it",
-				locked, c.repository)
+			return oci.ErrDenied.With("deleting %s of %s is locked; ferry repository update at the root registry "+
+				"unlocks it", locked, c.repository)
 		}
 	}
 	if err := c.relist(); err != nil {
