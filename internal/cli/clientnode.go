@@ -126,7 +126,7 @@ func (o *nodeTarget) define(set *pflag.FlagSet) {
 	textVar(set, &o.stateDir, "state-dir", "", "DIR",
 		"the directory on the machine that keeps the files as they were (default "+noderuntime.DefaultState+")")
 	set.BoolVar(&o.dryRun, "dry-run", false, "show the changes, and make none")
-	choiceVar(set, &o.output, "output", "o", "text", outputUsage, "text", "json", "table", "yaml", "tsv")
+	textOutputVar(set, &o.output)
 }
 
 func (o *nodeTarget) node(env *Env) *noderuntime.Node {

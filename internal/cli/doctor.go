@@ -68,7 +68,7 @@ type doctorOptions struct {
 
 func (o *doctorOptions) define(set *pflag.FlagSet) {
 	o.target.define(set)
-	choiceVar(set, &o.output, "output", "o", "text", outputUsage, "text", "json", "table", "yaml", "tsv")
+	textOutputVar(set, &o.output)
 	textVar(set, &o.dataDir, "data-dir", "", "DIR", "check this data directory, and the instance that uses it")
 	textVar(set, &o.connectionFile, "connection-string-file", "", "FILE",
 		"check the parent that the connection string in this file names")

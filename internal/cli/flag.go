@@ -17,6 +17,8 @@ type flag struct {
 	text string // its value, or the default, for help
 	list bool   // one or more values may follow it; set gets them joined by separator
 	set  func(text string) error
+
+	choices []string // the words that it allows; nil is any text
 }
 
 var _ pflag.Value = (*flag)(nil)
@@ -63,7 +65,20 @@ func choiceVar(set *pflag.FlagSet, to *string, name, short, standard, usage stri
 		*to, err = choose(text, choices)
 		return err
 	}
-	set.VarP(&flag{kind: strings.Join(choices, "|"), text: standard, set: keep}, name, short, usage)
+	defineChoice(set, &flag{text: standard, set: keep, choices: choices}, name, short, usage)
+}
+
+// maxChoiceWidth bounds the words that help shows beside the name of a flag, in characters. It
+// shows longer ones behind the text, because they would move the text of all flags to the right.
+const maxChoiceWidth = 20
+
+// defineChoice defines a flag for one of its choices.
+func defineChoice(set *pflag.FlagSet, f *flag, name, short, usage string) {
+	if f.kind = strings.Join(f.choices, "|"); len(f.kind) > maxChoiceWidth {
+		f.kind = strings.ToUpper(name[strings.LastIndex(name, "-")+1:])
+		usage += "; one of " + strings.Join(f.choices, ", ")
+	}
+	set.VarP(f, name, short, usage)
 }
 
 // choose returns the member of choices that equals text, ignoring case.
@@ -169,8 +184,14 @@ func textOption(set *pflag.FlagSet, to **string, name, short, kind, usage string
 
 // choiceOption defines an [option] for one of a few words.
 func choiceOption(set *pflag.FlagSet, to **string, name, usage string, choices ...string) {
-	parse := func(text string) (string, error) { return choose(text, choices) }
-	option(set, to, name, "", strings.Join(choices, "|"), "", usage, parse)
+	keep := func(text string) error {
+		v, err := choose(text, choices)
+		if err == nil {
+			*to = &v
+		}
+		return err
+	}
+	defineChoice(set, &flag{set: keep, choices: choices}, name, "", usage)
 }
 
 // numberOption defines an [option] for a whole number.

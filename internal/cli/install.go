@@ -66,7 +66,7 @@ func (o *installOptions) define(set *pflag.FlagSet) {
 	o.dir = "."
 	textVar(set, &o.dir, "output-dir", "", "DIR", "directory for the files; it is made if there is none")
 	set.BoolVar(&o.force, "force", false, "replace files that exist with another content")
-	choiceVar(set, &o.output, "output", "o", "text", outputUsage, "text", "json", "table", "yaml", "tsv")
+	textOutputVar(set, &o.output)
 	p := &o.plan
 	switch o.place {
 	case "compose":

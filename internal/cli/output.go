@@ -9,11 +9,22 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jmespath-community/go-jmespath"
+	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v4"
 
 	"ferry/internal/terminal"
 )
+
+// outputForms are the forms of a result that every command knows: those of the reference.
+var outputForms = []string{"json", "jsonc", "yaml", "yamlc", "table", "tsv", "none"}
+
+// outputUsage is the help of --output.
+const outputUsage = "the form of the result; jsonc and yamlc have colours on a terminal"
+
+// textOutputVar defines --output for a command whose result is sentences by default.
+func textOutputVar(set *pflag.FlagSet, to *string) {
+	choiceVar(set, to, "output", "o", "text", outputUsage, append([]string{"text"}, outputForms...)...)
+}
 
 // asText reports whether the result is shown as sentences for people.
 func (e *Env) asText() bool { return e.output == "text" && e.query.search == nil }
@@ -22,7 +33,8 @@ func (e *Env) asText() bool { return e.output == "text" && e.query.search == nil
 func (e *Env) say(text string) { fmt.Fprintln(e.Stdout, terminal.PrintableLines(text)) }
 
 // print shows a result in the form that --output and --query ask for. A table has those
-// members of the result that are neither objects nor arrays.
+// members of the result that are neither objects nor arrays. As in the reference, nothing is
+// written for a query that finds nothing.
 func (e *Env) print(result any) error {
 	value, err := plain(result)
 	if err != nil {
@@ -37,13 +49,18 @@ func (e *Env) print(result any) error {
 				fmt.Errorf("--query %s finds nothing, so %s was not written", clip(e.query.text), clip(e.file.path)),
 				ranAnyway)
 		}
+		if value == nil {
+			return nil
+		}
 	}
 	switch e.output {
+	case "none":
+		return nil
 	case "table":
-		return writePlainTable(e.Stdout, value)
+		return writeTable(e.Stdout, elements(value), e.query.columns(value))
 	case "tsv":
-		return writeTSV(e.Stdout, value)
-	case "yaml":
+		return writeTSV(e.Stdout, elements(value), e.query.members)
+	case "yaml", "yamlc":
 		text, err := yaml.Dump(wholeNumbers(value))
 		if err != nil {
 			return fmt.Errorf("write yaml: %w", err)
@@ -51,46 +68,33 @@ func (e *Env) print(result any) error {
 		if terminal.HasControl(text) {
 			return writeJSON(e.Stdout, value) // JSON is YAML, too, and can escape such characters
 		}
+		if e.output == "yamlc" && e.coloured() {
+			text = colourYAML(text)
+		}
 		_, err = e.Stdout.Write(text)
 		return err
+	case "jsonc":
+		if e.coloured() {
+			var text bytes.Buffer
+			if err := writeJSON(&text, value); err != nil {
+				return err
+			}
+			_, err = e.Stdout.Write(colourJSON(text.Bytes()))
+			return err
+		}
 	}
 	return writeJSON(e.Stdout, value)
 }
 
-// ranAnyway is the hint after a query that failed on the result of a command.
-const ranAnyway = "the command itself was run; if it made passwords, make new ones, with a query that finds them"
-
-// A query is a JMESPath expression that selects a part of a result. The zero query selects
-// all of it.
-type query struct {
-	text   string
-	search jmespath.JMESPath
-}
-
-// parse sets the query. It runs before the command does, because a command may make
-// passwords that are shown only once.
-func (q *query) parse(text string) (err error) {
-	if text == "" {
-		return errEmpty
+// elements returns the elements of an array, or the value itself as the only one.
+func elements(value any) []any {
+	if rows, ok := value.([]any); ok {
+		return rows
 	}
-	if q.search, err = jmespath.Compile(text); err == nil {
-		q.text = text
+	if value == nil {
 		return nil
 	}
-	hint := "see https://jmespath.org for the language"
-	if strings.Contains(text, "`") {
-		hint = "text stands in single quotes, such as in \"[?name=='ship1']\"; backticks are for JSON"
-	}
-	return withHint(usagef("--query %s is not JMESPath: %v", clip(text), err), "%s", hint)
-}
-
-// run returns the selected part of a plain value.
-func (q *query) run(value any) (any, error) {
-	found, err := q.search.Search(value)
-	if err != nil {
-		return nil, fmt.Errorf("--query %s fails on the result: %w", clip(q.text), err)
-	}
-	return plain(found) // the search may return its own types
+	return []any{value}
 }
 
 // isEmpty reports whether a plain value is empty: null, "", or made of such values only.
@@ -154,26 +158,24 @@ func writeJSON(w io.Writer, v any) error {
 	return err
 }
 
-// writeTSV writes a line for each element of value, or for value itself. The members are
-// in alphabetical order, with tabs between them. As in the reference, null is the word
-// None, and a nested array or object is the number of its members.
-func writeTSV(w io.Writer, value any) error {
-	rows, ok := value.([]any)
-	if !ok {
-		rows = []any{value}
-	}
+// writeTSV writes a line for each row, with tabs between its members, which members returns in
+// order. As in the reference, null is the word None, an array the number of its elements, an
+// object nothing, and a boolean in a row True or False, but true or false alone.
+func writeTSV(w io.Writer, rows []any, members func(map[string]any) []string) error {
 	var text strings.Builder
 	for _, row := range rows {
 		var cells []string
 		switch row := row.(type) {
 		case map[string]any:
-			for _, name := range slices.Sorted(maps.Keys(row)) {
+			for _, name := range members(row) {
 				cells = append(cells, tsvCell(row[name]))
 			}
 		case []any:
 			for _, v := range row {
 				cells = append(cells, tsvCell(v))
 			}
+		case bool:
+			cells = []string{fmt.Sprint(row)}
 		default:
 			cells = []string{tsvCell(row)}
 		}
@@ -187,8 +189,13 @@ func tsvCell(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return "None"
+	case bool:
+		if v {
+			return "True"
+		}
+		return "False"
 	case map[string]any:
-		return fmt.Sprint(len(v))
+		return ""
 	case []any:
 		return fmt.Sprint(len(v))
 	}

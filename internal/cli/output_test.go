@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jmespath-community/go-jmespath"
 	"go.yaml.in/yaml/v4"
 
 	"ferry/internal/terminal"
@@ -32,7 +34,7 @@ func thingColumns() []column[thing] {
 func printed(t *testing.T, format, expression string, v any) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	env := &Env{Stdout: &out, output: format}
+	env := &Env{Stdout: &out, output: format, LookupEnv: Variables(nil)}
 	if expression != "" {
 		if err := env.query.parse(expression); err != nil {
 			return "", err
@@ -73,18 +75,36 @@ func TestOutputFormatsMatchTheReference(t *testing.T) {
 			"ship1                    ReadOnly\n" +
 			"a-longer-name  ship1     ReadWrite\n"},
 		{"table of a query", "table", "[].{who:name, size:size}", things, "" +
-			"Size         Who\n" +
-			"-----------  -------------\n" +
-			"12345678901  ship1\n" +
-			"             a-longer-name\n"},
+			"Who            Size\n" +
+			"-------------  -----------\n" +
+			"ship1          12345678901\n" +
+			"a-longer-name\n"},
+		{"table of lists", "table", "[].[name, mode]", things, "" +
+			"Column1        Column2\n" +
+			"-------------  ---------\n" +
+			"ship1          ReadOnly\n" +
+			"a-longer-name  ReadWrite\n"},
+		{"table of a resource without its id", "table", "",
+			map[string]any{"id": "/x/1", "type": "x", "etag": "7", "name": "a", "on": true, "list": []any{1}},
+			"Name    On\n------  ----\na       true\n"},
 		{"table of words", "table", "", []string{"one", "two"}, "Result\n--------\none\ntwo\n"},
 		{"table of nothing", "table", "", []any{}, ""},
 		{"tsv of a word", "tsv", "[0].name", things, "ship1\n"},
 		{"tsv of rows", "tsv", "", things,
-			"ReadOnly\tship1\t1\t12345678901\t2\nReadWrite\ta-longer-name\t1\tNone\tNone\n"},
+			"ReadOnly\tship1\t\t12345678901\t2\nReadWrite\ta-longer-name\t\tNone\tNone\n"},
+		{"tsv in the order of the query", "tsv", "[].{who:name, mode:mode}", things,
+			"ship1\tReadOnly\na-longer-name\tReadWrite\n"},
+		{"tsv of booleans", "tsv", "", []any{true, []any{true, false}, map[string]any{"a": true}},
+			"true\nTrue\tFalse\nTrue\n"},
 		{"tsv of lists", "tsv", "[].[name, mode]", things, "ship1\tReadOnly\na-longer-name\tReadWrite\n"},
 		{"tsv of nothing", "tsv", "[]", []any{}, ""},
-		{"tsv of null", "tsv", "[9]", things, "None\n"},
+		{"tsv of null", "tsv", "[9]", things, ""},
+		{"json of null", "json", "[9]", things, ""},
+		{"none", "none", "", things, ""},
+		{"jsonc without a terminal", "jsonc", "[0].name", things, "\"ship1\"\n"},
+		{"yamlc without a terminal", "yamlc", "[0].{a:name}", things, "a: ship1\n"},
+		{"query with a bare literal", "tsv", "[?name==`ship1`].name", things, "ship1\n"},
+		{"query with a number", "tsv", "[?size>`5`].name", things, "ship1\n"},
 		{"query with a filter", "json", "[?mode=='ReadOnly'].name | [0]", things, "\"ship1\"\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -162,6 +182,61 @@ func TestNoOutputFormatPassesTerminalControls(t *testing.T) {
 		strings.Contains(got, "\x9b") {
 		t.Errorf("an error passes %q", got)
 	}
+}
+
+func TestColoursKeepTheText(t *testing.T) {
+	value := map[string]any{"a \"b\": c": "true", "n": []any{-1.5, true, nil, "x: y", map[string]any{"k": "12"}}}
+	for _, format := range []string{"json", "yaml"} {
+		var plain, coloured bytes.Buffer
+		variables := Variables(map[string]string{"FORCE_COLOR": "1"})
+		err := errors.Join((&Env{Stdout: &plain, output: format}).print(value),
+			(&Env{Stdout: &coloured, output: format + "c", LookupEnv: variables}).print(value))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(coloured.String(), "")
+		if got != plain.String() || strings.Count(coloured.String(), "\x1b") < 8 {
+			t.Errorf("-o %sc: %q, want %q with colours", format, coloured.String(), plain.String())
+		}
+	}
+	env := &Env{Stdout: &capturedOutput{columns: 80},
+		LookupEnv: Variables(map[string]string{"NO_COLOR": "1", "FORCE_COLOR": "1"})}
+	if env.coloured() {
+		t.Error("NO_COLOR is ignored")
+	}
+}
+
+func TestBackticksHoldJSONOrPlainText(t *testing.T) {
+	for expression, want := range map[string]string{
+		"[?name==`ship1`]":         "[?name==`\"ship1\"`]",
+		"[?n==`5` && m==`\"a\"`]":  "[?n==`5` && m==`\"a\"`]",
+		"[?n=='`x`' || \"a`b\"]":   "[?n=='`x`' || \"a`b\"]",
+		"`a\\`b`":                  "`\"a\\`b\"`",
+		"[?contains(@, ` ops/*`)]": "[?contains(@, `\"ops/*\"`)]",
+		"`true`.`[1]`":             "`true`.`[1]`",
+		"`open":                    "`open",
+		"`a\"b`":                   "`a\"b`",
+	} {
+		if got := jsonLiterals(expression); got != want {
+			t.Errorf("%s: %s, want %s", expression, got, want)
+		}
+	}
+}
+
+// FuzzJSONLiterals checks that every expression that is JMESPath stays what it is.
+func FuzzJSONLiterals(f *testing.F) {
+	for _, seed := range []string{"[?name==`ship1`]", "'a`b'", "`\\``", "\"`\"", "{a:`1`, b:'`'}"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, expression string) {
+		got := jsonLiterals(expression)
+		if _, err := jmespath.Compile(expression); err == nil && got != expression {
+			t.Errorf("%q became %q", expression, got)
+		}
+		if again := jsonLiterals(got); again != got {
+			t.Errorf("%q became %q, and then %q", expression, got, again)
+		}
+	})
 }
 
 func TestABrokenQueryIsAUsageError(t *testing.T) {

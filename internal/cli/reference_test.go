@@ -174,6 +174,7 @@ func flagTable(set *pflag.FlagSet) string {
 			names += ", `-" + f.Shorthand + "`"
 		}
 		usage, standard := f.Usage, f.DefValue
+		usage, _, _ = strings.Cut(usage, "; one of ") // they have a column of their own
 		if m := usageDefault.FindStringSubmatch(usage); m != nil {
 			usage, standard = strings.Replace(usage, m[0], "", 1), strings.Trim(m[1], `"`)
 		} else if standard == "false" || standard == "0" || standard == "[]" {
@@ -198,11 +199,11 @@ func flagValues(f *pflag.Flag) string {
 	if f.Value.Type() == "bool" {
 		return ""
 	}
-	words := strings.Split(f.Value.Type(), "|")
-	for i, w := range words {
-		words[i] = "`" + w + "`"
+	words := []string{f.Value.Type()}
+	if own, ok := f.Value.(*flag); ok && own.choices != nil {
+		words = own.choices
 	}
-	return strings.Join(words, ", ")
+	return "`" + strings.Join(words, "`, `") + "`"
 }
 
 // markdown escapes characters that Markdown gives a meaning.

@@ -64,7 +64,7 @@ them to the machines at its site, whether the link is up or not.`
 		return withHint(usageError{err}, "see %s --help", cmd.CommandPath())
 	})
 	flags := root.PersistentFlags()
-	choiceVar(flags, &env.output, "output", "o", "json", outputUsage, "json", "table", "yaml", "tsv")
+	choiceVar(flags, &env.output, "output", "o", "json", outputUsage, outputForms...)
 	flags.Var(&flag{kind: "JMESPATH", set: env.query.parse}, "query",
 		"the part of the result to show, such as '[].name'; see https://jmespath.org")
 	env.file.define(flags)
@@ -75,9 +75,6 @@ them to the machines at its site, whether the link is up or not.`
 	flags.Lookup("only-show-errors").NoOptDefVal = "true"
 	return root
 }
-
-// outputUsage is the help of --output.
-const outputUsage = "the form of the result"
 
 // usageTemplate is cobra's, with lines of flags that fit in a terminal with so many
 // columns; 0 is any number.

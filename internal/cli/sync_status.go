@@ -25,7 +25,7 @@ type syncListing struct {
 }
 
 func (l *syncListing) define(set *pflag.FlagSet) {
-	choiceVar(set, &l.output, "output", "o", "text", outputUsage, "text", "json", "table", "yaml", "tsv")
+	textOutputVar(set, &l.output)
 	switchOption(set, &l.open, "open", "false",
 		"list only items that are not in sync, which is the default on a terminal; --open=false lists all")
 }

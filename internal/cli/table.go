@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -37,16 +36,6 @@ const minCutWidth = 24
 func writeTable[T any](w io.Writer, rows []T, columns []column[T]) error {
 	_, err := io.WriteString(w, layout(rows, columns, columnsOf(w)))
 	return err
-}
-
-// writePlainTable writes a table of a [plain] value: a line for each element, or for the
-// value itself, with those members that are neither objects nor arrays.
-func writePlainTable(w io.Writer, value any) error {
-	rows, ok := value.([]any)
-	if !ok && value != nil {
-		rows = []any{value}
-	}
-	return writeTable(w, rows, plainColumns(rows))
 }
 
 // A layoutColumn is a column with all of its lines.
@@ -132,27 +121,59 @@ func columnsOf(w io.Writer) int {
 	return 0
 }
 
-// plainColumns returns a column for every member that is neither an object nor an array in
-// some row. If a row is not an object, there is only one column.
-func plainColumns(rows []any) []column[any] {
-	names := map[string]bool{}
-	for _, row := range rows {
-		object, ok := row.(map[string]any)
-		if !ok {
+// columns returns the columns of the table of a plain value: one for every member that is neither
+// an object nor an array in some row, in the order of the query. Rows that are arrays have
+// numbered columns, and others only one. As in the reference, the table of a whole resource omits
+// its id, type and etag.
+func (q *query) columns(value any) (columns []column[any]) {
+	var names []string
+	for _, row := range elements(value) {
+		switch row := row.(type) {
+		case map[string]any:
+			for _, name := range q.members(row) {
+				_, isObject := row[name].(map[string]any)
+				_, isArray := row[name].([]any)
+				hidden := q.search == nil && (name == "id" || name == "type" || name == "etag")
+				if row[name] != nil && !isObject && !isArray && !hidden && !slices.Contains(names, name) {
+					names = append(names, name)
+				}
+			}
+		case []any:
+			return numberedColumns(elements(value))
+		default:
 			return []column[any]{{title: "Result", text: cell}}
 		}
-		for name, v := range object {
-			switch v.(type) {
-			case map[string]any, []any, nil:
-			default:
-				names[name] = true
+	}
+	for _, name := range names {
+		text := func(v any) string {
+			object, _ := v.(map[string]any)
+			return cell(object[name])
+		}
+		columns = append(columns, column[any]{title: title(name), text: text})
+	}
+	return rankedByPlace(columns)
+}
+
+// numberedColumns returns a column for every place in rows that are arrays.
+func numberedColumns(rows []any) (columns []column[any]) {
+	for _, row := range rows {
+		for i := len(columns); i < len(elements(row)); i++ {
+			text := func(v any) string {
+				if all := elements(v); i < len(all) {
+					return cell(all[i])
+				}
+				return ""
 			}
+			columns = append(columns, column[any]{title: fmt.Sprintf("Column%d", i+1), text: text})
 		}
 	}
-	var columns []column[any]
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		text := func(v any) string { return cell(v.(map[string]any)[name]) }
-		columns = append(columns, column[any]{title: title(name), text: text})
+	return rankedByPlace(columns)
+}
+
+// rankedByPlace lets a narrow terminal omit the last columns first, and cut the first.
+func rankedByPlace(columns []column[any]) []column[any] {
+	for i := range columns {
+		columns[i].rank, columns[i].cut = i, i == 0
 	}
 	return columns
 }

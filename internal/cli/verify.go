@@ -60,7 +60,7 @@ type damageOutput struct {
 
 func (o *damageOutput) define(set *pflag.FlagSet) {
 	o.target.define(set)
-	choiceVar(set, &o.output, "output", "o", "text", outputUsage, "text", "json", "table", "yaml", "tsv")
+	textOutputVar(set, &o.output)
 }
 
 // show shows the result of a scrub, and returns an error if anything is damaged.
