@@ -21,7 +21,7 @@ type Limits struct {
 // Bounds on one set of limits.
 const (
 	maxLimits = 100
-	maxLabel  = 128 // bytes
+	maxLabel  = 400 // bytes
 )
 
 // ReadLimits returns the limits that name repositories, which may be "prefix/*" or "*", and labels

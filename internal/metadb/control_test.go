@@ -144,15 +144,49 @@ func TestOperatorIsReadAsWritten(t *testing.T) {
 		update(t, db, func(tx *metadb.Tx) error { return tx.PutOperator(row) })
 		changed := row
 		changed.PasswordHash, changed.CreatedAt = "other", at.Add(time.Hour)
+		changed.Limits = metadb.OperatorLimits{Repositories: []string{"team/*"}, Labels: []string{"group=baltic"}}
 		update(t, db, func(tx *metadb.Tx) error { return tx.PutOperator(changed) })
 		view(t, db, func(tx *metadb.Tx) error {
 			all, err := tx.Operators()
-			changed.CreatedAt = at
+			changed.CreatedAt, changed.Version = at, 2
 			if diff := cmp.Diff([]metadb.Operator{changed}, all); diff != "" {
 				t.Error(diff)
 			}
 			return err
 		})
+	})
+}
+
+func TestAPIKeysEndWithTheirOperator(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		key := metadb.APIKey{Operator: "ci", Name: "k", Hash: "h", Role: "reader", CreatedAt: at, ExpiresAt: at,
+			Limits: metadb.OperatorLimits{Repositories: []string{"team/*"}, Labels: []string{}}}
+		other := key
+		other.Operator, other.Hash = "other", "h2"
+		update(t, db, func(tx *metadb.Tx) error {
+			return errors.Join(tx.PutOperator(metadb.Operator{Name: "ci", CreatedAt: at}), tx.AddAPIKey(key),
+				tx.AddAPIKey(other), tx.SetAPIKeyUsed("h", at.Add(time.Hour)))
+		})
+		if err := db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.AddAPIKey(key) }); err == nil {
+			t.Error("a key is added twice")
+		}
+		view(t, db, func(tx *metadb.Tx) error {
+			all, err := tx.APIKeysOf("ci")
+			key.UsedAt = at.Add(time.Hour)
+			if diff := cmp.Diff([]metadb.APIKey{key}, all); diff != "" {
+				t.Error(diff)
+			}
+			return err
+		})
+		update(t, db, func(tx *metadb.Tx) error { return tx.DeleteOperator("ci") })
+		view(t, db, func(tx *metadb.Tx) error {
+			all, err := tx.APIKeys()
+			if diff := cmp.Diff([]metadb.APIKey{other}, all); diff != "" {
+				t.Error(diff)
+			}
+			return err
+		})
+		update(t, db, func(tx *metadb.Tx) error { return tx.DeleteAPIKey("other", "k") })
 	})
 }
 
