@@ -47,6 +47,8 @@ type Principal struct {
 	Name        string
 	Permissions Permissions // its rights here, now
 	Admin       bool        // an operator that may change things; other operators only read
+	Limits      Limits      // of an operator; Permissions are within them already
+	Key         string      // the name of the API key with which an operator logged in; "" is its password
 	Generation  string      // of the password that the caller used; see [Generation]
 }
 
@@ -56,6 +58,9 @@ type Directory interface {
 	// AuthenticateToken returns the token with this name and password. It is fast. known reports
 	// whether the name is that of a token and of no operator.
 	AuthenticateToken(name, password string) (p *Principal, known bool, err error)
+	// AuthenticateKey returns the operator with this API key. It is fast. The operator must have the
+	// name, unless that is "".
+	AuthenticateKey(name, key string) (*Principal, error)
 	// Authenticate returns the principal with this name and password. For an unknown name it takes
 	// as long as for an operator's name.
 	Authenticate(ctx context.Context, name, password string) (*Principal, error)

@@ -93,6 +93,38 @@ func (a *Authenticator) Basic(r *http.Request) (*Principal, error) {
 	return a.login(r.Context(), sender(r), name, password)
 }
 
+// Authenticate returns the principal of a request to an API for operators, which takes no signed
+// tokens: a name and a password, or an operator's API key as a password or alone (Bearer).
+func (a *Authenticator) Authenticate(r *http.Request) (*Principal, error) {
+	if !isBearer(r) {
+		return a.Basic(r)
+	}
+	return a.bearer(r, bearerOf(r))
+}
+
+// bearerName stands for the name in the log and in the limits on failed logins, where a bearer token
+// came without one.
+const bearerName = "(bearer)"
+
+// bearer returns the principal of a bearer token that is no signed token.
+func (a *Authenticator) bearer(r *http.Request, value string) (*Principal, error) {
+	if !IsAPIKey(value) {
+		return nil, ErrUnauthenticated
+	}
+	p, err := a.directory.AuthenticateKey("", value)
+	if errors.Is(err, ErrUnauthenticated) {
+		err = a.refuse(sender(r), bearerName)
+		a.failed(r.Context(), sender(r), bearerName)
+	}
+	return p, err
+}
+
+// bearerOf returns the bearer token of a request.
+func bearerOf(r *http.Request) string {
+	_, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.TrimSpace(value)
+}
+
 // hasCredentials reports whether a request has an Authorization header. One that is empty or
 // malformed counts: wrong credentials never make a request anonymous.
 func hasCredentials(r *http.Request) bool { return len(r.Header["Authorization"]) > 0 }
@@ -129,11 +161,18 @@ func (a *Authenticator) login(ctx context.Context, sender, name, password string
 	return p, err
 }
 
-// check checks a name and a password. A valid machine password is never limited, because it cannot
-// have been guessed. Any other login is limited by the failures of its sender, unless the password
+// check checks a name and a password. A valid machine password or API key is never limited, because
+// it cannot have been guessed. Any other login is limited by the failures of its sender, unless the password
 // was verified before: otherwise the failures of others behind the same address could lock its
 // owner out.
 func (a *Authenticator) check(ctx context.Context, sender, name, password string) (*Principal, error) {
+	if IsAPIKey(password) {
+		p, err := a.directory.AuthenticateKey(name, password)
+		if errors.Is(err, ErrUnauthenticated) {
+			err = a.refuse(sender, name)
+		}
+		return p, err
+	}
 	if isMachinePassword(password) {
 		p, known, err := a.directory.AuthenticateToken(name, password)
 		if known || err == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strings"
 
 	"ferry/internal/oci"
 )
@@ -133,8 +132,12 @@ func (a *Authenticator) AuthorizeFirst(
 
 func (a *Authenticator) grant(r *http.Request) (Grant, error) {
 	if isBearer(r) {
-		_, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		c, err := a.signer.verify(strings.TrimSpace(value))
+		value := bearerOf(r)
+		if IsAPIKey(value) {
+			p, err := a.bearer(r, value)
+			return Grant{principal: p, sender: sender(r)}, err
+		}
+		c, err := a.signer.verify(value)
 		if err != nil {
 			return Grant{}, err
 		}

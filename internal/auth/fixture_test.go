@@ -24,6 +24,7 @@ type memoryDirectory struct {
 	passwords  map[string]string
 	principals map[string]*auth.Principal
 	operators  map[string]bool
+	keys       map[string]string // the operator of each API key
 	mu         sync.Mutex
 	asked      int           // the number of password checks
 	slow       chan struct{} // each check waits for a value; nil does not wait
@@ -49,6 +50,13 @@ func (p *memoryDirectory) AuthenticateToken(name, password string) (*auth.Princi
 	}
 	principal, err := p.Lookup(context.Background(), auth.KindToken, name, "")
 	return principal, true, err
+}
+
+func (p *memoryDirectory) AuthenticateKey(name, key string) (*auth.Principal, error) {
+	if owner := p.keys[key]; owner != "" && (name == "" || name == owner) {
+		return p.Lookup(context.Background(), auth.KindOperator, owner, "")
+	}
+	return nil, auth.ErrUnauthenticated
 }
 
 func (p *memoryDirectory) Authenticate(_ context.Context, name, password string) (*auth.Principal, error) {

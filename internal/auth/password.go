@@ -11,10 +11,13 @@ import (
 	"strings"
 )
 
-// passwordPrefix makes passwords recognisable to scanners for leaked secrets.
-const passwordPrefix = "ferry_"
+// The prefixes make passwords of tokens and API keys recognisable to scanners for leaked secrets.
+const (
+	passwordPrefix = "ferry_"
+	keyPrefix      = passwordPrefix + "key_"
+)
 
-// A password consists of the prefix, 32 random bytes in base62, and a checksum in base62. By the
+// A password or key consists of its prefix, 32 random bytes in base62, and a checksum in base62. By the
 // checksum a scanner tells a password from similar text.
 const (
 	passwordBytes  = 32
@@ -25,20 +28,30 @@ const (
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 // GeneratePassword returns a new machine password with 256 bits from random.
-func GeneratePassword(random io.Reader) (string, error) {
+func GeneratePassword(random io.Reader) (string, error) { return generate(random, passwordPrefix) }
+
+// GenerateAPIKey returns a new API key of an operator with 256 bits from random.
+func GenerateAPIKey(random io.Reader) (string, error) { return generate(random, keyPrefix) }
+
+func generate(random io.Reader, prefix string) (string, error) {
 	raw := make([]byte, passwordBytes)
 	if _, err := io.ReadFull(random, raw); err != nil {
 		return "", err
 	}
-	body := passwordPrefix + encode62(new(big.Int).SetBytes(raw), passwordDigits)
+	body := prefix + encode62(new(big.Int).SetBytes(raw), passwordDigits)
 	return body + checksum(body), nil
 }
 
 // isMachinePassword reports whether [GeneratePassword] may have generated a text. Such a password
 // cannot be guessed.
-func isMachinePassword(text string) bool {
+func isMachinePassword(text string) bool { return isGenerated(text, passwordPrefix) }
+
+// IsAPIKey reports whether [GenerateAPIKey] may have generated a text.
+func IsAPIKey(text string) bool { return isGenerated(text, keyPrefix) }
+
+func isGenerated(text, prefix string) bool {
 	body := len(text) - checksumDigits
-	return body == len(passwordPrefix)+passwordDigits && strings.HasPrefix(text, passwordPrefix) &&
+	return body == len(prefix)+passwordDigits && strings.HasPrefix(text, prefix) &&
 		text[body:] == checksum(text[:body])
 }
 
@@ -59,7 +72,7 @@ func encode62(n *big.Int, digits int) string {
 	return string(text)
 }
 
-// HashPassword returns the stored form of a machine password: its SHA-256 in hex. A slow hash would
+// HashPassword returns the stored form of a machine password or an API key: its SHA-256 in hex. A slow hash would
 // add nothing, because the password has too many bits to be guessed.
 func HashPassword(password string) string {
 	sum := sha256.Sum256([]byte(password))

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"ferry/internal/api"
+	"ferry/internal/auth"
 	"ferry/internal/metadb"
 )
 
@@ -16,18 +17,26 @@ type Caller struct {
 	Sender string // the address that the request came from
 	Host   string // the address, as host:port and perhaps a path, at which it reached this instance
 	TLS    bool   // whether it reached that address over TLS
+	Limits auth.Limits
 }
 
 // Write runs fn in a transaction that changes object, and writes an audit entry in the same
 // transaction. The management API makes all its changes with it. A connected registry refuses,
-// because its parent manages these resources.
+// because its parent manages these resources. A change that is not within the caller's limits is
+// refused, too; object must be of one of the kinds that [State.Sees] knows.
 func (s *Service) Write(ctx context.Context, by Caller, action, object string, fn func(*metadb.Tx) error) error {
 	if s.self != "" {
 		return Refuse(api.CodeManaged, "%s is managed by the parent registry", object).
 			WithHint("make the change in the root registry; it arrives with the next sync")
 	}
 	err := s.Change(ctx, func(tx *metadb.Tx) error {
+		if err := s.checkBefore(tx, by, object); err != nil {
+			return err
+		}
 		if err := fn(tx); err != nil {
+			return err
+		}
+		if err := s.checkAfter(tx, by, object); err != nil {
 			return err
 		}
 		return s.Audit(tx, by, action, object)

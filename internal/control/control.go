@@ -47,6 +47,7 @@ type Service struct {
 	instance string
 	verifier *auth.OperatorVerifier
 	failed   *failedLogins
+	keyUse   keyUse
 
 	state   atomic.Pointer[State]
 	writing sync.Mutex // held during a write, until its state is published
@@ -68,7 +69,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
 		db: o.DB, self: o.Self, now: o.Now, verifier: auth.NewOperatorVerifier(), failed: newFailedLogins(),
 		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), waiting: map[string]chan struct{}{},
-		changed: map[string]int64{},
+		changed: map[string]int64{}, keyUse: keyUse{last: map[string]time.Time{}},
 	}
 	if s.now == nil {
 		s.now = time.Now

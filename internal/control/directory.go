@@ -28,7 +28,7 @@ func (d directory) Authenticate(ctx context.Context, name, password string) (*au
 		if err != nil {
 			return nil, err
 		}
-		return principalOf(o), nil
+		return o.principal(), nil
 	}
 	if state.Token(name) == nil {
 		return nil, d.verifier.RefuseUnknown(ctx, password)
@@ -60,20 +60,39 @@ func (d directory) Lookup(_ context.Context, kind auth.Kind, name, generation st
 	case kind == auth.KindToken && o == nil:
 		return d.token(state, name, func(t *Token, slot int) bool { return t.generations[slot] == generation })
 	case kind == auth.KindOperator && o != nil && auth.Generation(o.PasswordHash) == generation:
-		return principalOf(o), nil
+		return o.principal(), nil
+	case kind == auth.KindOperator && o != nil:
+		for _, k := range o.keys {
+			if auth.Generation(k.Hash) == generation {
+				return d.withKey(o, k)
+			}
+		}
 	}
 	return nil, auth.ErrUnauthenticated
 }
 
-func principalOf(o *metadb.Operator) *auth.Principal {
-	p := &auth.Principal{
-		Kind: auth.KindOperator, Name: o.Name, Permissions: auth.ReadEverything,
-		Generation: auth.Generation(o.PasswordHash),
+// AuthenticateKey implements [auth.Directory].
+func (d directory) AuthenticateKey(name, key string) (*auth.Principal, error) {
+	state := d.State()
+	k := state.apiKey(auth.HashPassword(key))
+	if k == nil || name != "" && name != k.Operator {
+		return nil, auth.ErrUnauthenticated
 	}
-	if o.Role == roleAdmin {
-		p.Permissions, p.Admin = auth.Everything, true
+	o := state.Operator(k.Operator)
+	if o == nil {
+		return nil, auth.ErrUnauthenticated
 	}
-	return p
+	return d.withKey(o, k)
+}
+
+// withKey returns the operator that logs in with an API key, unless the key has expired.
+func (d directory) withKey(o *Operator, k *metadb.APIKey) (*auth.Principal, error) {
+	now := d.now()
+	if !now.Before(k.ExpiresAt) {
+		return nil, auth.ErrUnauthenticated
+	}
+	d.keyUse.note(k.Hash, now)
+	return o.with(k), nil
 }
 
 // token returns the token name if it may be used here, and one of its valid passwords satisfies

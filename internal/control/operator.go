@@ -15,7 +15,10 @@ import (
 )
 
 // The roles of an operator.
-const roleAdmin = "admin" // may do everything; any other role reads
+const (
+	roleAdmin  = "admin"  // may do everything within its limits
+	roleReader = "reader" // may read within its limits
+)
 
 // The first operator.
 const (

@@ -26,7 +26,8 @@ type State struct {
 	tokens            *iradix.Tree[*Token]
 	scopeMaps         *iradix.Tree[*metadb.ScopeMap]
 	anonymous         *iradix.Tree[*anonymousRights] // by scope map; only those that give any
-	operators         *iradix.Tree[*metadb.Operator]
+	operators         *iradix.Tree[*Operator]
+	apiKeys           *iradix.Tree[*metadb.APIKey] // by hash
 	registriesByToken *iradix.Tree[string] // by sync or client token and lower-case name
 	tokensByScopeMap  *iradix.Tree[string] // by scope map and name
 }
@@ -51,7 +52,7 @@ func newState() *State {
 	return &State{
 		registries: iradix.New[*Registry](), children: iradix.New[*Registry](), tokens: iradix.New[*Token](),
 		scopeMaps: iradix.New[*metadb.ScopeMap](), anonymous: iradix.New[*anonymousRights](),
-		operators:         iradix.New[*metadb.Operator](),
+		operators: iradix.New[*Operator](), apiKeys: iradix.New[*metadb.APIKey](),
 		registriesByToken: iradix.New[string](), tokensByScopeMap: iradix.New[string](),
 	}
 }
@@ -91,8 +92,12 @@ func readState(tx *metadb.Tx) (*State, error) {
 		}
 	}
 	operators, err := tx.Operators()
+	if err != nil {
+		return nil, err
+	}
+	keys, err := tx.APIKeys()
 	for _, o := range operators {
-		s.operators, _, _ = s.operators.Insert(key(o.Name), &o)
+		s.setOperator(o.Name, &o, keys)
 	}
 	return s, err
 }
@@ -132,8 +137,12 @@ func (s *State) read(tx *metadb.Tx, row metadb.ControlRow) error {
 		return s.setRegistry(row.Name, r)
 	case metadb.OperatorRow:
 		o, err := OrNil(tx.Operator(row.Name))
-		if o != nil {
-			s.operators, _, _ = s.operators.Insert(key(row.Name), o)
+		if err != nil {
+			return err
+		}
+		keys, err := tx.APIKeysOf(row.Name)
+		if err == nil {
+			s.setOperator(row.Name, o, keys)
 		}
 		return err
 	}
@@ -223,6 +232,24 @@ func (s *State) setRegistry(name string, row *metadb.ConnectedRegistry) error {
 // tokens are the registry's sync token and client tokens.
 func (r *Registry) tokens() []string {
 	return append([]string{r.SyncToken}, r.Settings.ClientTokens...)
+}
+
+// setOperator replaces an operator and its API keys, or removes it. all may have keys of others.
+func (s *State) setOperator(name string, row *metadb.Operator, all []metadb.APIKey) {
+	if old, ok := s.operators.Get(key(name)); ok {
+		for _, k := range old.keys {
+			s.apiKeys, _, _ = s.apiKeys.Delete(key(k.Hash))
+		}
+	}
+	if row == nil {
+		s.operators, _, _ = s.operators.Delete(key(name))
+		return
+	}
+	o := newOperator(*row, all)
+	for _, k := range o.keys {
+		s.apiKeys, _, _ = s.apiKeys.Insert(key(k.Hash), k)
+	}
+	s.operators, _, _ = s.operators.Insert(key(name), o)
 }
 
 // entries returns the values of an index for the first part of its keys.
@@ -320,9 +347,24 @@ func (s *State) ScopeMap(name string) *metadb.ScopeMap {
 }
 
 // Operator returns the operator name; nil if there is none.
-func (s *State) Operator(name string) *metadb.Operator {
+func (s *State) Operator(name string) *Operator {
 	o, _ := s.operators.Get(key(name))
 	return o
+}
+
+// Operators returns every operator, by name.
+func (s *State) Operators() (all []*Operator) {
+	s.operators.Root().Walk(func(_ []byte, o *Operator) bool {
+		all = append(all, o)
+		return false
+	})
+	return all
+}
+
+// apiKey returns the API key with a hash; nil if there is none.
+func (s *State) apiKey(hash string) *metadb.APIKey {
+	k, _ := s.apiKeys.Get(key(hash))
+	return k
 }
 
 // RegistriesOf returns the connected registries, in lower case, that a row affects.

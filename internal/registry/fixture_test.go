@@ -47,6 +47,10 @@ func (d principals) AuthenticateToken(string, string) (*auth.Principal, bool, er
 	return nil, false, auth.ErrUnauthenticated
 }
 
+func (d principals) AuthenticateKey(string, string) (*auth.Principal, error) {
+	return nil, auth.ErrUnauthenticated
+}
+
 func (d principals) Authenticate(ctx context.Context, name, password string) (*auth.Principal, error) {
 	if password != "secret" {
 		return nil, auth.ErrUnauthenticated
