@@ -22,7 +22,7 @@ func TestNoLimitsAllowEverything(t *testing.T) {
 	}
 }
 
-func TestLimitsAllowOnlyWhatTheyName(t *testing.T) {
+func TestLimitsAllowNothingElse(t *testing.T) {
 	team := limits(t, []string{"team/*", "base"}, nil)
 	for pattern, want := range map[string]bool{
 		"team/app": true, "team/app/*": true, "team/*": true, "base": true,
@@ -71,7 +71,7 @@ func drawLimits(t *rapid.T, name string) Limits {
 	return limits(t, patterns.Draw(t, name+" repositories"), labels.Draw(t, name+" labels"))
 }
 
-func TestCombinedLimitsAllowWhatBothAllow(t *testing.T) {
+func TestCombinedLimitsAllowNoMoreThanEither(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l, m := drawLimits(t, "l"), drawLimits(t, "m")
 		both, within := l.And(m), Everything.Within(l.And(m))

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"cmp"
+	"context"
 	"slices"
 	"strings"
 
@@ -97,10 +99,22 @@ func repositoryIn(object string) string {
 	return object
 }
 
-// outside is the refusal of a change that is not within the caller's limits.
-func outside(by Caller, object string) error {
-	return Refuse(api.CodeDenied, "%s is outside of the limits of the operator %s", object, by.Name).
-		WithHint("ask an operator without limits; ferry operator show -n %s shows the limits", by.Name)
+// Sees is like [State.Sees], for the current state.
+func (s *Service) Sees(ctx context.Context, l auth.Limits, object string) (exists, seen bool, err error) {
+	if !strings.HasPrefix(object, KindMirrorRule+"/") {
+		return s.State().Sees(nil, l, object)
+	}
+	err = s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		exists, seen, err = s.State().Sees(tx, l, object)
+		return err
+	})
+	return exists, seen, err
+}
+
+// Outside is the refusal of a change to an object that is not within the limits of an operator.
+func Outside(operator, object string) error {
+	return Refuse(api.CodeDenied, "%s is outside of the limits of the operator %s", object, operator).
+		WithHint("ask an operator without limits; ferry operator show -n %s shows the limits", operator)
 }
 
 // checkBefore returns an error if the object of a change exists, and is not within the caller's
@@ -108,7 +122,7 @@ func outside(by Caller, object string) error {
 func (s *Service) checkBefore(tx *metadb.Tx, by Caller, object string) error {
 	exists, seen, err := s.State().Sees(tx, by.Limits, object)
 	if err == nil && exists && !seen {
-		err = outside(by, object)
+		err = Outside(by.Name, object)
 	}
 	return err
 }
@@ -126,12 +140,12 @@ func (s *Service) checkAfter(tx *metadb.Tx, by Caller, object string) error {
 		return err
 	}
 	if exists, seen, err := next.Sees(tx, by.Limits, object); err != nil || exists && !seen {
-		return orOutside(err, by, object)
+		return cmp.Or(err, Outside(by.Name, object))
 	}
 	for _, row := range rows {
 		for _, state := range []*State{old, next} {
 			if exists, seen := state.sees(by.Limits, row); exists && !seen {
-				return outside(by, strings.ReplaceAll(string(row.Table), "_", "-")+"/"+row.Name)
+				return Outside(by.Name, "a part of this change")
 			}
 		}
 		if row.Table == metadb.ConnectedRegistryRow {
@@ -141,13 +155,6 @@ func (s *Service) checkAfter(tx *metadb.Tx, by Caller, object string) error {
 		}
 	}
 	return nil
-}
-
-func orOutside(err error, by Caller, object string) error {
-	if err != nil {
-		return err
-	}
-	return outside(by, object)
 }
 
 // checkTokens returns an error if a connected registry got a sync token or a client token that is
@@ -163,7 +170,7 @@ func checkTokens(old, next *State, by Caller, name string) error {
 	}
 	for _, token := range r.tokens() {
 		if !slices.Contains(had, token) && !next.SeesToken(by.Limits, token) {
-			return outside(by, KindToken+"/"+token)
+			return Outside(by.Name, KindToken+"/"+token)
 		}
 	}
 	return nil

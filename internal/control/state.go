@@ -28,8 +28,8 @@ type State struct {
 	anonymous         *iradix.Tree[*anonymousRights] // by scope map; only those that give any
 	operators         *iradix.Tree[*Operator]
 	apiKeys           *iradix.Tree[*metadb.APIKey] // by hash
-	registriesByToken *iradix.Tree[string] // by sync or client token and lower-case name
-	tokensByScopeMap  *iradix.Tree[string] // by scope map and name
+	registriesByToken *iradix.Tree[string]         // by sync or client token and lower-case name
+	tokensByScopeMap  *iradix.Tree[string]         // by scope map and name
 }
 
 // A Registry is a connected registry with its settings. Its Status is nil: reports are not part of

@@ -90,11 +90,6 @@ func listed[T any](all []T, err error) (*collection[T], error) {
 // An answer is the function that answers the requests of an operation.
 type answer[I, O any] = func(context.Context, *I) (*O, error)
 
-// listAll answers with all resources that list returns.
-func listAll[T any](list func(context.Context) ([]T, error)) answer[struct{}, collection[T]] {
-	return func(ctx context.Context, _ *struct{}) (*collection[T], error) { return listed(list(ctx)) }
-}
-
 // show answers with the resource that get returns.
 func show[T resource](get func(ctx context.Context, name string) (T, error)) answer[About, reply[T]] {
 	return func(ctx context.Context, in *About) (*reply[T], error) { return replied(get(ctx, in.Name)) }

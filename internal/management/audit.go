@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"ferry/internal/api"
+	"ferry/internal/control"
 	"ferry/internal/metadb"
 )
 
 // auditQuery is the query of a page of the audit log.
 type auditQuery struct {
+	Call
 	N      int       `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
 	Before int64     `query:"before" minimum:"0" doc:"Only entries with a lower id."`
 	Since  time.Time `query:"since" doc:"Only entries from this time on."`
@@ -22,11 +24,30 @@ type auditQuery struct {
 func (h *handler) auditLog() {
 	register(h, operation{"GET /audit-log", "list-audit-log", "List the audit log, newest first"},
 		func(ctx context.Context, in *auditQuery) (*page[api.AuditEntry], error) {
-			all, err := h.Control.AuditLog(ctx, metadb.AuditQuery{
-				Before: in.Before, Since: in.Since, Until: in.Until, Actor: in.Actor, Limit: in.N + 1,
-			})
-			return newPage(all[:min(len(all), in.N)], len(all) > in.N, in.next), err
+			some := scan[api.AuditEntry]{next: func(after *api.AuditEntry, limit int) ([]api.AuditEntry, error) {
+				q := metadb.AuditQuery{
+					Before: in.Before, Since: in.Since, Until: in.Until, Actor: in.Actor, Limit: limit,
+				}
+				if after != nil {
+					q.Before = after.ID
+				}
+				return h.Control.AuditLog(ctx, q)
+			}}
+			if in.by.Limits.Any() {
+				some.keep = func(e api.AuditEntry) bool { return h.seesEntry(ctx, in.by, e) }
+			}
+			return some.page(in.N, in.next)
 		})
+}
+
+// seesEntry reports whether a caller with limits sees an entry of the audit log: its own actions,
+// and those on objects within its limits.
+func (h *handler) seesEntry(ctx context.Context, by control.Caller, e api.AuditEntry) bool {
+	if e.Actor == by.Name {
+		return true
+	}
+	exists, seen, err := h.Control.Sees(ctx, by.Limits, e.Object)
+	return err == nil && exists && seen
 }
 
 // next returns the address of the page after an entry.

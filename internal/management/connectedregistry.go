@@ -5,6 +5,7 @@ import (
 	"net/url"
 
 	"ferry/internal/api"
+	"ferry/internal/control"
 	"ferry/internal/fleet"
 	"ferry/internal/metadb"
 )
@@ -20,7 +21,13 @@ func (h *handler) registries() {
 		Parent   string `query:"parent" doc:"Only descendants of this one."`
 		Children string `query:"children" enum:"all,direct" default:"all" doc:"direct is only the children."`
 	}) (*collection[api.ConnectedRegistry], error) {
-		return listed(h.Fleet.List(ctx, in.by, in.Parent, in.Children == "direct"))
+		all, err := h.Fleet.List(ctx, in.by, in.Parent, in.Children == "direct")
+		if err != nil {
+			return nil, err
+		}
+		return listed(seen(ctx, h, in.by, all, func(r api.ConnectedRegistry) string {
+			return control.KindRegistry + "/" + r.Name
+		}))
 	})
 	register(h, operation{"GET " + path, "get-connected-registry", "Get a connected registry"},
 		act(neverUnheard, h.Fleet.Get))
@@ -66,15 +73,18 @@ func (h *handler) registries() {
 		"GET " + path + "/sync-items", "list-connected-registry-sync-items",
 		"List the items of a connected registry, with the states that follow from its last report",
 	}, func(ctx context.Context, in *struct {
-		Name       string `path:"name"`
+		About
 		N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
 		Repository string `query:"repository" doc:"Begin in this repository, after item."`
 		Item       string `query:"item" doc:"The tag or digest to begin after."`
 		Open       bool   `query:"open" doc:"Only items that are not known to be in sync."`
 	}) (*page[api.SyncItem], error) {
 		at := fleet.PageStart{Repository: in.Repository, Key: in.Item, OutOfSync: in.Open}
-		all, more, err := h.Fleet.DescendantItems(ctx, in.Name, at, in.N)
-		return itemPage(all, more, "/connected-registries/"+url.PathEscape(in.Name)+"/sync-items", in.Open), err
+		next := func(at fleet.PageStart, limit int) ([]api.SyncItem, error) {
+			all, _, err := h.Fleet.DescendantItems(ctx, in.Name, at, limit)
+			return all, err
+		}
+		return itemPage(in.by, at, in.N, "/connected-registries/"+url.PathEscape(in.Name)+"/sync-items", next)
 	})
 	register(h, operation{
 		"POST " + path + "/settings", "get-settings",

@@ -15,15 +15,14 @@ import (
 	"ferry/internal/oci"
 )
 
-// An Authenticator authenticates a request by its name and password; [auth.Authenticator]
-// implements it.
+// An Authenticator authenticates the operator of a request; [auth.Authenticator] implements it.
 type Authenticator interface {
-	Basic(r *http.Request) (*auth.Principal, error)
+	Authenticate(r *http.Request) (*auth.Principal, error)
 }
 
 var problemType = reflect.TypeFor[api.Problem]()
 
-// guard admits operators: all of them to read, and those with the role admin to write.
+// guard admits operators. What each may do is for [handler.admit] to say.
 func (h *handler) guard(next http.Handler) http.Handler {
 	foreign := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -31,22 +30,18 @@ func (h *handler) guard(next http.Handler) http.Handler {
 			refuse(w, control.Refuse(api.CodeDenied, "a page of another site may not write here"))
 			return
 		}
-		operator, err := h.Authenticator.Basic(r)
+		operator, err := h.Authenticator.Authenticate(r)
 		if err != nil {
 			writeProblem(w, h.refusal(err))
 			return
 		}
-		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
-		switch {
-		case operator.Kind != auth.KindOperator:
+		if operator.Kind != auth.KindOperator {
 			refuse(w, control.Refuse(api.CodeDenied, "a token may not manage the registry").
 				WithHint("log in as an operator, such as admin"))
-		case !operator.Admin && !reads:
-			refuse(w, control.Refuse(api.CodeDenied, "the operator %s may only read", operator.Name))
-		default:
-			w.Header().Set("Cache-Control", "no-store")
-			next.ServeHTTP(w, r)
+			return
 		}
+		w.Header().Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, withPrincipal(r, operator))
 	})
 }
 
@@ -68,8 +63,7 @@ func (h *handler) refusal(err error) *problem {
 	return refused(control.Refuse(api.CodeInternal, internalErrorText))
 }
 
-// A Call is the part of each request that identifies the caller. The guard has already checked the
-// password.
+// A Call is the part of each request that identifies the caller, whom the guard has admitted.
 type Call struct {
 	by control.Caller
 }
@@ -78,15 +72,14 @@ var _ huma.Resolver = (*Call)(nil)
 
 // Resolve implements [huma.Resolver].
 func (c *Call) Resolve(ctx huma.Context) []error {
-	header := http.Header{"Authorization": {ctx.Header("Authorization")}}
-	name, _, _ := (&http.Request{Header: header}).BasicAuth()
+	p := principalOf(ctx.Context()) // not nil, because [handler.admit] has checked it
 	sender, _, err := net.SplitHostPort(ctx.RemoteAddr())
 	if err != nil {
 		sender = ctx.RemoteAddr()
 	}
 	c.by = control.Caller{
-		Name: name, Sender: sender, Host: ctx.Host() + ctx.Header(auth.HeaderPrefix),
-		TLS: ctx.TLS() != nil || strings.EqualFold(ctx.Header(auth.HeaderProto), "https"),
+		Name: p.Name, Sender: sender, Host: ctx.Host() + ctx.Header(auth.HeaderPrefix),
+		TLS: ctx.TLS() != nil || strings.EqualFold(ctx.Header(auth.HeaderProto), "https"), Limits: p.Limits,
 	}
 	return nil
 }

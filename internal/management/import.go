@@ -16,27 +16,33 @@ func (h *handler) imports() {
 			Call
 			Body api.ImportPost
 		}) (*shown, error) {
-			i, err := h.Mirrors.Import(ctx, mirror.ImportRequest{
+			q := mirror.ImportRequest{
 				Source: in.Body.Source, Images: in.Body.Images, Repository: in.Body.Repository, Force: in.Body.Force,
 				Username: in.Body.Username, Password: in.Body.Password, CA: in.Body.CertificateAuthority,
-			})
+			}
+			if in.by.Limits.Any() {
+				q.Covers = in.by.Limits.Covers
+			}
+			i, err := h.Mirrors.Import(ctx, q)
 			if err != nil {
 				return nil, importProblem(err)
 			}
 			return &shown{importOf(i)}, h.Control.AuditAlone(ctx, in.by, "import", "imports/"+i.ID)
 		})
 	register(h, operation{"GET /imports", "list-imports", "List the imports, newest first"},
-		func(context.Context, *struct{}) (*collection[api.Import], error) {
+		func(_ context.Context, in *Call) (*collection[api.Import], error) {
 			all := []api.Import{}
 			for _, i := range h.Mirrors.Imports() {
-				all = append(all, importOf(i))
+				if seesImages(in.by.Limits, i.Targets) {
+					all = append(all, importOf(i))
+				}
 			}
 			return listed(all, nil)
 		})
 	register(h, operation{"GET /imports/{name}", "get-import", "Get the state of an import"},
 		func(_ context.Context, in *About) (*shown, error) {
 			i, ok := h.Mirrors.ImportOf(in.Name)
-			if !ok {
+			if !ok || !seesImages(in.by.Limits, i.Targets) {
 				return nil, control.Refuse(api.CodeNotFound, "the import '%.100s' could not be found", in.Name).
 					WithHint("see ferry import list; the registry may have been restarted since: " +
 						"run the import again; it resumes at the same byte")
@@ -59,6 +65,8 @@ func importOf(i mirror.Import) api.Import {
 // importProblem returns the answer to an import that did not start.
 func importProblem(err error) error {
 	switch {
+	case errors.Is(err, mirror.ErrOutside):
+		return control.Refuse(api.CodeDenied, "%s", err).WithHint("ask an operator without limits")
 	case errors.Is(err, mirror.ErrExists):
 		return control.Conflict("%s", err).WithHint("--force moves it")
 	case errors.Is(err, mirror.ErrDiffers):

@@ -15,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"ferry/internal/api"
+	"ferry/internal/auth"
 	"ferry/internal/control"
 	"ferry/internal/fleet"
 	"ferry/internal/mirror"
@@ -78,9 +79,14 @@ func NewLocalHandler(o Options) http.Handler {
 				WithHint("log in as an operator: ferry login NAME --url URL -u admin --password-stdin"))
 		default:
 			w.Header().Set("Cache-Control", "no-store")
-			h.mux.ServeHTTP(w, r)
+			h.mux.ServeHTTP(w, withPrincipal(r, localOwner()))
 		}
 	})
+}
+
+// localOwner is the caller on the local socket: the owner of the data directory.
+func localOwner() *auth.Principal {
+	return &auth.Principal{Kind: auth.KindOperator, Name: "(owner of the data directory)", Admin: true}
 }
 
 func newHandler(o Options) *handler {
@@ -186,7 +192,7 @@ type operation struct {
 func register[I, O any](h *handler, op operation, answer answer[I, O]) {
 	method, path, _ := strings.Cut(op.pattern, " ")
 	o := huma.Operation{Method: method, Path: path, OperationID: op.id, Summary: op.summary,
-		BodyReadTimeout: bodyTimeout}
+		BodyReadTimeout: bodyTimeout, Middlewares: huma.Middlewares{h.admit(op)}}
 	schema := h.huma.OpenAPI().Components.Schemas.Schema(problemType, true, "")
 	o.Responses = map[string]*huma.Response{"default": {
 		Description: "What went wrong.", Content: map[string]*huma.MediaType{typeProblem: {Schema: schema}},

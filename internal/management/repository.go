@@ -22,17 +22,28 @@ func (h *handler) repositories() {
 	const path = "/repositories/{name}"
 	register(h, operation{"GET /repositories", "list-repositories", "List the repositories, by name"},
 		func(ctx context.Context, in *struct {
+			Call
 			N    int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
 			Last string `query:"last" doc:"Begin after this repository."`
 		}) (*page[api.Repository], error) {
-			rows, err := h.Repositories.Repositories(ctx, in.Last, in.N+1)
-			all := []api.Repository{}
-			for _, r := range rows[:min(len(rows), in.N)] {
-				all = append(all, repositoryOf(r, false))
+			some := scan[api.Repository]{next: func(after *api.Repository, limit int) ([]api.Repository, error) {
+				last := in.Last
+				if after != nil {
+					last = after.Name
+				}
+				rows, err := h.Repositories.Repositories(ctx, last, limit)
+				all := []api.Repository{}
+				for _, r := range rows {
+					all = append(all, repositoryOf(r, false))
+				}
+				return all, err
+			}}
+			if in.by.Limits.Any() {
+				some.keep = func(r api.Repository) bool { return in.by.Limits.Covers(r.Name) }
 			}
-			return newPage(all, len(rows) > in.N, func(last api.Repository) string {
+			return some.page(in.N, func(last api.Repository) string {
 				return api.Root + "/repositories?" + url.Values{"n": {strconv.Itoa(in.N)}, "last": {last.Name}}.Encode()
-			}), err
+			})
 		})
 	register(h, operation{"GET " + path, "get-repository",
 		"Get a repository; slashes in its name may be escaped or not"},

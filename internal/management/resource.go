@@ -3,6 +3,7 @@ package management
 import (
 	"context"
 
+	"ferry/internal/api"
 	"ferry/internal/control"
 	"ferry/internal/metadb"
 )
@@ -10,7 +11,8 @@ import (
 func (h *handler) scopeMaps() {
 	const path = "/scope-maps/{name}"
 	since := h.trackUnheard(metadb.ScopeMapRow)
-	register(h, operation{"GET /scope-maps", "list-scope-maps", "List the scope maps"}, listAll(h.Control.ScopeMaps))
+	register(h, operation{"GET /scope-maps", "list-scope-maps", "List the scope maps"},
+		listSeen(h, control.KindScopeMap, h.Control.ScopeMaps, func(m api.ScopeMap) string { return m.Name }))
 	register(h, operation{"GET " + path, "get-scope-map", "Get a scope map"}, show(h.Control.ScopeMap))
 	register(h, operation{"PUT " + path, "put-scope-map", "Create a scope map, or replace it"},
 		write(since, h.Control.PutScopeMap))
@@ -23,7 +25,8 @@ func (h *handler) scopeMaps() {
 func (h *handler) tokens() {
 	const path = "/tokens/{name}"
 	since := h.trackUnheard(metadb.TokenRow)
-	register(h, operation{"GET /tokens", "list-tokens", "List the tokens"}, listAll(h.Control.Tokens))
+	register(h, operation{"GET /tokens", "list-tokens", "List the tokens"},
+		listSeen(h, control.KindToken, h.Control.Tokens, func(t api.Token) string { return t.Name }))
 	register(h, operation{"GET " + path, "get-token", "Get a token"}, show(h.Control.Token))
 	register(h, operation{
 		"PUT " + path, "put-token",
@@ -50,7 +53,8 @@ func (h *handler) tokens() {
 func (h *handler) mirrorRules() {
 	rules := control.NewMirrorRules(h.Control, h.Mirrors)
 	const path = "/mirror-rules/{name}"
-	register(h, operation{"GET /mirror-rules", "list-mirror-rules", "List the mirror rules"}, listAll(rules.List))
+	register(h, operation{"GET /mirror-rules", "list-mirror-rules", "List the mirror rules"},
+		listSeen(h, control.KindMirrorRule, rules.List, func(r api.MirrorRule) string { return r.Name }))
 	register(h, operation{"GET " + path, "get-mirror-rule", "Get a mirror rule, with the state of its runs"},
 		show(rules.Get))
 	register(h, operation{"PUT " + path, "put-mirror-rule", "Create a mirror rule, or replace it"},

@@ -42,17 +42,37 @@ func (h *handler) scrub() {
 	register(h, operation{"GET /damaged", "list-damaged",
 		"List the damaged content that is out of service"},
 		func(ctx context.Context, in *struct {
+			Call
 			N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
 			Repository string `query:"repository" doc:"Begin in this repository, after last; empty is the blobs."`
 			Last       string `query:"last" doc:"Begin after this digest."`
 		}) (*page[api.Damaged], error) {
-			all, err := h.Scrubber.Damaged(ctx, in.Repository, in.Last, in.N+1)
-			return newPage(all[:min(len(all), in.N)], len(all) > in.N, func(last api.Damaged) string {
+			some := scan[api.Damaged]{next: func(after *api.Damaged, limit int) ([]api.Damaged, error) {
+				repository, last := in.Repository, in.Last
+				if after != nil {
+					repository, last = deref(after.Repository), after.Digest
+				}
+				return h.Scrubber.Damaged(ctx, repository, last, limit)
+			}}
+			if in.by.Limits.Any() {
+				some.keep = func(d api.Damaged) bool {
+					return d.Repository != nil && in.by.Limits.Covers(*d.Repository)
+				}
+			}
+			return some.page(in.N, func(last api.Damaged) string {
 				at := url.Values{"n": {strconv.Itoa(in.N)}, "last": {last.Digest}}
 				if last.Repository != nil {
 					at.Set("repository", *last.Repository)
 				}
 				return api.Root + "/damaged?" + at.Encode()
-			}), err
+			})
 		})
+}
+
+// deref returns the text that p points to; "" for nil.
+func deref(p *string) string {
+	if p == nil {
+		return ""
+	}
+	return *p
 }

@@ -40,6 +40,7 @@ func (h *handler) sync() {
 	register(h, operation{"GET /sync/items", "list-sync-items",
 		"List the items of this connected registry, with their states and progress"},
 		func(ctx context.Context, in *struct {
+			Call
 			N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
 			Repository string `query:"repository" doc:"Begin in this repository, after item."`
 			Item       string `query:"item" doc:"The tag or digest to begin after."`
@@ -50,9 +51,10 @@ func (h *handler) sync() {
 				return nil, err
 			}
 			if in.InFlight {
-				return h.inFlight(ctx, in.N)
+				return h.inFlight(ctx, in.by, in.N)
 			}
-			return h.syncItems(ctx, fleet.PageStart{Repository: in.Repository, Key: in.Item, OutOfSync: in.Open}, in.N)
+			at := fleet.PageStart{Repository: in.Repository, Key: in.Item, OutOfSync: in.Open}
+			return h.syncItems(ctx, in.by, at, in.N)
 		})
 	for _, command := range []struct {
 		name, summary string
@@ -79,30 +81,49 @@ func (h *handler) sync() {
 	}
 }
 
-// inFlight returns the first n items in flight.
-func (h *handler) inFlight(ctx context.Context, n int) (*page[api.SyncItem], error) {
+// inFlight returns the first n items in flight that the caller may see.
+func (h *handler) inFlight(ctx context.Context, by control.Caller, n int) (*page[api.SyncItem], error) {
 	inFlight, err := h.Syncer.InFlight(ctx)
 	var all []api.SyncItem
-	for _, o := range inFlight[:min(len(inFlight), n)] {
-		all = append(all, fleet.SyncItemOf(o))
+	for _, o := range inFlight {
+		if len(all) < n && by.Limits.Covers(o.Repository) {
+			all = append(all, fleet.SyncItemOf(o))
+		}
 	}
 	return newPage(all, false, nil), err
 }
 
-func (h *handler) syncItems(ctx context.Context, at fleet.PageStart, n int) (*page[api.SyncItem], error) {
+func (h *handler) syncItems(
+	ctx context.Context, by control.Caller, at fleet.PageStart, n int,
+) (*page[api.SyncItem], error) {
 	inFlight, err := h.Syncer.InFlight(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all, err := h.Fleet.SyncItems(ctx, at, inFlight, n+1)
-	return itemPage(all[:min(len(all), n)], len(all) > n, "/sync/items", at.OutOfSync), err
+	return itemPage(by, at, n, "/sync/items", func(at fleet.PageStart, limit int) ([]api.SyncItem, error) {
+		return h.Fleet.SyncItems(ctx, at, inFlight, limit)
+	})
 }
 
-// itemPage returns a page of the list of items at path. open repeats the query of this page.
-func itemPage(all []api.SyncItem, more bool, path string, open bool) *page[api.SyncItem] {
-	return newPage(all, more, func(last api.SyncItem) string {
-		return api.Root + path + "?open=" + strconv.FormatBool(open) + "&" + url.Values{
-			"n": {strconv.Itoa(len(all))}, "repository": {last.Repository}, "item": {last.Key},
+// itemPage returns a page of the list of items at path, of those that the caller may see. next reads
+// up to limit items from a position.
+func itemPage(
+	by control.Caller, at fleet.PageStart, n int, path string,
+	next func(at fleet.PageStart, limit int) ([]api.SyncItem, error),
+) (*page[api.SyncItem], error) {
+	some := scan[api.SyncItem]{next: func(after *api.SyncItem, limit int) ([]api.SyncItem, error) {
+		at := at
+		if after != nil {
+			at.Repository, at.Key = after.Repository, after.Key
+		}
+		return next(at, limit)
+	}}
+	if by.Limits.Any() {
+		some.keep = func(i api.SyncItem) bool { return by.Limits.Covers(i.Repository) }
+	}
+	return some.page(n, func(last api.SyncItem) string {
+		return api.Root + path + "?open=" + strconv.FormatBool(at.OutOfSync) + "&" + url.Values{
+			"n": {strconv.Itoa(n)}, "repository": {last.Repository}, "item": {last.Key},
 		}.Encode()
 	})
 }

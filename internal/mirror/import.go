@@ -30,6 +30,7 @@ var (
 	ErrBusy    = errors.New("too many imports are waiting")
 	ErrStopped = errors.New("the registry is stopping")
 	ErrExists  = errors.New("the tag exists already")
+	ErrOutside = errors.New("the repository is outside of the limits of the operator")
 	ErrDiffers = errors.New("it is already running, with another user, password, certificate authority or force")
 )
 
@@ -47,6 +48,8 @@ type ImportRequest struct {
 	Force              bool     // move existing tags
 	Username, Password string   // "" is the login in Docker's configuration
 	CA                 string   // PEM; see [Spec]
+	// Covers reports whether the caller may write to a repository; nil is to every one.
+	Covers func(repository string) bool
 }
 
 // sameSettings reports whether both requests, which have the same ID, agree in all other
@@ -134,9 +137,9 @@ const (
 // An import does not survive the process; only the bytes that it fetched do. If a tag is
 // created here in the meantime, the import fails unless it is forced.
 //
-// The error is a [RequestError]; or it wraps [ErrExists] if a tag exists and must not be
-// moved, or [ErrDiffers] if the same import runs with other settings; or it is [ErrBusy],
-// [ErrStopped], or an error of the database.
+// The error is a [RequestError]; or it wraps [ErrOutside] if the caller may not write to a
+// destination, [ErrExists] if a tag exists and must not be moved, or [ErrDiffers] if the same
+// import runs with other settings; or it is [ErrBusy], [ErrStopped], or an error of the database.
 func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
 	from, err := parseImage(q.Source)
 	if err != nil {
@@ -145,6 +148,13 @@ func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
 	to, err := q.destinations(from)
 	if err != nil {
 		return Import{}, RequestError{err}
+	}
+	if q.Covers != nil {
+		for _, d := range to {
+			if !q.Covers(d.Repository) {
+				return Import{}, fmt.Errorf("import to %s: %w", d, ErrOutside)
+			}
+		}
 	}
 	src, err := s.source(from.Location, access{q.Username, q.Password, q.CA})
 	if err != nil {

@@ -61,7 +61,7 @@ func protectedMetrics(m *telemetry.Metrics, readers func() string,
 			return
 		}
 		switch p, err := basic(r); {
-		case err == nil && p.Kind == auth.KindOperator:
+		case err == nil && p.Kind == auth.KindOperator && !p.Limits.Any():
 			all.ServeHTTP(w, r)
 		case allowed == config.MetricsAnyone:
 			nameless.ServeHTTP(w, r)

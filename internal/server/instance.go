@@ -356,7 +356,8 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		live:     http.HandlerFunc(live),
 		ready:    ready,
 		sync:     health,
-		metrics:  protectedMetrics(in.metrics, func() string { return in.settings.Load().readers }, in.auth.Basic),
+		metrics: protectedMetrics(in.metrics, func() string { return in.settings.Load().readers },
+			in.auth.Authenticate),
 	}
 }
 
