@@ -4,9 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Words of specifications, names of functions in their comments, and a mistake
+# Words of specifications, names of variables, of functions in their comments, and a mistake
 # that a test makes on purpose.
-known=artifact,catalog,catalogs,unauthorized,dialing,analyze,normalize,prioritize,conected,humanize
+known=artifact,catalog,catalogs,unauthorized,dialing,analyze,normalize,prioritize,conected,humanize,color
 
 code=() text=()
 while IFS= read -r -d '' file; do

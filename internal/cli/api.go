@@ -27,8 +27,7 @@ const (
 	maxAnswer      = 64 << 20
 	callTimeout    = 2 * time.Minute
 	connectTimeout = 10 * time.Second
-	answerTimeout  = time.Minute     // until an answer begins
-	slowAfter      = 5 * time.Second // until a message says that the registry is slow
+	answerTimeout  = time.Minute // until an answer begins
 )
 
 // A client calls the APIs of one registry, as one user.
@@ -37,8 +36,8 @@ type client struct {
 	base  *url.URL
 	login login
 	http  *http.Client
-	say   io.Writer // for people
-	local string    // the data directory of an instance on this machine; "" if it is called over the network
+	waits *waits
+	local string // the data directory of an instance on this machine; "" if it is called over the network
 
 	unheard *api.Unheard // the answer of the last write; may be nil
 }
@@ -55,7 +54,7 @@ func newClient(l login, say io.Writer) (*client, error) {
 	transport.TLSHandshakeTimeout, transport.ResponseHeaderTimeout = connectTimeout, answerTimeout
 	transport.IdleConnTimeout = time.Second // there are no pauses between the calls of a command
 	h := &http.Client{Timeout: callTimeout, Transport: transport, CheckRedirect: outbound.CheckRedirect}
-	return &client{base: base, login: l, http: h, say: say}, nil
+	return &client{base: base, login: l, http: h, waits: &waits{out: say}}, nil
 }
 
 // newLocalClient returns a client of the instance that uses dataDir on this machine. It
@@ -68,7 +67,7 @@ func newLocalClient(dataDir string, say io.Writer) *client {
 		base: &url.URL{Scheme: "http", Host: "localhost"}, local: dataDir,
 		http: &http.Client{Timeout: callTimeout,
 			Transport: &http.Transport{DialContext: dial, IdleConnTimeout: time.Second}},
-		say: say,
+		waits: &waits{out: say},
 	}
 }
 
@@ -120,7 +119,7 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	if c.local == "" {
 		req.SetBasicAuth(c.login.User, c.login.Password)
 	}
-	defer c.noteIfSlow()()
+	defer c.waits.begin(func() string { return "waiting for " + c.base.String() + " to answer" })()
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.unreachable(err)
@@ -146,21 +145,6 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 		c.unheard = result.Unheard
 	}
 	return a, nil
-}
-
-// noteIfSlow writes that the registry does not answer, unless stop is called before
-// [slowAfter]. After stop has returned, nothing is written.
-func (c *client) noteIfSlow() (stop func()) {
-	said := make(chan struct{})
-	slow := time.AfterFunc(slowAfter, func() {
-		defer close(said)
-		fmt.Fprintf(c.say, "waiting for %s to answer\n", c.base)
-	})
-	return func() {
-		if !slow.Stop() {
-			<-said
-		}
-	}
 }
 
 // A notRunningError is the data directory of an instance that does not run.

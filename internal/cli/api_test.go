@@ -34,7 +34,7 @@ func TestASilentRegistryIsReportedAndTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := clientOf(t, "http://127.0.0.1:5000")
 		var said bytes.Buffer
-		c.say = &said
+		c.waits = &waits{out: &said}
 		here, there := net.Pipe()
 		go io.Copy(io.Discard, there) // it reads everything and sends nothing
 		dial := func(context.Context, string, string) (net.Conn, error) { return here, nil }
@@ -49,7 +49,8 @@ func TestASilentRegistryIsReportedAndTimesOut(t *testing.T) {
 		if !strings.Contains(out.String(), "hint: a program listens at this address, but does not answer") {
 			t.Errorf("%s", &out)
 		}
-		if said.String() != "waiting for http://127.0.0.1:5000 to answer\n" {
+		if want := "waiting for http://127.0.0.1:5000 to answer (2 s)\n" +
+			"waiting for http://127.0.0.1:5000 to answer (32 s)\n"; said.String() != want {
 			t.Errorf("meanwhile %q", &said)
 		}
 		there.Close()

@@ -32,16 +32,6 @@ func normalize(flags *pflag.FlagSet, args []string) ([]string, error) {
 	return append(out, words...), err
 }
 
-// normalizeUntilWord is [normalize] for a group of commands. The first word is the name of
-// a command that does not exist, and the flags after it are not those of the group.
-func normalizeUntilWord(flags *pflag.FlagSet, args []string) ([]string, error) {
-	out, words, err := normalizeFlags(flags, args)
-	if len(words) > 0 && words[0] != "--" {
-		out = append(out, "--")
-	}
-	return append(out, words...), err
-}
-
 // normalizeFlags rewrites arguments up to the first word that belongs to no flag. It
 // returns that word and all after it as words.
 func normalizeFlags(flags *pflag.FlagSet, args []string) (out, words []string, err error) {
@@ -119,7 +109,7 @@ func findLong(flags *pflag.FlagSet, name string) (*pflag.Flag, error) {
 	found := candidates(flags, name)
 	switch {
 	case name == "" || len(found) == 0:
-		return nil, usagef("unknown flag --%s", clip(name))
+		return nil, unknownFlag(flags, name)
 	case len(found) > 1:
 		return nil, usagef("--%s could be %s", name, strings.Join(found, ", "))
 	}

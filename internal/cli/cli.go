@@ -42,6 +42,9 @@ type Env struct {
 	output string // the values of --output, --query and --to-file
 	query  query
 	file   resultFile
+	messages
+	errors io.Writer // standard error for errors and questions, also with --only-show-errors
+	waits  *waits
 }
 
 // Variables returns an [Env.LookupEnv] of variables.
@@ -64,6 +67,7 @@ func Run(ctx context.Context, args []string, env *Env) int {
 	if env.Now == nil {
 		env.Now = time.Now
 	}
+	env.errors = env.Stderr
 	ctx, stop := env.watchHangups(ctx)
 	defer stop()
 	root := newRootCommand(env)
@@ -76,32 +80,38 @@ func Run(ctx context.Context, args []string, env *Env) int {
 		err = cmp.Or(err, env.file.close(env))
 	}
 	if err != nil {
-		return report(env.Stderr, err)
+		return report(env.errors, err)
 	}
 	return 0
 }
 
 // resolve finds the command that args name, and rewrites its flags into the form that
-// pflag reads. If there is no such command, it returns args as they are, and cobra refuses
-// them.
+// pflag reads. The result begins with the words of the command.
 func resolve(root *cobra.Command, args []string) ([]string, error) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(args...)
-	cmd, rest, err := root.Find(args)
-	if err != nil || cmd.DisableFlagParsing || isCompletion(args) {
+	if isCompletion(args) {
 		return args, nil
+	}
+	cmd, rest, err := find(root, args)
+	if err != nil {
+		return nil, err
+	}
+	path := strings.Fields(cmd.CommandPath())[1:]
+	if cmd.DisableFlagParsing {
+		return append(path, rest...), nil
+	}
+	if isGroup(cmd) && cmd.HasParent() && !asksForHelp(rest) {
+		return nil, needsCommand(cmd)
 	}
 	cmd.InitDefaultHelpFlag()
 	cmd.InitDefaultVersionFlag()
 	cmd.InheritedFlags() // merges the parents' flags into the command's own
-	path := strings.Fields(cmd.CommandPath())[1:]
-	if cmd.HasSubCommands() {
-		rest, err = normalizeUntilWord(cmd.Flags(), rest)
-	} else {
-		rest, err = normalize(cmd.Flags(), rest)
-	}
-	if err != nil {
-		return nil, withHint(err, "see %s --help", cmd.CommandPath())
+	if rest, err = normalize(cmd.Flags(), rest); err != nil {
+		if _, ok := errors.AsType[hinted](err); !ok {
+			err = withHint(err, "see %s --help", cmd.CommandPath())
+		}
+		return nil, err
 	}
 	return append(path, rest...), nil
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 )
 
@@ -12,7 +13,8 @@ type hangups struct{ reload atomic.Pointer[chan struct{}] }
 // with [Env.reloads].
 func (e *Env) watchHangups(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	onTerminal := e.onTerminal()
+	streams := []any{e.Stdin, e.Stdout, e.Stderr} // a command may replace them
+	wasOnTerminal := slices.ContainsFunc(streams, isTerminal)
 	go func() {
 		for {
 			select {
@@ -21,7 +23,8 @@ func (e *Env) watchHangups(ctx context.Context) (context.Context, context.Cancel
 			case <-e.Hangup:
 			}
 			reload := e.hangups.reload.Load()
-			closed := onTerminal && !e.onTerminal() // nobody can stop the command there any more
+			// If the terminal was closed, nobody can stop the command there any more.
+			closed := wasOnTerminal && !slices.ContainsFunc(streams, isTerminal)
 			switch {
 			case reload == nil || closed:
 				if !e.IgnoreHangup {
@@ -36,11 +39,6 @@ func (e *Env) watchHangups(ctx context.Context) (context.Context, context.Cancel
 		}
 	}()
 	return ctx, cancel
-}
-
-// onTerminal reports whether the process has a terminal.
-func (e *Env) onTerminal() bool {
-	return isTerminal(e.Stdin) || isTerminal(e.Stdout) || isTerminal(e.Stderr)
 }
 
 // reloads returns a channel with an element for each SIGHUP from now on, which no longer ends

@@ -97,9 +97,9 @@ func (e *Env) readPassword(fromStdin bool) (string, error) {
 			return "", withHint(errors.New("there is no terminal that could ask for the password"),
 				"pipe it in and add --password-stdin")
 		}
-		fmt.Fprint(e.Stderr, "Password: ")
+		fmt.Fprint(e.errors, "Password: ")
 		text, err := term.ReadPassword(int(e.Stdin.(*os.File).Fd()))
-		fmt.Fprintln(e.Stderr)
+		fmt.Fprintln(e.errors)
 		if err != nil {
 			return "", fmt.Errorf("read password: %w", err)
 		}

@@ -143,6 +143,46 @@ func TestYAMLKeepsWholeNumbers(t *testing.T) {
 	}
 }
 
+func TestTablesFitTheTerminal(t *testing.T) {
+	rows := []any{
+		map[string]any{"name": "船舶一号登录服务器", "state": "Online", "url": "https://registry.ship1.example"},
+		map[string]any{"name": "cafe\u0301", "state": "Offline", "url": ""},
+	}
+	for _, test := range []struct {
+		columns int
+		want    string
+	}{
+		{0, "Name                State    Url\n" +
+			"------------------  -------  ------------------------------\n" +
+			"船舶一号登录服务器  Online   https://registry.ship1.example\n" +
+			"cafe\u0301                Offline\n"},
+		{58, "Name                State\n" +
+			"------------------  -------\n" +
+			"船舶一号登录服务器  Online\n" +
+			"cafe\u0301                Offline\n"},
+		{18, "Name\n" +
+			"------------------\n" +
+			"船舶一号登录服务器\n" +
+			"cafe\u0301\n"},
+		{10, "Name\n" +
+			"---------…\n" +
+			"船舶一号…\n" +
+			"cafe\u0301\n"},
+	} {
+		stdout := &capturedOutput{columns: test.columns}
+		env := &Env{Stdout: stdout, output: "table", LookupEnv: Variables(nil)}
+		if err := env.query.parse("[].{name:name, state:state, url:url}"); err != nil {
+			t.Fatal(err)
+		}
+		if err := env.print(rows); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, stdout.String()); diff != "" {
+			t.Errorf("%d columns: %s", test.columns, diff)
+		}
+	}
+}
+
 func TestNoOutputFormatPassesTerminalControls(t *testing.T) {
 	const hostile = "a\x1b]0;x\a\x7f\u009b2J\u202egnp.exe\u2066\u061c\u2028b\nferry: c\t"
 	value := []any{map[string]any{"name" + hostile: hostile, "list": hostile}}

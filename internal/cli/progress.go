@@ -70,6 +70,7 @@ func await[T any](
 	if isTerminal(e.Stderr) {
 		watch = drawProgress
 	}
+	defer e.waits.suspend()()
 	err := watch(ctx, e.Stderr, of(v.value), ask)
 	if err != nil && ctx.Err() != nil { // the interruption caused the error
 		err = errInterrupted

@@ -81,16 +81,6 @@ func referenceRoot() *cobra.Command {
 	return root
 }
 
-// shownCommands returns the subcommands of a command that its help shows.
-func shownCommands(cmd *cobra.Command) (shown []*cobra.Command) {
-	for _, c := range cmd.Commands() {
-		if c.IsAvailableCommand() && c.Name() != "help" {
-			shown = append(shown, c)
-		}
-	}
-	return shown
-}
-
 // leaves returns the commands below cmd that do something; cmd itself if it has none below.
 func leaves(cmd *cobra.Command) (all []*cobra.Command) {
 	if len(shownCommands(cmd)) == 0 {
@@ -140,24 +130,6 @@ func writeCommand(page *strings.Builder, cmd *cobra.Command) {
 // description is the text at the beginning of a command's help.
 func description(cmd *cobra.Command) string {
 	return markdown(strings.TrimRight(cmp.Or(cmd.Long, cmd.Short), ".") + ".")
-}
-
-// synopsis is the command line with the arguments and flags that a command requires.
-func synopsis(cmd *cobra.Command) string {
-	parts := []string{cmd.CommandPath() + strings.TrimPrefix(cmd.Use, cmd.Name())}
-	optional := false
-	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
-		switch {
-		case isRequired(f):
-			parts = append(parts, "--"+f.Name+" "+f.Value.Type())
-		case !f.Hidden && f.Name != "help":
-			optional = true
-		}
-	})
-	if optional {
-		parts = append(parts, "[flags]")
-	}
-	return strings.Join(parts, " ")
 }
 
 var usageDefault = regexp.MustCompile(` \(default ([^)]+)\)`)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
@@ -128,6 +129,8 @@ func pages[T any](
 		return all, usagef("--top %d: want 0, which is all, or more", top)
 	}
 	raw := []json.RawMessage{}
+	var got atomic.Int64
+	defer c.waits.begin(func() string { return fmt.Sprintf("listing %s of %s: %d so far", list, c.base, got.Load()) })()
 	for range maxPages {
 		a, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query})
 		if err != nil {
@@ -146,6 +149,7 @@ func pages[T any](
 			return all, err
 		}
 		raw = append(raw, page...)
+		got.Store(int64(len(raw)))
 		if next == nil || (top > 0 && len(raw) >= top) {
 			break
 		}
@@ -271,7 +275,7 @@ func (c *confirmation) ask(env *Env, question string, args ...any) error {
 	}
 	in := bufio.NewReader(env.Stdin)
 	for range 3 {
-		fmt.Fprintf(env.Stderr, "%s (y/n): ", question)
+		fmt.Fprintf(env.errors, "%s (y/n): ", question)
 		answer, err := in.ReadString('\n')
 		switch strings.ToLower(strings.TrimSpace(answer)) {
 		case "y", "yes":

@@ -68,27 +68,16 @@ them to the machines at its site, whether the link is up or not.`
 	flags.Var(&flag{kind: "JMESPATH", set: env.query.parse}, "query",
 		"the part of the result to show, such as '[].name'; see https://jmespath.org")
 	env.file.define(flags)
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return env.file.begin(env, cmd.Name()) }
-	root.SetUsageTemplate(usageTemplate(root, columnsOf(env.Stdout)))
+	env.messages.define(flags)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return env.begin(cmd) }
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(env.Stdout, cmd, env.helpWidth()) })
 	ignored(flags, "subscription", "")
-	ignored(flags, "only-show-errors", "")
-	flags.Lookup("only-show-errors").NoOptDefVal = "true"
 	return root
 }
 
-// usageTemplate is cobra's, with lines of flags that fit in a terminal with so many
-// columns; 0 is any number.
-func usageTemplate(root *cobra.Command, columns int) string {
-	return strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages",
-		fmt.Sprintf(".FlagUsagesWrapped %d", min(columns, maxHelpColumns)))
-}
-
-// maxHelpColumns bounds the length of a line of help: a longer one is hard to read.
-const maxHelpColumns = 120
-
 // group makes a command that only has subcommands. Its examples are the first of each.
 func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
-	var names, examples []string
+	var examples []string
 	for _, v := range verbs {
 		first, rest, _ := strings.Cut(v.Example, "\n")
 		for strings.HasSuffix(first, `\`) {
@@ -96,44 +85,14 @@ func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 			line, rest, _ = strings.Cut(rest, "\n")
 			first += "\n" + line
 		}
-		names, examples = append(names, v.Name()), append(examples, first)
+		if !v.Hidden {
+			examples = append(examples, first)
+		}
 	}
-	cmd := &cobra.Command{Use: use, Short: short, Example: strings.Join(examples, "\n"), SuggestionsMinimumDistance: 2}
+	cmd := &cobra.Command{Use: use, Short: short, Example: strings.Join(examples, "\n")}
 	cmd.AddCommand(verbs...)
-	cmd.Args = cobra.ArbitraryArgs
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
-		if len(args) == 0 {
-			if !cmd.HasParent() {
-				return cmd.Help()
-			}
-			return withHint(usagef("%s needs a command: %s", cmd.CommandPath(), strings.Join(names, ", ")), "%s", hint)
-		}
-		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			hint = fmt.Sprintf("did you mean %s?", correctedCommand(cmd, near, args[1:]))
-		}
-		return withHint(usagef("%s has no command %q", cmd.CommandPath(), clip(args[0])), "%s", hint)
-	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() } // see resolve
 	return cmd
-}
-
-// correctedCommand returns the command line with each of the names in place of the unknown
-// word. rest is the arguments after that word.
-func correctedCommand(cmd *cobra.Command, names, rest []string) string {
-	before, after := cmd.CommandPath(), ""
-	cmd.Flags().Visit(func(f *pflag.Flag) { before += " --" + f.Name + " " + quoted(f.Value.String()) })
-	for _, arg := range rest {
-		if strings.HasPrefix(arg, "-p") || strings.HasPrefix(arg, "--pass") {
-			after += " ..." // do not write a password into a log
-			break
-		}
-		after += " " + quoted(arg)
-	}
-	var all []string
-	for _, name := range names {
-		all = append(all, before+" "+name+after)
-	}
-	return strings.Join(all, " or ")
 }
 
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
@@ -180,6 +139,9 @@ func verb(env *Env, use, short, example string, o options, required ...string) *
 			c, err := o.client(env)
 			if err != nil {
 				return err
+			}
+			if c != nil {
+				env.connect(c)
 			}
 			if err := o.run(cmd.Context(), env, c); err != nil || c == nil {
 				return err

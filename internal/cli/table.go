@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/mattn/go-runewidth"
 	"golang.org/x/term"
 
 	"ferry/internal/terminal"
@@ -47,11 +48,11 @@ type layoutColumn struct {
 
 func newLayoutColumn[T any](c column[T], rows []T) layoutColumn {
 	s := layoutColumn{lines: []string{terminal.Printable(c.title), ""}, rank: c.rank}
-	s.width = utf8.RuneCountInString(s.lines[0]) + 2 // the reference's tables have this much room
+	s.width = textWidth(s.lines[0]) + 2 // the reference's tables have this much room
 	for _, row := range rows {
 		text := terminal.Printable(c.text(row))
 		s.lines = append(s.lines, text)
-		s.width = max(s.width, utf8.RuneCountInString(text))
+		s.width = max(s.width, textWidth(text))
 	}
 	s.least = s.width
 	if c.cut {
@@ -90,17 +91,26 @@ func layout[T any](rows []T, columns []column[T], limit int) string {
 	for _, s := range laidOut {
 		s.lines[1] = strings.Repeat("-", s.width)
 		for i, text := range s.lines {
-			if utf8.RuneCountInString(text) > s.width {
-				text = string([]rune(text)[:s.width-1]) + "…"
-			}
-			lines[i] += fmt.Sprintf("%-*s  ", s.width, text)
+			lines[i] += widths.FillRight(cutText(text, s.width), s.width) + "  "
 		}
 	}
 	for i, line := range lines {
-		lines[i] = strings.TrimRight(line, " ") + "\n"
+		if line = strings.TrimRight(line, " "); limit > 0 {
+			line = cutText(line, limit) // its last cell, if nothing else can be omitted
+		}
+		lines[i] = line + "\n"
 	}
 	return strings.Join(lines, "")
 }
+
+// widths measures text as terminals show it: East Asian characters are twice as wide as others.
+var widths = runewidth.Condition{}
+
+// textWidth returns how many columns of a terminal a text takes.
+func textWidth(text string) int { return widths.StringWidth(text) }
+
+// cutText shortens a text to a number of columns, with an ellipsis.
+func cutText(text string, limit int) string { return widths.Truncate(text, max(limit, 1), "…") }
 
 // A capturedOutput is output that is shown on a terminal later.
 type capturedOutput struct {

@@ -34,12 +34,9 @@ func (f *resultFile) open() bool { return f.stdout != nil }
 // begin redirects e's results to the file. If the file could not be written, it returns an
 // error before the command runs, because the command may make a password that is shown
 // only once.
-func (f *resultFile) begin(e *Env, command string) error {
+func (f *resultFile) begin(e *Env) error {
 	if f.path == "" {
 		return nil
-	}
-	if command == "serve" || command == "demo" {
-		return usagef("--to-file: ferry %s has no result", command)
 	}
 	info, err := os.Stat(f.path)
 	switch {
