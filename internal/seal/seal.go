@@ -1,0 +1,68 @@
+// Package seal encrypts secrets that an instance must be able to read again, such as passwords for
+// other registries. The key is in a file of the data directory, and not in the database, so that a
+// copy of the database does not reveal the secrets. Begin with [OpenKey].
+package seal
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"ferry/internal/atomicfile"
+)
+
+// keySize is the key size of AES-256, in bytes.
+const keySize = 32
+
+// A Key encrypts secrets so that only this instance can read them. Each is bound to the thing that it
+// is for: copied to another one, it is useless. A Key is safe for concurrent use.
+type Key struct{ aead cipher.AEAD }
+
+// OpenKey reads the key in a file of the data directory. If there is none, it creates one.
+func OpenKey(dataDir, file string) (*Key, error) {
+	path := filepath.Join(dataDir, file)
+	key, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key = make([]byte, keySize)
+		rand.Read(key)
+		err = atomicfile.Write(path, key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open password key: %w", err)
+	}
+	if len(key) != keySize {
+		return nil, fmt.Errorf("open password key: %s has %d bytes instead of %d", path, len(key), keySize)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	return &Key{aead}, err
+}
+
+// Encrypt encrypts a secret that is bound to a thing. "" stays "".
+func (k *Key) Encrypt(bound, secret string) string {
+	if secret == "" {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString(k.aead.Seal(nil, nil, []byte(secret), []byte(bound)))
+}
+
+// Decrypt decrypts a secret that is bound to a thing.
+func (k *Key) Decrypt(bound, encrypted string) (string, error) {
+	if encrypted == "" {
+		return "", nil
+	}
+	text, err := base64.StdEncoding.DecodeString(encrypted)
+	if err == nil {
+		text, err = k.aead.Open(nil, nil, text, []byte(bound))
+	}
+	return string(text), err
+}
