@@ -36,7 +36,11 @@ type Tx struct {
 	tx  *sql.Tx
 
 	controlRows []ControlRow // written by the transaction
+	committed   []func()     // see [Tx.AfterCommit]
 }
+
+// AfterCommit makes fn run once the transaction is committed. fn must not use the transaction.
+func (tx *Tx) AfterCommit(fn func()) { tx.committed = append(tx.committed, fn) }
 
 // Open opens and migrates the database at url: "sqlite:PATH", or "postgres://..." in the syntax
 // of libpq. The caller must call [DB.Close].
@@ -141,11 +145,15 @@ func run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, first string, f
 			return fmt.Errorf("begin transaction: %w", err)
 		}
 	}
-	if err := fn(&Tx{ctx: ctx, tx: tx}); err != nil {
+	t := &Tx{ctx: ctx, tx: tx}
+	if err := fn(t); err != nil {
 		return err
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("commit transaction: %w", err)
+	}
+	for _, fn := range t.committed {
+		fn()
 	}
 	return nil
 }
