@@ -204,14 +204,18 @@ func (e *Engine) recordItem(tx *metadb.Tx, row metadb.SyncItem, failure error) e
 	if err != nil || now.Digest != row.Digest || !now.ChangedAt.Equal(row.ChangedAt) {
 		return err
 	}
-	failedBefore := now.State == Failed
+	before := now
+	failedBefore := before.State == Failed
 	now.State, now.Error, now.Permanent = Synced, "", false
 	if failure != nil {
 		now.State, now.Error, now.Permanent = Failed, failure.Error(), isPermanent(failure, failedBefore)
 	} else {
 		now.SyncedAt = e.now()
 	}
-	return tx.PutSyncItem(now)
+	if err := tx.PutSyncItem(now); err != nil {
+		return err
+	}
+	return e.observeOutcome(tx, before, now, failure)
 }
 
 // isPermanent reports whether a failed item no longer holds up the removal of old content.

@@ -42,6 +42,8 @@ type Options struct {
 	Connections  int             // see [download.Options]
 	StallTimeout time.Duration   // a connection that moves no byte for so long is dropped; 0 is 60 s
 	Meter        *download.Meter // counts the downloads; nil is one of its own
+	// Observe is called in the transaction that records the outcome of an item; nil is not called.
+	Observe func(tx *metadb.Tx, o Outcome) error
 }
 
 // An Engine records the items that a source lists, and syncs them. Its methods are safe
@@ -56,6 +58,7 @@ type Engine struct {
 	now          func() time.Time
 	stallTimeout time.Duration
 	download     *download.Downloader
+	observe      func(tx *metadb.Tx, o Outcome) error
 
 	mu             sync.Mutex // guards the fields below, and the state of the running Sync
 	order          Order
@@ -78,7 +81,7 @@ func New(o Options) *Engine {
 		name: o.Source, pruneMode: o.Prune, keepTags: o.KeepTags,
 		storage: o.Storage, db: o.DB, now: o.Now,
 		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), stallTimeout: cmp.Or(o.StallTimeout, time.Minute),
-		order: anyOrder, running: make(chan struct{}, 1), toPrune: map[string]bool{},
+		observe: o.Observe, order: anyOrder, running: make(chan struct{}, 1), toPrune: map[string]bool{},
 	}
 	if e.now == nil {
 		e.now = time.Now

@@ -22,6 +22,8 @@ type change struct {
 	seq        int64         // 0 while nothing has changed
 	added      digest.Digest // of the manifest that was added; "" is none
 	unlocked   bool          // locks forbid nothing; see [Unlocked]
+	tagged     digest.Digest // of the manifest that the change also tags; "" is none
+	content    []ContentChange
 }
 
 // update runs fn in a transaction on one repository, by write or remove. After the commit, it
@@ -29,8 +31,11 @@ type change struct {
 func (s *Storage) update(ctx context.Context, repository string, by transaction, fn func(*change) error) error {
 	c := &change{Storage: s, repository: repository}
 	err := by(ctx, func(tx *metadb.Tx) error {
-		c.tx, c.seq, c.added = tx, 0, ""
-		return fn(c)
+		c.tx, c.seq, c.added, c.content = tx, 0, "", nil
+		if err := fn(c); err != nil {
+			return err
+		}
+		return c.observeContent()
 	})
 	if err == nil && c.seq > 0 {
 		s.watchers.notify(repository)

@@ -51,7 +51,13 @@ func (s *Storage) putImages(ctx context.Context, images []Image, unlocked bool, 
 		clear(changed)
 		for i, im := range images {
 			c := &change{Storage: s, tx: tx, repository: im.Repository, unlocked: unlocked}
+			if len(im.Tags) > 0 {
+				c.tagged = im.Root
+			}
 			if err := c.putImage(im, rows[i]); err != nil {
+				return err
+			}
+			if err := c.observeContent(); err != nil {
 				return err
 			}
 			changed[im.Repository] = changed[im.Repository] || c.seq > 0

@@ -229,8 +229,10 @@ func (c *change) deleteManifest(d digest.Digest) (gone []string, err error) {
 		if err := c.removeTag(tag.Name); err != nil {
 			return nil, err
 		}
+		c.deleted(tag.Name, row)
 		gone = append(gone, tag.Name)
 	}
+	c.deleted("", row)
 	return gone, c.removeManifest(d)
 }
 

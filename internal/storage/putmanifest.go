@@ -26,6 +26,9 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 		return nil, err
 	}
 	err = s.update(ctx, p.Repository, s.write, func(c *change) (err error) {
+		if len(p.Tags) > 0 {
+			c.tagged = prepared.row.Digest
+		}
 		row, err = c.put(prepared)
 		return err
 	})
@@ -144,6 +147,9 @@ func (c *change) addManifest(row Manifest, children []metadb.Child) (_ Manifest,
 	}
 	if _, err := c.tx.PutManifest(row, children); err != nil {
 		return row, err
+	}
+	if row.Digest != c.tagged {
+		c.pushed("", row.Digest)
 	}
 	isSubject, err := c.tx.IsSubject(row.Repository, string(row.Digest))
 	if err == nil && isSubject { // its referrers were pushed before

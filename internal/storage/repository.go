@@ -98,6 +98,9 @@ func (c *change) deleteRepository(notes []Note) error {
 	if err := c.relist(); err != nil {
 		return err
 	}
+	if err := c.deletedAll(); err != nil {
+		return err
+	}
 	if err := c.tx.DeleteRepository(c.repository); err != nil {
 		return err
 	}

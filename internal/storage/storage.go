@@ -36,6 +36,8 @@ type Options struct {
 	// moves. Ages are counted by it. nil counts from New on.
 	Uptime func() time.Duration
 	Grace  time.Duration // how long unreferenced content is safe from collection; 0 is an hour
+	// Observe is called in the transaction of each change of content; nil is not called.
+	Observe ContentObserver
 }
 
 // A Storage is the content of an instance. It is safe for concurrent use. A data directory may
@@ -61,6 +63,7 @@ type Storage struct {
 	fullAt       atomic.Pointer[metadb.Uptime] // when the disk was last full; nil is never
 	anyDamage    atomic.Int32                  // see [damageUnknown]
 	damageFound  signal
+	observe      ContentObserver
 }
 
 // New returns the storage in o's database and blob store. It reads nothing, so that it is fast
@@ -71,7 +74,7 @@ func New(o Options) (*Storage, error) {
 	}
 	s := &Storage{
 		db: o.DB, blobs: o.Blobs, now: o.Now, cache: newCache(cacheSize),
-		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), grace: cmp.Or(o.Grace, defaultGrace),
+		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), grace: cmp.Or(o.Grace, defaultGrace), observe: o.Observe,
 	}
 	s.transfers.open = map[*Transfer]bool{}
 	s.reservations.all = map[*Reservation]bool{}

@@ -114,6 +114,7 @@ func (c *change) setTag(name string, d digest.Digest) error {
 	if err := c.tx.SetTag(c.repository, name, string(d), seq, c.now()); err != nil {
 		return err
 	}
+	c.pushed(name, d)
 	if err := c.referenced(string(d)); err != nil {
 		return err
 	}
@@ -144,6 +145,7 @@ func (c *change) deleteTag(name string, notes []Note) error {
 	if err := c.removeTag(name); err != nil {
 		return err
 	}
+	c.deleted(name, Manifest{Digest: tag.Digest})
 	return writeNotes(c.tx, notes)
 }
 
