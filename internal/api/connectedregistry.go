@@ -137,6 +137,7 @@ type Settings struct {
 	SyncWindow *string `json:"syncWindow,omitempty" maxLength:"64"`
 	MessageTTL *string `json:"syncMessageTtl,omitempty" maxLength:"64"`
 	LogLevel   *string `json:"logLevel,omitempty" maxLength:"32"`
+	AuditLogs  *bool   `json:"auditLogsEnabled,omitempty" doc:"Whether the instance sends its audit log up."`
 	GCEnabled  *bool   `json:"gcEnabled,omitempty"`
 	GCSchedule *string `json:"gcSchedule,omitempty" maxLength:"256"`
 

@@ -141,6 +141,8 @@ func defineSyncFlags(set *pflag.FlagSet, s *api.Settings) {
 		"how long deletions are remembered for a site that is offline: ISO 8601, P1D to P90D (default P2D)")
 	choiceOption(set, &s.LogLevel, "log-level", "the level of the instance's log (default Information)",
 		"Debug", "Information", "Warning", "Error", "None")
+	switchOption(set, &s.AuditLogs, "audit-logs-enabled", "true",
+		"whether the instance sends its audit log to the root: see ferry audit list --site NAME (default false)")
 	switchOption(set, &s.GCEnabled, "gc-enabled", "true",
 		"whether the instance deletes content that nothing references any more")
 	textOption(set, &s.GCSchedule, "gc-schedule", "", "CRON",
@@ -167,8 +169,6 @@ func defineSyncFlags(set *pflag.FlagSet, s *api.Settings) {
 func managedIdentityFlags(set *pflag.FlagSet) {
 	choiceVar(set, new(string), "auth-type", "", "SyncToken", "accepted for the reference's scripts", "SyncToken")
 	set.Lookup("auth-type").Hidden = true
-	ignored(set, "audit-logs-enabled", "")
-	set.Lookup("audit-logs-enabled").NoOptDefVal = "true"
 }
 
 type connectedRegistryUpdate struct {

@@ -39,6 +39,11 @@ type Config struct {
 	MirrorNames          string // repositories that stand for other registries; see registry.ParseMirrorNames
 	MirrorDefault        string // the registry that stands in for a repository that does not exist; "" is none
 	Anonymous            string // pulls without credentials: one of the constants below
+	Hook                 string // absolute path of a program that runs for each event here; "" is none
+	HookTimeout          time.Duration
+	Webhook              string // URL that gets the events of this instance; "" is none
+	WebhookSecretFile    string // has the secret that signs them
+	WebhookCA            string // PEM file with the CA of that URL; "" is the machine's authorities alone
 	MaxConnections       int    // open at a time; 0 is the default for the kind of instance
 	LogLevel             slog.Level
 	LogFormat            string // text or json
@@ -97,6 +102,7 @@ func Default() Config {
 		ScrubWindow: scrubAny,
 		Metrics:     MetricsOperators,
 		Anonymous:   AnonymousByScopeMap,
+		HookTimeout: time.Minute,
 		LogLevel:    slog.LevelInfo,
 		LogFormat:   "text",
 	}

@@ -54,6 +54,8 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 		"external-url": "https://h", "metrics": "anyone", "path-prefix": "/registry",
 		"trusted-proxies": "10.0.0.0/8", "max-connections": "100",
 		"drain-delay": "5s", "mirror-names": "docker.io=hub", "mirror-default": "docker.io", "anonymous": "off",
+		"hook": "/bin/true", "hook-timeout": "5s", "webhook": "https://h/", "webhook-secret-file": "f",
+		"webhook-ca": "f",
 		"log-level": "error", "log-format": "json",
 	}
 	for _, s := range Settings() {

@@ -107,6 +107,22 @@ func (c *Config) settings() []Setting {
 		{"anonymous", "WHICH", c.Anonymous,
 			"pulls without credentials: by-scope-map (from the networks that scope maps allow) or off",
 			text(&c.Anonymous)},
+		{"hook", "PROGRAM", c.Hook,
+			"absolute path of a program to run, one at a time, when an image is complete here, failed here, or was " +
+				"pulled first here: it gets the event as JSON on its standard input", text(&c.Hook)},
+		{"hook-timeout", "DURATION", c.HookTimeout.String(),
+			"how long the hook may run before it is killed, such as 1m",
+			func(s string) (err error) {
+				c.HookTimeout, err = time.ParseDuration(s)
+				return err
+			}},
+		{"webhook", "URL", c.Webhook,
+			"address to which the same events are sent, as signed CloudEvents", text(&c.Webhook)},
+		{"webhook-secret-file", "FILE", c.WebhookSecretFile,
+			"file with the secret that signs them: whsec_ and the base64 of 24 to 64 bytes",
+			text(&c.WebhookSecretFile)},
+		{"webhook-ca", "FILE", c.WebhookCA,
+			"PEM file with the CA of that address, beside those that this machine trusts", text(&c.WebhookCA)},
 		{"max-connections", "NUMBER", connectionsText(c.MaxConnections),
 			"the largest number of connections at a time; one address may have half of them. auto is 16384 " +
 				"for a root, and 512 for a connected registry", func(s string) (err error) {

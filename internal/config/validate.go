@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -21,6 +22,9 @@ const (
 
 // maxDrainDelay is the longest time that a stop may be delayed.
 const maxDrainDelay = 10 * time.Minute
+
+// maxHookTimeout is the longest time that a hook may run.
+const maxHookTimeout = time.Hour
 
 // databases matches the URL of a database.
 var databases = regexp.MustCompile(`^(sqlite:|postgres(ql)?://)`)
@@ -59,6 +63,12 @@ func (c Config) Validate() error {
 			FormatSize(c.ChunkSize), FormatSize(MinChunkSize), FormatSize(MaxChunkSize))
 	case c.DrainDelay < 0 || c.DrainDelay > maxDrainDelay:
 		return fmt.Errorf("drain-delay %v: want 0s to %v", c.DrainDelay, maxDrainDelay)
+	case c.HookTimeout < time.Second || c.HookTimeout > maxHookTimeout:
+		return fmt.Errorf("hook-timeout %v: want 1s to %v", c.HookTimeout, maxHookTimeout)
+	case c.Hook != "" && !filepath.IsAbs(c.Hook):
+		return fmt.Errorf("hook %.80q: want an absolute path", c.Hook)
+	case (c.Webhook == "") != (c.WebhookSecretFile == ""):
+		return errors.New("webhook and webhook-secret-file belong together: only one of them is given")
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fmt.Errorf("log-format %.80q: want text or json", c.LogFormat)
 	case c.Metrics != MetricsOperators && c.Metrics != MetricsLoopback && c.Metrics != MetricsAnyone:

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"ferry/internal/download"
+	"ferry/internal/events"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/replication"
@@ -62,6 +63,16 @@ type Content interface {
 	DamageFound() <-chan struct{}
 }
 
+// Records are events and audit entries for the parent; [events.Service] implements it.
+type Records interface {
+	// Outgoing returns those that the parent must get next.
+	Outgoing(ctx context.Context) (events.Batch, error)
+	// Forwarded records how many of a batch the parent has stored.
+	Forwarded(ctx context.Context, b events.Batch, stored wire.Stored) error
+	// Appended returns a channel that is closed when events are next recorded.
+	Appended() <-chan struct{}
+}
+
 // Options are the parts and settings of an Agent. Name, Parent, DB, Engine,
 // InstanceID, Fleet and Content are required.
 type Options struct {
@@ -72,6 +83,7 @@ type Options struct {
 	InstanceID  string // unique, and the same after a restart
 	Fleet       Fleet
 	Content     Content
+	Records     Records          // nil sends none
 	Version     string           // of the program, for the report
 	LoginServer string           // the address for clients, for the report; "" is unknown
 	TLS         bool             // whether that address speaks TLS
@@ -109,6 +121,9 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 	}
 	if o.Parent == nil || o.DB == nil || o.Engine == nil || o.Fleet == nil || o.Content == nil {
 		return nil, errors.New("start agent: it needs a parent, a database, an engine, a fleet and content")
+	}
+	if o.Records == nil {
+		o.Records = noRecords{}
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Now == nil {

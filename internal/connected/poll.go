@@ -25,6 +25,8 @@ var (
 	errDamageFound = errors.New("content was found damaged")
 	// The next poll reports it.
 	errReportsChanged = errors.New("a descendant has reported a change")
+	// The next poll sends them.
+	errEventsRecorded = errors.New("events were recorded")
 )
 
 // poll sends the report, asks the parent for changes, and records them. It returns true if the next
@@ -53,12 +55,20 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 	for _, suspect := range suspects {
 		q.Suspects = append(q.Suspects, wire.Want(suspect))
 	}
+	recorded := s.options.Records.Appended() // before they are read, so that none is missed
+	if err := s.addRecords(ctx, &q); err != nil {
+		return false, err
+	}
 	wait := min(changePause+time.Duration(len(report.Descendants))*descendantTime, holdFor)
-	a, err := s.ask(ctx, q, descendantChanges{below, wait})
+	a, err := s.ask(ctx, q, interruptions{below, wait, s.records.news(recorded, s.now())})
 	if err != nil {
 		return false, parentError{err}
 	}
 	s.reported = report
+	moreRecords, err := s.recordsSent(ctx, a.Stored)
+	if err != nil {
+		return false, err
+	}
 	s.engine.MarkReported(suspects)
 	if a.Desired != nil {
 		if err := s.applyDesired(ctx, a.Desired); err != nil {
@@ -73,7 +83,7 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 		}
 	}
 	if more, err = s.record(ctx, st, q, a); err != nil || !more {
-		return more, err
+		return moreRecords, err
 	}
 	now, err := s.engine.Position(ctx)
 	if err == nil && reflect.DeepEqual(position, now) {
@@ -82,16 +92,17 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 	return err == nil, err
 }
 
-// descendantChanges tells that a descendant has reported a change, and how long that may wait.
-type descendantChanges struct {
-	reported <-chan struct{}
-	wait     time.Duration
+// interruptions are changes that end a held poll, after a while, so that the next poll reports them.
+type interruptions struct {
+	reported <-chan struct{} // a descendant has reported a change
+	wait     time.Duration   // how long that may wait
+	recorded <-chan struct{} // events were recorded
 }
 
 // ask sends a poll. If the parent holds it, it ends with [errSyncOver] when the running sync ends,
-// and with [errReportsChanged] a while after a descendant has reported a change. If no sync runs, it
-// ends with [errDamageFound] when content is found damaged.
-func (s *session) ask(ctx context.Context, q wire.PollRequest, below descendantChanges) (*wire.PollResponse, error) {
+// and with [errReportsChanged] or [errEventsRecorded] a while after one of the interruptions. If no
+// sync runs, it ends with [errDamageFound] when content is found damaged.
+func (s *session) ask(ctx context.Context, q wire.PollRequest, in interruptions) (*wire.PollResponse, error) {
 	if q.WaitSeconds == 0 {
 		return s.parent.Poll(ctx, q)
 	}
@@ -103,17 +114,21 @@ func (s *session) ask(ctx context.Context, q wire.PollRequest, below descendantC
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		var due <-chan time.Time
+		var due, sendDue <-chan time.Time
 		for held.Err() == nil {
 			select {
 			case <-over:
 				cancel(errSyncOver)
 			case <-damaged:
 				cancel(errDamageFound)
-			case <-below.reported:
-				below.reported, due = nil, time.After(below.wait)
+			case <-in.reported:
+				in.reported, due = nil, time.After(in.wait)
 			case <-due:
 				cancel(errReportsChanged)
+			case <-in.recorded:
+				in.recorded, sendDue = nil, time.After(changePause)
+			case <-sendDue:
+				cancel(errEventsRecorded)
 			case <-held.Done():
 			}
 		}
@@ -121,8 +136,9 @@ func (s *session) ask(ctx context.Context, q wire.PollRequest, below descendantC
 	a, err := s.parent.Poll(held, q)
 	cancel(nil)
 	<-watched
-	cause := context.Cause(held)
-	if err != nil && (cause == errSyncOver || cause == errDamageFound || cause == errReportsChanged) {
+	switch cause := context.Cause(held); {
+	case err == nil:
+	case cause == errSyncOver, cause == errDamageFound, cause == errReportsChanged, cause == errEventsRecorded:
 		return nil, cause
 	}
 	return a, err

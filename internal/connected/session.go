@@ -50,6 +50,8 @@ type session struct {
 	failures int             // syncs with failed items, in a row
 	retryAt  time.Time       // when the next sync of failed items is due
 
+	records recordLink
+
 	// notBefore is when this registry may begin to fetch changes: the children of one parent spread
 	// their requests.
 	notBefore   time.Time
@@ -99,7 +101,8 @@ func (s *session) pollUntilEnd(ctx context.Context) error {
 		case errors.Is(err, errSyncOver): // the next poll reports it
 			s.finishSync(<-s.sync)
 			continue
-		case errors.Is(err, errDamageFound), errors.Is(err, errReportsChanged): // the next poll is due
+		case errors.Is(err, errDamageFound), errors.Is(err, errReportsChanged),
+			errors.Is(err, errEventsRecorded): // the next poll is due
 			pause = s.polls.Reserve().Delay()
 		case errors.Is(err, gateway.ErrNotActivated):
 			return err

@@ -12,7 +12,6 @@ import (
 // A Spec is the settings of a connected registry, in the form in which its row stores them.
 type Spec struct {
 	wire.Spec
-	Notifications []string `json:"notifications,omitempty"` // patterns of events; not sent to the child
 
 	// SubscriptionSeq is the feed's number of the last change to the content that the connected
 	// registry gets, apart from changes to its scope map.

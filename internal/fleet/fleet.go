@@ -37,6 +37,8 @@ type Options struct {
 	// Status returns the current status of this connected registry, and when its parent last
 	// answered. A nil function, or a nil status, means that there is none yet.
 	Status func() (st *wire.Status, heard time.Time)
+	// Events records the events of descendants; nil ignores what they send.
+	Events EventReceiver
 	Now    func() time.Time // nil is time.Now
 }
 
@@ -51,6 +53,8 @@ type Service struct {
 	status  func() (*wire.Status, time.Time)
 	now     func() time.Time
 
+	events      EventReceiver
+	records     recordLimits
 	reports     reports
 	connections connections
 
@@ -70,6 +74,7 @@ var _ gateway.ControlPlane = (*Service)(nil)
 func New(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
 		db: o.DB, control: o.Control, content: o.Content, address: o.Address, tls: o.TLS, status: o.Status, now: o.Now,
+		events:  o.Events,
 		reports: reports{unsaved: map[string]bool{}, changed: make(chan struct{})},
 		desired: map[string]cachedDesired{},
 	}

@@ -1,67 +1,19 @@
 package fleet
 
 import (
-	"regexp"
-	"strings"
-
 	"ferry/internal/control"
-	"ferry/internal/oci"
+	"ferry/internal/events"
 )
 
-// Limits on a connected registry's notifications.
-const (
-	maxNotifications      = 100
-	maxNotificationLength = 512
-)
+// maxNotifications is how many patterns a connected registry may have.
+const maxNotifications = 100
 
-var tagPattern = regexp.MustCompile(`^(\*|[A-Za-z0-9_][A-Za-z0-9._-]{0,127})$`)
-
-// checkNotification returns an error unless text is a pattern of events:
-//
-//	name [":" tag] ["@" digest] ":" action
-//
-// The action is push, delete or *. Any part may be *, and a name may end in /*.
-func checkNotification(text string) error {
-	bad := func(why string) error {
-		return control.Invalid("notification '%.100s': %s", text,
-			why).WithHint("examples: team/app:1.0:push, team/*:*, *@*:delete")
-	}
-	if len(text) > maxNotificationLength {
-		return bad("it is too long")
-	}
-	end := strings.LastIndex(text, ":")
-	if end < 0 {
-		return bad("it has no action")
-	}
-	switch text[end+1:] {
-	case "push", "delete", "*":
-	default:
-		return bad("its action is not push, delete or *")
-	}
-	artifact, digest, hasDigest := strings.Cut(text[:end], "@")
-	if hasDigest && digest != "*" {
-		if _, err := oci.ParseDigest(digest); err != nil {
-			return bad("its digest is not valid")
-		}
-	}
-	name, tag, hasTag := strings.Cut(artifact, ":")
-	if hasTag && !tagPattern.MatchString(tag) {
-		return bad("its tag is not valid")
-	}
-	if name == "*" {
-		return nil
-	}
-	if oci.CheckRepository(strings.TrimSuffix(name, "/*")) != nil {
-		return bad("its name is not a repository, team/* or *")
-	}
-	return nil
-}
-
-// notifications checks patterns and returns them without duplicates.
+// notifications checks patterns of events and returns them without duplicates.
 func notifications(patterns []string) ([]string, error) {
 	for _, p := range patterns {
-		if err := checkNotification(p); err != nil {
-			return nil, err
+		if _, err := events.ParsePattern(p); err != nil {
+			return nil, control.Invalid("notification '%.100s': %s", p, err).
+				WithHint("examples: team/app:1.0:push, team/*:*, *@*:delete")
 		}
 	}
 	all := control.Union(nil, patterns)

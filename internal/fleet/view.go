@@ -35,7 +35,7 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 		TagFilters:        api.List(v.TagFilters),
 		Platforms:         api.List(v.Platforms),
 		Labels:            labelsOf(v.Spec),
-		Logging:           api.Logging{LogLevel: v.LogLevel, AuditLogStatus: "Disabled"},
+		Logging:           loggingOf(v),
 		StatusDetails:     detailsOf(h.Status),
 		LastRefusedLogin:  refusedOf(h.Status),
 		NotificationsList: api.List(v.Notifications),
@@ -94,6 +94,14 @@ func connectionState(row metadb.ConnectedRegistry, v control.Spec, h lastReport,
 		return h.Status.State
 	}
 	return api.Online
+}
+
+func loggingOf(v control.Spec) api.Logging {
+	l := api.Logging{LogLevel: v.LogLevel, AuditLogStatus: "Disabled"}
+	if v.AuditLogs {
+		l.AuditLogStatus = "Enabled"
+	}
+	return l
 }
 
 func activationOf(row metadb.ConnectedRegistry) api.Activation {

@@ -15,6 +15,9 @@ import (
 // maxSuspects is how many blobs with wrong content a poll names at most.
 const maxSuspects = 16
 
+// maxRecords is how many events, and how many audit entries, a poll has at most.
+const maxRecords = 200
+
 // feedPage is how many repositories of the feed are read at a time.
 const feedPage = 500
 
@@ -45,6 +48,10 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (a *pol
 		return nil, err
 	}
 	q.Suspects = nil
+	stored, err := s.receive(ctx, c, &q)
+	if err != nil {
+		return nil, err
+	}
 	c.release()
 	end := s.Polling(c.name)
 	defer func() { end(err == nil && ctx.Err() == nil) }()
@@ -54,6 +61,9 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (a *pol
 	h := &hold{deadline: deadline.C}
 	for {
 		a, err = s.pollHeld(ctx, c, &q, h)
+		if a != nil {
+			a.Stored = stored
+		}
 		if a != nil || err != nil {
 			return a, err
 		}
@@ -61,6 +71,23 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (a *pol
 			return nil, err
 		}
 	}
+}
+
+// receive stores the events and the audit entries of a poll. The poll is answered even if that fails:
+// the child then sends them again.
+func (s *server) receive(ctx context.Context, c caller, q *wire.PollRequest) (*wire.Stored, error) {
+	if len(q.Events) > maxRecords || len(q.Audit) > maxRecords {
+		return nil, invalid("a poll has at most %d events and %d audit entries", maxRecords, maxRecords)
+	}
+	if s.Receive == nil {
+		return nil, nil
+	}
+	stored, err := s.Receive(ctx, c.name, q.Events, q.Audit)
+	if err != nil {
+		s.Log.Warn("events of a connected registry are not stored", "registry", c.name, "err", err)
+	}
+	q.Events, q.Audit = nil, nil
+	return &stored, nil
 }
 
 // passOnSuspects orders that blobs are read again that the caller got with wrong content. It ignores

@@ -50,6 +50,9 @@ type ServerOptions struct {
 	// Spread returns the time over which children spread their requests after a change; nil is
 	// none.
 	Spread func() time.Duration
+	// Receive stores events and audit entries that a child sent, and returns how many of the first of
+	// each need not be sent again. nil takes none.
+	Receive func(ctx context.Context, child string, events []wire.Event, audit []wire.AuditEntry) (wire.Stored, error)
 	// Suspect is called with a blob that a child got with wrong content; nil is not called.
 	Suspect func(d digest.Digest)
 	Log     *slog.Logger // nil discards

@@ -47,6 +47,7 @@ func (g *Registry) getManifest(w http.ResponseWriter, q *request) error {
 	h["X-Content-Type-Options"] = noSniff
 	if q.Method != http.MethodHead {
 		w.Write(m.Payload) // an error means that the client is gone
+		g.pulled(q.repository, m.Digest)
 	}
 	return nil
 }
@@ -77,6 +78,7 @@ func (g *Registry) sendLarge(w http.ResponseWriter, q *request, m *storage.Manif
 		chunk, err = payload.Next(q.Context())
 	}
 	if err == io.EOF {
+		g.pulled(q.repository, m.Digest)
 		return nil
 	}
 	if q.Context().Err() == nil {

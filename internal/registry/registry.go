@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"ferry/internal/auth"
 	"ferry/internal/memlimit"
 	"ferry/internal/metadb"
@@ -44,9 +46,11 @@ type Options struct {
 	// Writable reports whether clients may write; if it is nil, they always may.
 	Writable func() bool
 	Mirrors  MirrorNames
-	Auditor  Auditor      // records deletions and lock changes; nil records nothing
-	Version  string       // of the program, for those who log in; "" is not sent
-	Log      *slog.Logger // nil discards
+	Auditor  Auditor // records deletions and lock changes; nil records nothing
+	// Pulled is called when a client has pulled a manifest; it must not wait. nil is not called.
+	Pulled  func(repository string, d digest.Digest)
+	Version string       // of the program, for those who log in; "" is not sent
+	Log     *slog.Logger // nil discards
 }
 
 // A Registry is the handler of /v2/ and /acr/v1/.
@@ -56,6 +60,7 @@ type Registry struct {
 	writable   func() bool
 	mirrors    MirrorNames
 	auditor    Auditor
+	pulled     func(repository string, d digest.Digest)
 	version    string
 	log        *slog.Logger
 	scan       int // maximum number of repositories that a catalog request scans
@@ -68,10 +73,14 @@ func New(o Options) *Registry {
 	r := &Registry{
 		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, scan: maxScan, auditor: o.Auditor,
 		mirrors:   o.Mirrors,
+		pulled:    o.Pulled,
 		log:       cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		version:   o.Version,
 		receiving: memlimit.New(maxReceiving, maxWait), storing: memlimit.New(maxStoring, maxWait),
 		sending: memlimit.New(maxSending, maxWait),
+	}
+	if r.pulled == nil {
+		r.pulled = func(string, digest.Digest) {}
 	}
 	if r.writable == nil {
 		r.writable = func() bool { return true }

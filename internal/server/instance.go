@@ -21,6 +21,7 @@ import (
 	"ferry/internal/connected"
 	"ferry/internal/control"
 	"ferry/internal/download"
+	"ferry/internal/events"
 	"ferry/internal/fleet"
 	"ferry/internal/gateway"
 	"ferry/internal/management"
@@ -52,6 +53,7 @@ type instance struct {
 	auth     *auth.Authenticator
 	agent    *connected.Agent // nil in a root
 	mirrors  *mirror.Service  // nil in a connected registry
+	events   *events.Service
 	upkeep   *upkeep
 	scrub    *scrub.Scrubber
 	certs    certificateSource // nil without TLS
@@ -153,14 +155,20 @@ func open(
 	if err != nil {
 		return in, err
 	}
-	if in.storage, err = storage.New(storage.Options{DB: in.db, Blobs: blobs, Log: in.log}); err != nil {
+	if err := in.openEvents(ctx, cfg, parent); err != nil {
+		return in, err
+	}
+	in.storage, err = storage.New(storage.Options{
+		DB: in.db, Blobs: blobs, Log: in.log, Observe: in.events.ContentChanged,
+	})
+	if err != nil {
 		return in, err
 	}
 	if in.scrub, err = newScrubber(ctx, cfg, in); err != nil {
 		return in, err
 	}
 	resources := control.Options{DB: in.db, Log: in.log, Instance: in.dir.firstID(), Adopt: o.Adopt}
-	registries := fleet.Options{DB: in.db, Content: in.storage,
+	registries := fleet.Options{DB: in.db, Content: in.storage, Events: in.events,
 		Address: hostOf(cfg.ExternalURL) + pathOf(cfg.ExternalURL),
 		TLS:     strings.HasPrefix(cmp.Or(cfg.ExternalURL, localURL), "https:")}
 	if parent != nil {
@@ -254,7 +262,7 @@ func (in *instance) mirror(cfg config.Config) error {
 func (in *instance) follow(ctx context.Context, cfg config.Config, parent wire.ConnectionString) (err error) {
 	address := loginServer(cfg, in.url)
 	engine := replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log,
-		ChunkSize: cfg.ChunkSize, Meter: in.meter})
+		ChunkSize: cfg.ChunkSize, Meter: in.meter, Observe: in.events.ItemSynced})
 	transport := gateway.NewTransport()
 	transport.DialContext = in.traffic.Dial(transport.DialContext)
 	in.parent = gateway.NewClient(parent, transport)
@@ -272,6 +280,7 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent wire.C
 		Engine:      engine,
 		InstanceID:  in.control.InstanceID(),
 		Fleet:       in.fleet,
+		Records:     in.events,
 		Version:     telemetry.Version(),
 		Content:     in.scrub,
 		LoginServer: hostOf(address),
@@ -331,7 +340,7 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	parent := gateway.ServerOptions{
 		Storage: in.storage, ControlPlane: in.fleet, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(),
-		Suspect: in.scrub.Suspect, Polling: in.fleet.Polling,
+		Suspect: in.scrub.Suspect, Polling: in.fleet.Polling, Receive: in.fleet.Receive,
 		Log: in.log, Spread: func() time.Duration { return in.settings.Load().spread(in.control.State().Count()) },
 	}
 	health := &syncHealth{damaged: in.damaged, now: time.Now}
@@ -345,7 +354,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	}
 	content := registry.Options{
 		Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Mirrors: in.names,
-		Auditor: in.control, Version: telemetry.Version(), Log: in.log,
+		Auditor: in.control, Pulled: in.events.Pulled, Version: telemetry.Version(), Log: in.log,
 	}
 	return &routes{
 		registry: registry.New(content),

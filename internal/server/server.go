@@ -132,6 +132,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 		return (&reloader{in: in, o: o, cfg: cfg, files: files, connection: text, parentCA: in.parentCA}).run(ctx)
 	})
 	all.Go(func() error { return in.scrub.Run(ctx) })
+	all.Go(func() error { return in.events.Run(ctx) })
 	if in.agent != nil {
 		all.Go(func() error { return in.agent.Run(ctx) })
 	}

@@ -67,8 +67,14 @@ type PollRequest struct {
 	Report *Report `json:"report,omitempty"`
 	// Suspects are blobs that came with content that does not match their digest, at most 16. The
 	// parent reads them again.
-	Suspects    []Want `json:"suspects,omitempty"`
-	WaitSeconds int    `json:"waitSeconds,omitempty"` // how long the parent may hold the request; at most 60
+	Suspects []Want `json:"suspects,omitempty"`
+	// Events and Audit are what happened here and at descendants, oldest first, at most 200 each. A
+	// child sends them only to a parent whose last answer had Stored. It sends them again until the
+	// parent has stored them.
+	Events []Event      `json:"events,omitempty"`
+	Audit  []AuditEntry `json:"audit,omitempty"`
+
+	WaitSeconds int `json:"waitSeconds,omitempty"` // how long the parent may hold the request; at most 60
 }
 
 // A Page is a place in a complete listing.
@@ -104,6 +110,43 @@ type PollResponse struct {
 	// Lacking are items that the watermarks cover although the parent does not have them, because
 	// they fail permanently. A parent that lacks more than 50 sends no newer watermark.
 	Lacking []OutOfSyncItem `json:"lacking,omitempty"`
+
+	// Stored says how many of the request's events and audit entries need not be sent again. nil is a
+	// parent of an earlier build, which takes none.
+	Stored *Stored `json:"stored,omitempty"`
+}
+
+// Stored says how many of the first events and audit entries of a request the parent has stored.
+type Stored struct {
+	Events int `json:"events,omitempty"`
+	Audit  int `json:"audit,omitempty"`
+}
+
+// An Event is something that happened to content at a connected registry.
+type Event struct {
+	ID         string        `json:"id"`       // unique for its registry
+	Registry   string        `json:"registry"` // the connected registry where it happened
+	At         time.Time     `json:"at"`       // by the clock there
+	Type       string        `json:"type"`     // push, delete, complete, failed, first_pull or dropped
+	Repository string        `json:"repository,omitempty"`
+	Tag        string        `json:"tag,omitempty"`
+	Digest     digest.Digest `json:"digest,omitempty"`
+	MediaType  string        `json:"mediaType,omitempty"`
+	Size       int64         `json:"size,omitempty"`   // of the manifest, in bytes; of dropped: their number
+	Reason     string        `json:"reason,omitempty"` // a code, of a failure
+	Detail     string        `json:"detail,omitempty"` // for people
+}
+
+// An AuditEntry is an entry of the audit log of a connected registry.
+type AuditEntry struct {
+	ID       string    `json:"id"`       // unique for its registry
+	Registry string    `json:"registry"` // the connected registry that wrote it
+	At       time.Time `json:"at"`
+	Actor    string    `json:"actor,omitempty"`
+	Sender   string    `json:"sender,omitempty"`
+	Action   string    `json:"action"`
+	Object   string    `json:"object"`
+	Detail   string    `json:"detail,omitempty"`
 }
 
 // A Listing is the items of one repository that the child's subscription
@@ -248,9 +291,11 @@ type Spec struct {
 	// Permissions are the actions on repositories of the sync token's scope map. A root reads the
 	// scope map itself.
 	Permissions []string `json:"permissions"`
-	Epoch       int64    `json:"epoch,omitempty"`  // counts deactivations: each ends earlier activations
-	Resync      int64    `json:"resync,omitempty"` // counts the resyncs that operators asked for
-	Verify      int64    `json:"verify,omitempty"` // counts the resyncs that also read all content again
+	// Notifications are the patterns of the events that the connected registry sends up.
+	Notifications []string `json:"notifications,omitempty"`
+	Epoch         int64    `json:"epoch,omitempty"`  // counts deactivations: each ends earlier activations
+	Resync        int64    `json:"resync,omitempty"` // counts the resyncs that operators asked for
+	Verify        int64    `json:"verify,omitempty"` // counts the resyncs that also read all content again
 
 	// Operators may change the following; api.Settings has a field with the same name for each of
 	// these.
@@ -258,6 +303,7 @@ type Spec struct {
 	SyncWindow string   `json:"syncWindow,omitempty"` // ISO 8601; "" when continuous
 	MessageTTL string   `json:"messageTtl"`           // ISO 8601
 	LogLevel   string   `json:"logLevel"`
+	AuditLogs  bool     `json:"auditLogs,omitempty"` // its audit log is sent up
 	GCEnabled  bool     `json:"gcEnabled"`
 	GCSchedule string   `json:"gcSchedule"`
 	TagFilters []string `json:"tagFilters,omitempty"` // only tags that match one of these; none is every tag

@@ -42,8 +42,8 @@ var layers = []layer{
 		"they are vocabulary that everything uses, so they depend on no other package of ours",
 	},
 	{
-		[]string{"internal/tlsca"},
-		"it keeps certificates in files, and needs to know nothing else of an instance",
+		[]string{"internal/tlsca", "internal/seal"},
+		"each keeps keys in files, and needs to know nothing else of an instance",
 	},
 	{
 		[]string{"internal/storage/blob", "internal/metadb", "internal/auth", "internal/remote", "internal/layout"},
@@ -77,6 +77,10 @@ var layers = []layer{
 	{
 		[]string{"internal/replication"},
 		"it decides which content belongs here; sources translate into its types, so it knows no protocol",
+	},
+	{
+		[]string{"internal/events"},
+		"it records what storage and the engine do; the APIs show it, and the fleet says who sends what",
 	},
 	{
 		[]string{"internal/registry", "internal/gateway"},

@@ -1,4 +1,4 @@
-package fleet
+package events
 
 import "testing"
 
@@ -14,7 +14,7 @@ var notificationSeeds = map[string]bool{
 
 func TestNotificationPatterns(t *testing.T) {
 	for text, valid := range notificationSeeds {
-		if err := checkNotification(text); (err == nil) != valid {
+		if _, err := ParsePattern(text); (err == nil) != valid {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -25,7 +25,7 @@ func FuzzNotification(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if err := checkNotification(text); err == nil && len(text) > maxNotificationLength {
+		if _, err := ParsePattern(text); err == nil && len(text) > maxPattern {
 			t.Error("it is too long")
 		}
 	})

@@ -1,0 +1,322 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"ferry/internal/metadb"
+	"ferry/internal/retry"
+	"ferry/internal/terminal"
+)
+
+// A Receiver is what a subscriber's events are delivered to: an endpoint or a program.
+type Receiver interface {
+	// Deliver delivers an event once. The status is that of the answer; 0 is none.
+	Deliver(ctx context.Context, id int64, event json.RawMessage) (status int, err error)
+}
+
+// A Local is a subscriber of this instance's own events, in its settings.
+type Local struct {
+	Name     string // LocalWebhook or LocalHook
+	Receiver Receiver
+}
+
+// The names of local subscribers. No webhook of an operator has them.
+const (
+	LocalWebhook = "(local-webhook)"
+	LocalHook    = "(local-hook)"
+)
+
+// localTypes are the types of events that local subscribers get.
+func localTypes() []string { return []string{Complete, Failed, FirstPull} }
+
+// A subscriber gets events through a queue in the database.
+type subscriber struct {
+	name      string
+	version   int64 // of the webhook's row
+	receiver  Receiver
+	selection Selection
+	policy    policy
+	queued    chan struct{} // has an element when deliveries were queued
+	stop      context.CancelFunc
+	done      chan struct{}
+}
+
+func (s *subscriber) notify() {
+	select {
+	case s.queued <- struct{}{}:
+	default: // it knows already
+	}
+}
+
+// subscribers returns those that run now.
+func (s *Service) subscribers() []*subscriber {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.running))
+}
+
+// SubscribersChanged makes the service read the webhooks again. It is called after a change of one.
+func (s *Service) SubscribersChanged() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *Service) subscribersChanged() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// superviseSubscribers runs a goroutine for each enabled webhook and each local subscriber, until ctx
+// ends.
+func (s *Service) superviseSubscribers(ctx context.Context) error {
+	defer func() {
+		for _, sub := range s.subscribers() {
+			<-sub.done
+		}
+	}()
+	for ctx.Err() == nil {
+		changed := s.subscribersChanged()
+		err := s.reconcile(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("webhooks are not read", "err", err)
+			_ = retry.Sleep(ctx, failurePause, changed)
+			continue
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// wanted returns the subscribers that the database and the settings have, by name.
+func (s *Service) wanted(ctx context.Context) (map[string]*subscriber, error) {
+	wanted := map[string]*subscriber{}
+	for _, l := range s.options.Local {
+		after, err := s.localStart(ctx, l.Name)
+		if err != nil {
+			return nil, err
+		}
+		sub := &subscriber{name: l.Name, receiver: l.Receiver, policy: webhookPolicy}
+		sub.selection = Selection{Types: localTypes(), Registries: []string{s.self()}, After: after}
+		if l.Name == LocalHook {
+			sub.policy = hookPolicy
+		}
+		wanted[l.Name] = sub
+	}
+	rows, err := metadb.Read(ctx, s.db, (*metadb.Tx).Webhooks)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		if sub := s.subscriberOf(row); sub != nil {
+			wanted[sub.name] = sub
+		}
+	}
+	return wanted, nil
+}
+
+// reconcile starts and stops subscribers, so that those run that the database and the settings have.
+func (s *Service) reconcile(ctx context.Context) error {
+	wanted, err := s.wanted(ctx)
+	if err != nil {
+		return err
+	}
+	s.setSelections(wanted)
+	s.mu.Lock()
+	var stopped []*subscriber
+	for name, sub := range s.running {
+		if w := wanted[name]; w == nil || w.version != sub.version {
+			sub.stop()
+			stopped = append(stopped, sub)
+			delete(s.running, name)
+		}
+	}
+	s.mu.Unlock()
+	for _, sub := range stopped {
+		<-sub.done
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, sub := range wanted {
+		if s.running[name] != nil {
+			continue
+		}
+		var own context.Context
+		own, sub.stop = context.WithCancel(ctx)
+		sub.queued, sub.done = make(chan struct{}, 1), make(chan struct{})
+		s.running[name] = sub
+		go func() {
+			defer close(sub.done)
+			s.run(own, sub)
+		}()
+	}
+	return nil
+}
+
+// self returns the name of this instance in selections.
+func (s *Service) self() string {
+	if s.options.Registry == "" {
+		return ThisInstance
+	}
+	return s.options.Registry
+}
+
+// setSelections records which events of this instance somebody here gets.
+func (s *Service) setSelections(wanted map[string]*subscriber) {
+	all := []Selection{}
+	for _, sub := range wanted {
+		all = append(all, sub.selection)
+	}
+	s.own.Store(&all)
+}
+
+// localStart returns the number of the last event before a local subscriber was first set.
+func (s *Service) localStart(ctx context.Context, name string) (after int64, err error) {
+	err = s.db.Update(ctx, func(tx *metadb.Tx) error {
+		setting := "events-after/" + name
+		text, err := tx.Setting(setting)
+		if err == nil && text == "" {
+			if after, err = tx.LastEvent(); err == nil {
+				err = tx.SetSetting(setting, strconv.FormatInt(after, 10))
+			}
+			return err
+		}
+		after, _ = strconv.ParseInt(text, 10, 64)
+		return err
+	})
+	return after, err
+}
+
+// run delivers the queue of a subscriber until ctx ends.
+func (s *Service) run(ctx context.Context, sub *subscriber) {
+	backoff := retry.NewBackoff(sub.policy.firstTry, sub.policy.longest, 2)
+	for ctx.Err() == nil {
+		due, next, err := s.due(ctx, sub)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			s.log.Warn("deliveries are not read", "webhook", sub.name, "err", err)
+			_ = retry.Sleep(ctx, failurePause, nil)
+		case len(due) > 0:
+			if pause := s.deliver(ctx, sub, due); pause > 0 {
+				_ = retry.Sleep(ctx, max(backoff.NextBackOff(), pause), nil)
+			} else {
+				backoff.Reset()
+			}
+		case next.IsZero():
+			select {
+			case <-sub.queued:
+			case <-ctx.Done():
+			}
+		default:
+			_ = retry.Sleep(ctx, max(next.Sub(s.now()), time.Millisecond), sub.queued)
+		}
+	}
+}
+
+// due returns the deliveries that are due, or when the next one is; zero is never.
+func (s *Service) due(ctx context.Context, sub *subscriber) (due []metadb.Delivery, next time.Time, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		if due, err = tx.DueDeliveries(sub.name, s.now(), sub.policy.parallel); err == nil && len(due) == 0 {
+			next, err = tx.NextDelivery(sub.name)
+		}
+		return err
+	})
+	return due, next, err
+}
+
+// deliver tries deliveries at the same time, and records the outcome. If the subscriber itself is
+// unwell, it returns the shortest pause until the next try of anything, at least 1.
+func (s *Service) deliver(ctx context.Context, sub *subscriber, due []metadb.Delivery) (pause time.Duration) {
+	var tries sync.WaitGroup
+	errs := make([]error, len(due))
+	for i := range due {
+		tries.Go(func() {
+			d := &due[i]
+			status, err := sub.receiver.Deliver(ctx, d.ID, d.Event)
+			d.Status, errs[i] = int64(status), err
+		})
+	}
+	tries.Wait()
+	if ctx.Err() != nil {
+		return 0 // a try that was cancelled does not count
+	}
+	now := s.now()
+	for i := range due {
+		unwell := sub.policy.judge(&due[i], errs[i], now)
+		if unwell {
+			pause = max(pause, retry.After(errs[i]), 1)
+		}
+		if due[i].State == metadb.Dead {
+			s.log.Warn("event is not delivered", "webhook", sub.name, "tries", due[i].Tries, "err", errs[i])
+		}
+	}
+	err := s.db.Update(ctx, func(tx *metadb.Tx) error {
+		for _, d := range due {
+			if err := tx.SetDelivery(d); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.TrimDeliveries(sub.name, metadb.Dead, maxDead); err != nil {
+			return err
+		}
+		_, err := tx.TrimDeliveries(sub.name, metadb.Delivered, maxDelivered)
+		return err
+	})
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("deliveries are not written; they are made again", "webhook", sub.name, "err", err)
+		pause = max(pause, failurePause)
+	}
+	return pause
+}
+
+// judge writes the outcome of a try to the delivery. It returns true if the subscriber is unwell, so
+// that all its deliveries must wait.
+func (p policy) judge(d *metadb.Delivery, err error, now time.Time) (unwell bool) {
+	d.Tries, d.TriedAt, d.Error = d.Tries+1, now, ""
+	if err == nil {
+		d.State = metadb.Delivered
+		return false
+	}
+	d.Error = clip(err.Error())
+	refused := errors.As(err, new(*Refusal))
+	final := errors.Is(err, errGone)
+	if final || (refused || p.age == 0) && d.Tries >= p.tries || p.age > 0 && now.Sub(d.QueuedAt) >= p.age {
+		d.State = metadb.Dead
+		return false
+	}
+	if refused && p.perEvent {
+		d.NextAt = now.Add(p.pauseAfter(d.Tries))
+		return false
+	}
+	d.NextAt = now
+	return true
+}
+
+// pauseAfter returns the pause after a number of tries of the same event.
+func (p policy) pauseAfter(tries int64) time.Duration {
+	pause := p.firstTry
+	for range min(tries-1, 30) {
+		if pause *= 2; pause >= p.longest {
+			return p.longest
+		}
+	}
+	return pause
+}
+
+// maxErrorText bounds an error in the database, in bytes.
+const maxErrorText = 500
+
+func clip(text string) string { return terminal.Clip(terminal.Printable(text), maxErrorText) }

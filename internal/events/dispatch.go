@@ -1,0 +1,170 @@
+package events
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"ferry/internal/metadb"
+	"ferry/internal/retry"
+)
+
+// Limits on the deliveries of a subscriber. Beyond them, the oldest are deleted.
+const (
+	maxWaiting   = 10_000
+	maxDead      = 1_000
+	maxDelivered = 100
+)
+
+// dispatchPage is how many events are queued in one transaction.
+const dispatchPage = 200
+
+// dispatchedSetting is the name of the setting with the number of the last event that is in the
+// queues.
+const dispatchedSetting = "events-dispatched"
+
+// failurePause is how long the service waits after a failure of the database.
+const failurePause = 5 * time.Second
+
+// Run delivers events until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	all, ctx := errgroup.WithContext(ctx)
+	all.Go(func() error { return s.recordPulls(ctx) })
+	all.Go(func() error { return s.superviseSubscribers(ctx) })
+	all.Go(func() error { return s.dispatch(ctx) })
+	return all.Wait()
+}
+
+// dispatch puts events into the queues of subscribers until ctx ends.
+func (s *Service) dispatch(ctx context.Context) error {
+	for ctx.Err() == nil {
+		appended := s.Appended()
+		changed := s.subscribersChanged()
+		more, err := s.queueEvents(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			s.log.Warn("events are not queued", "err", err)
+			_ = retry.Sleep(ctx, failurePause, nil)
+		case !more:
+			select {
+			case <-appended:
+			case <-changed:
+			case <-ctx.Done():
+			}
+		}
+	}
+	return nil
+}
+
+// queueEvents puts the next events into the queues of those that get them. It returns true if there
+// may be more.
+func (s *Service) queueEvents(ctx context.Context) (more bool, err error) {
+	subscribers := s.subscribers()
+	if len(subscribers) == 0 {
+		return false, nil
+	}
+	some, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Event, error) { return undispatched(tx) })
+	if err != nil || len(some) == 0 {
+		return false, err
+	}
+	queued := map[*subscriber]bool{}
+	err = s.db.Update(ctx, func(tx *metadb.Tx) error {
+		clear(queued)
+		if some, err = undispatched(tx); err != nil || len(some) == 0 {
+			return err
+		}
+		for _, e := range some {
+			for _, sub := range subscribers {
+				if !sub.selection.selects(e) {
+					continue
+				}
+				queued[sub] = true
+				d := metadb.Delivery{
+					Webhook: sub.name, Queue: sub.policy.queue(e), Event: cloudEvent(e, s.options.Source),
+					QueuedAt: s.now(),
+				}
+				if err := tx.AddDelivery(d); err != nil {
+					return err
+				}
+			}
+		}
+		for sub := range queued {
+			if err := s.trim(tx, sub.name); err != nil {
+				return err
+			}
+		}
+		return tx.SetSetting(dispatchedSetting, strconv.FormatInt(some[len(some)-1].ID, 10))
+	})
+	for sub := range queued {
+		sub.notify()
+	}
+	return len(some) == dispatchPage, err
+}
+
+// undispatched returns the next events that are in no queue yet.
+func undispatched(tx *metadb.Tx) ([]metadb.Event, error) {
+	text, err := tx.Setting(dispatchedSetting)
+	if err != nil {
+		return nil, err
+	}
+	last, _ := strconv.ParseInt(text, 10, 64) // "" is none
+	return tx.EventsAfter(last, false, dispatchPage)
+}
+
+// droppedDeliveries is the counter of the deliveries of a subscriber that were dropped, because too
+// many waited.
+func droppedDeliveries(name string) string { return "deliveries-dropped/" + name }
+
+// trim deletes the oldest deliveries of a subscriber that are too many.
+func (s *Service) trim(tx *metadb.Tx, name string) error {
+	dropped, err := tx.TrimDeliveries(name, metadb.Waiting, s.maxWaiting)
+	if err != nil || dropped == 0 {
+		return err
+	}
+	s.log.Warn("events for a webhook are dropped, because too many wait for it", "webhook", name, "count", dropped)
+	_, err = tx.Count(droppedDeliveries(name), dropped)
+	return err
+}
+
+// A policy says how deliveries to a subscriber are tried.
+type policy struct {
+	parallel int           // deliveries at a time, of different queues
+	together bool          // all deliveries are in one queue, whatever they are about
+	tries    int64         // that a delivery may fail if the subscriber is at fault or refuses it
+	age      time.Duration // after which a delivery is given up, however often it was tried; 0 is never
+	firstTry time.Duration // the pause after the first failure
+	longest  time.Duration // the longest pause
+	perEvent bool          // a refused event stops only its own queue
+}
+
+var (
+	webhookPolicy = policy{
+		parallel: 4, tries: 10, age: 24 * time.Hour, firstTry: time.Second, longest: 15 * time.Minute, perEvent: true,
+	}
+	hookPolicy = policy{parallel: 1, together: true, tries: 3, firstTry: 5 * time.Second, longest: time.Minute}
+)
+
+// queue returns the queue of an event.
+func (p policy) queue(e metadb.Event) string {
+	if p.together {
+		return ""
+	}
+	return e.Registry + "/" + e.Repository
+}
+
+// A Refusal is an error of a delivery that another try of the same event would get again.
+type Refusal struct {
+	Status int
+	Text   string
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Text }
+
+// StatusCode returns the HTTP status of the answer.
+func (r *Refusal) StatusCode() int { return r.Status }
+
+func statusText(status int) string { return "the endpoint answered " + strconv.Itoa(status) }
