@@ -44,6 +44,12 @@ func (g Grant) Name() string {
 	return g.principal.Name
 }
 
+// IsConnectedRegistry reports whether the principal is the sync token of a connected registry.
+func (g Grant) IsConnectedRegistry() bool {
+	return g.principal != nil && g.principal.Kind == KindToken &&
+		g.principal.Permissions.AllowsAnyGateway(MessageRead)
+}
+
 // Sender returns the address from which the request came.
 func (g Grant) Sender() string { return g.sender }
 

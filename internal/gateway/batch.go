@@ -48,7 +48,7 @@ func (s *server) sendBatched(ctx context.Context, w io.Writer, c caller, want wi
 	if reason := c.whyDenied(want.Repository); reason != "" {
 		return lines.Encode(wire.BatchEntry{Digest: want.Digest, Missing: reason})
 	}
-	content, info, err := s.Storage.OpenBlob(ctx, want.Repository, want.Digest)
+	content, info, err := s.Storage.Unlocked().OpenBlob(ctx, want.Repository, want.Digest)
 	if e := oci.AsError(err); e != nil && e.Status < 500 {
 		return lines.Encode(wire.BatchEntry{Digest: want.Digest, Missing: e.Message})
 	}

@@ -24,6 +24,7 @@ import (
 	"ferry/internal/outbound"
 	"ferry/internal/replication"
 	"ferry/internal/retry"
+	"ferry/internal/storage"
 	"ferry/internal/wire"
 )
 
@@ -172,7 +173,7 @@ var (
 // Plan implements [replication.Source].
 func (c *Client) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
 	q := wire.PlanRequest{
-		Name: c.name(), Capability: wire.Capability, Want: wantsOf(want), Have: wantsOf(have),
+		Name: c.name(), Capability: wire.Capability, Want: wantsOf(want), Have: wantsOf(have), Locks: true,
 	}
 	resp, err := c.stream(ctx, wire.PathPlan, q)
 	if err != nil {
@@ -330,7 +331,12 @@ func (c *Client) post(
 // PollRequestOf returns the request for the changes since the engine's position.
 // The zero position asks for every repository.
 func PollRequestOf(p replication.Position) wire.PollRequest {
-	q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Pass: p.Pass}
+	q := wire.PollRequest{
+		Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Pass: p.Pass, Locks: wire.LocksWanted,
+	}
+	if p.Locks {
+		q.Locks = wire.LocksKnown
+	}
 	if p.Since != p.Cursor {
 		q.Since = &p.Since
 	}
@@ -347,7 +353,7 @@ const maxLacking = 50
 func AnswerOf(a *wire.PollResponse) replication.Answer {
 	answer := replication.Answer{
 		Feed: a.Feed, Subscription: a.Subscription, Cursor: a.Cursor,
-		Restart: a.Restart, Head: a.Head, More: a.More, Watermarks: a.Watermarks,
+		Restart: a.Restart, Head: a.Head, More: a.More, Watermarks: a.Watermarks, Locks: a.Locks,
 	}
 	for _, i := range a.Lacking[:min(len(a.Lacking), maxLacking)] {
 		answer.Lacking = append(answer.Lacking, replication.MissingItem{
@@ -357,14 +363,21 @@ func AnswerOf(a *wire.PollResponse) replication.Answer {
 	for _, l := range a.Listings {
 		listing := replication.Listing{
 			Repository: l.Repository, Seq: l.Seq, After: l.After, More: l.More,
-			Short: l.Short, Gone: l.Gone, Count: l.Count, Sum: l.Sum,
+			Short: l.Short, Gone: l.Gone, Count: l.Count, Sum: l.Sum, Locks: locksOf(l.Locks), LockSum: l.LockSum,
 		}
 		for _, i := range l.Items {
-			listing.Items = append(listing.Items, replication.ListedItem(i))
+			listing.Items = append(listing.Items, replication.ListedItem{
+				Tag: i.Tag, Digest: i.Digest, Part: i.Part, Locks: locksOf(i.Locks),
+			})
 		}
 		answer.Listings = append(answer.Listings, listing)
 	}
 	return answer
+}
+
+// locksOf returns the locks that bits of the wire stand for. Bits of later builds are ignored.
+func locksOf(bits int) storage.Locks {
+	return storage.Locks(bits & int(storage.NoRead|storage.NoWrite|storage.NoDelete|storage.NoList))
 }
 
 // wantsOf returns the wire's form of references.

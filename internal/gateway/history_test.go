@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -55,7 +56,7 @@ func (h *history) step(t *testing.T) {
 		tags = []string{tag}
 	}
 	seed := fmt.Sprint(h.steps)
-	switch h.random.IntN(21) {
+	switch h.random.IntN(24) {
 	case 0:
 		_ = h.DeleteTag(ctx, repository, tag)
 	case 1:
@@ -83,6 +84,11 @@ func (h *history) step(t *testing.T) {
 		if h.random.IntN(4) == 0 {
 			_ = h.DeleteRepository(ctx, repository)
 		}
+	case 15, 16, 17: // some are of content that is not there
+		reference := []string{"", tag, string(some)}[h.random.IntN(3)]
+		_ = h.ChangeLocks(ctx, repository, reference, []storage.LockChange{
+			{Set: storage.Locks(h.random.IntN(16)) &^ (storage.NoWrite | storage.NoDelete)}, {Clear: 15}, {Set: storage.NoRead},
+		}[h.random.IntN(3)])
 	default:
 		h.put(t, repository, h.image(seed, ""), nil, tags...)
 	}
@@ -132,7 +138,7 @@ func (h *history) put(t *testing.T, repository string, m storagetest.Manifest, l
 
 // hasConfig reports whether the config of every payload is present.
 func (h *history) hasConfig(t *testing.T, repository string) (bool, error) {
-	content, _, err := h.OpenBlob(t.Context(), repository, digest.FromString("{}"))
+	content, _, err := h.Unlocked().OpenBlob(t.Context(), repository, digest.FromString("{}"))
 	if err != nil {
 		return false, nil
 	}
@@ -167,18 +173,16 @@ func listingSeeds(t *testing.T) uint64 {
 type follower struct {
 	*replication.Engine
 	db      *metadb.DB
-	name    string
 	answers []replication.Answer
 	relists int // how often a checksum did not match
 	// corrupt changes an answer on its way; nil does not.
 	corrupt func(replication.Answer) replication.Answer
 }
 
-// newFollower returns a child without any state. Several children share a
-// database, under different names.
-func (f *fixture) newFollower(db *metadb.DB, name string) *follower {
-	return &follower{Engine: replication.New(replication.Options{Storage: f.Storage, DB: db, Source: name}), db: db,
-		name: name}
+// newFollower returns a child without any state.
+func (f *fixture) newFollower(t *testing.T) *follower {
+	child := storagetest.New(t, storage.Options{})
+	return &follower{Engine: replication.New(replication.Options{Storage: child.Storage, DB: child.DB}), db: child.DB}
 }
 
 // follow polls until the parent has nothing more. It calls meanwhile before each
@@ -214,15 +218,23 @@ func (f *fixture) follow(t *testing.T, c *follower, meanwhile func()) {
 	t.Fatal("the parent always has more")
 }
 
-// has returns the items that the child recorded.
+// has returns the items and the locks that the child recorded.
 func (c *follower) has(t *testing.T) map[string]string {
 	t.Helper()
 	items := map[string]string{}
 	err := c.db.View(t.Context(), func(tx *metadb.Tx) error {
-		rows, err := tx.SyncItems(c.name, metadb.AnySyncItem, "", "", 100_000)
+		rows, err := tx.SyncItems(metadb.Parent, metadb.AnySyncItem, "", "", 100_000)
 		for _, row := range rows {
+			locks, lockErr := tx.ParentLocks(row.Repository)
+			err = errors.Join(err, lockErr)
 			if row.Digest != "" {
-				items[row.Repository+" "+row.Item] = row.Digest + " " + row.Part
+				items[row.Repository+" "+row.Item] = fmt.Sprint(row.Digest, " ", row.Part, " ", locks[row.Item])
+				items[row.Repository] = fmt.Sprint(locks[""])
+			}
+			for item := range locks {
+				if _, listed := items[row.Repository+" "+item]; item != "" && !listed && row.Item == item {
+					items[row.Repository+" "+item] = "locked, and not listed"
+				}
 			}
 		}
 		return err
@@ -236,15 +248,13 @@ func (c *follower) has(t *testing.T) map[string]string {
 // A world is a parent with a random history, and children of it.
 type world struct {
 	*history
-	children *metadb.DB
-	fresh    int
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	random := rand.New(rand.NewPCG(seed, 2))
 	f := newListingFixture(t, dbtest.SQLite(t), 3+random.IntN(20))
 	f.activate(t)
-	return &world{newHistory(f, random, "app/a", "app/b", "app/c", "secret/d"), dbtest.SQLite(t), 0}
+	return &world{newHistory(f, random, "app/a", "app/b", "app/c", "secret/d")}
 }
 
 // happen makes a random change to the content or the subscription.
@@ -272,13 +282,22 @@ func (w *world) trim(t *testing.T) {
 // anew returns the items of a new child.
 func (w *world) anew(t *testing.T) map[string]string {
 	t.Helper()
-	w.fresh++
-	c := w.newFollower(w.children, fmt.Sprint("fresh", w.fresh))
+	c := w.newFollower(t)
 	w.follow(t, c, func() {})
 	return c.has(t)
 }
 
-// everything returns the items that [gateway.SelectItems] returns for the children.
+// locks returns the locks of a repository.
+func (w *world) locks(t *testing.T, name string) storage.Locks {
+	t.Helper()
+	r, err := w.Repository(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Locks
+}
+
+// everything returns the items and locks that [gateway.SelectItems] returns for the children.
 func (w *world) everything(t *testing.T) map[string]string {
 	t.Helper()
 	items := map[string]string{}
@@ -287,7 +306,8 @@ func (w *world) everything(t *testing.T) map[string]string {
 			continue
 		}
 		for _, i := range w.list(t, repository, w.controlPlane.desired.Self.Spec) {
-			items[repository+" "+i.Name()] = string(i.Digest) + " " + i.Part
+			items[repository+" "+i.Name()] = fmt.Sprint(i.Digest, " ", i.Part, " ", i.Locks)
+			items[repository] = fmt.Sprint(w.locks(t, repository))
 		}
 	}
 	return items
@@ -298,7 +318,7 @@ func TestFollowedChangesMatchANewListing(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, seed)
-			c := w.newFollower(w.children, "follower")
+			c := w.newFollower(t)
 			for range 8 {
 				for range 1 + w.random.IntN(8) {
 					w.happen(t)
@@ -370,7 +390,7 @@ func TestCorruptedListingsHeal(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, seed)
-			c := w.newFollower(w.children, "follower")
+			c := w.newFollower(t)
 			for range 2 {
 				c.corrupt = func(a replication.Answer) replication.Answer { return w.corrupt(c, a) }
 				for range 4 {

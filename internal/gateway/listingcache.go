@@ -40,7 +40,9 @@ type listing struct {
 	repository string
 	seq        int64 // of the repository
 	items      []Item
+	locks      storage.Locks // of the repository
 	sum        subscription.Checksum
+	lockSum    subscription.Checksum
 	changed    int64 // the sequence number of the last change to it, or a higher one
 
 	mu      sync.Mutex
@@ -64,17 +66,29 @@ func (c *listingCache) get(v *storage.View, e storage.FeedEntry, id string, f su
 	if err != nil {
 		return nil, err
 	}
-	l := &listing{
-		repository: e.Repository, seq: e.Seq, items: items, changed: e.Seq, encoded: map[int64]json.RawMessage{},
+	locks, err := v.RepositoryLocks(e.Repository)
+	if err != nil {
+		return nil, err
 	}
+	l := &listing{
+		repository: e.Repository, seq: e.Seq, items: items, locks: locks, changed: e.Seq,
+		encoded: map[int64]json.RawMessage{},
+	}
+	l.lockSum.AddLocks("", int(locks))
 	for _, i := range items {
 		l.sum.Add(i.Tag, string(i.Digest), i.Part)
+		l.lockSum.AddLocks(i.Name(), i.Locks)
 	}
-	if old != nil && old.seq >= e.PrevSeq && old.seq < l.seq && old.sum == l.sum && len(old.items) == len(items) {
+	if old != nil && old.seq >= e.PrevSeq && old.seq < l.seq && old.equals(l) {
 		l.changed = old.changed
 	}
 	c.put(key, l)
 	return l, nil
+}
+
+// equals reports whether two listings of a repository have the same items and locks.
+func (l *listing) equals(o *listing) bool {
+	return l.sum == o.sum && l.lockSum == o.lockSum && len(l.items) == len(o.items)
 }
 
 func (c *listingCache) put(key listingKey, l *listing) {
@@ -130,7 +144,10 @@ func (l *listing) encode(
 
 // short returns the short listing: the changes after cursor.
 func (l *listing) short(v *storage.View, cursor int64) (wire.Listing, error) {
-	w := wire.Listing{Repository: l.repository, Seq: l.seq, Short: true, Count: len(l.items), Sum: l.sum.String()}
+	w := wire.Listing{
+		Repository: l.repository, Seq: l.seq, Short: true, Count: len(l.items), Sum: l.sum.String(),
+		Locks: int(l.locks), LockSum: l.lockSum.String(),
+	}
 	for _, i := range l.items {
 		if i.Seq > cursor {
 			w.Items = append(w.Items, i.Item)
@@ -147,7 +164,7 @@ func (l *listing) short(v *storage.View, cursor int64) (wire.Listing, error) {
 
 // page returns at most limit items of the complete listing that follow the item named last.
 func (l *listing) page(last string, limit int) wire.Listing {
-	w := wire.Listing{Repository: l.repository, Seq: l.seq, After: last}
+	w := wire.Listing{Repository: l.repository, Seq: l.seq, After: last, Locks: int(l.locks)}
 	at, found := l.find(last)
 	if found {
 		at++

@@ -13,6 +13,7 @@ import (
 
 	"ferry/internal/oci"
 	"ferry/internal/storage"
+	"ferry/internal/storage/blob"
 	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
@@ -38,7 +39,10 @@ func (s *server) plan(ctx context.Context, c caller, q wire.PlanRequest) (stream
 	}
 	p := &planner{
 		server: s, caller: c, version: commonCapability(q.Capability), platforms: in.filter.Platforms,
-		have: map[wire.Want]bool{}, sent: map[wire.Want]bool{},
+		have: map[wire.Want]bool{}, sent: map[wire.Want]bool{}, content: s.Storage,
+	}
+	if q.Locks {
+		p.content = s.Storage.Unlocked()
 	}
 	for _, have := range q.Have {
 		p.have[have] = true
@@ -55,13 +59,20 @@ func (s *server) plan(ctx context.Context, c caller, q wire.PlanRequest) (stream
 type planner struct {
 	*server
 	caller    caller
-	version   int // of the protocol
+	content   content // with or without regard to locks
+	version   int     // of the protocol
 	platforms subscription.Platforms
 	w         io.Writer
 	entries   int
 	large     bool               // a large manifest was met: the plan is one of few that have any
 	have      map[wire.Want]bool // manifests that the child has, with their blobs
 	sent      map[wire.Want]bool // manifests and blobs that have their line
+}
+
+// content is where a plan reads: the storage, or its content without regard to locks.
+type content interface {
+	Manifest(ctx context.Context, repository, reference string) (*storage.Manifest, error)
+	OpenBlob(ctx context.Context, repository string, d digest.Digest) (io.ReadSeekCloser, blob.Info, error)
 }
 
 func (p *planner) run(ctx context.Context, wants []wire.Want) error {
@@ -122,7 +133,7 @@ func (p *planner) manifest(ctx context.Context, want wire.Want, depth, referrerD
 
 // read reads and parses a manifest. If that is large, it waits for the plan's turn.
 func (p *planner) read(ctx context.Context, want wire.Want) (m *storage.Manifest, parsed *oci.Manifest, err error) {
-	m, err = p.Storage.Manifest(ctx, want.Repository, string(want.Digest))
+	m, err = p.content.Manifest(ctx, want.Repository, string(want.Digest))
 	if err == nil && m.Payload == nil {
 		err = p.beginLarge(ctx)
 	}
@@ -218,7 +229,7 @@ func (p *planner) blob(ctx context.Context, repository string, of oci.Descriptor
 		return nil
 	}
 	p.sent[key] = true
-	content, info, err := p.Storage.OpenBlob(ctx, repository, d)
+	content, info, err := p.content.OpenBlob(ctx, repository, d)
 	if errors.Is(err, oci.ErrBlobUnknown) && oci.MayBeAbsent(of) {
 		delete(p.sent, key) // another manifest may need it
 		return nil

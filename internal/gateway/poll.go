@@ -100,7 +100,7 @@ func (s *server) passOnSuspects(ctx context.Context, c caller, all []wire.Want) 
 		if c.whyDenied(w.Repository) != "" {
 			continue
 		}
-		content, _, err := s.Storage.OpenBlob(ctx, w.Repository, w.Digest)
+		content, _, err := s.Storage.Unlocked().OpenBlob(ctx, w.Repository, w.Digest)
 		if e := oci.AsError(err); e != nil && e.Status < 500 {
 			continue
 		}
@@ -121,7 +121,7 @@ const maxPollText = 512
 
 // checkPoll refuses a poll with a text that exceeds its limit.
 func checkPoll(q wire.PollRequest) error {
-	texts := []string{q.Name, q.InstanceID, q.Feed, q.Subscription, q.DesiredVersion}
+	texts := []string{q.Name, q.InstanceID, q.Feed, q.Subscription, q.DesiredVersion, q.Locks}
 	if q.Page != nil {
 		texts = append(texts, q.Page.Repository, q.Page.After)
 	}
@@ -242,7 +242,7 @@ func (s *server) pollOnce(
 	ctx context.Context, c caller, q wire.PollRequest, in selection,
 ) (a *pollAnswer, version int64, err error) {
 	a = &pollAnswer{PollResponse: wire.PollResponse{
-		Capability: commonCapability(q.Capability), Feed: s.Feed, Subscription: in.id, Cursor: q.Cursor,
+		Capability: commonCapability(q.Capability), Feed: s.Feed, Subscription: in.id, Cursor: q.Cursor, Locks: true,
 	}}
 	watermarks, lacking := s.Watermarks() // first, because they hold for the content that is read next
 	a.Watermarks = watermarks
@@ -268,7 +268,13 @@ func (s *server) pollOnce(
 		if p.pass {
 			known = q.Pass
 		}
-		if q.Feed != s.Feed || q.Subscription != in.id || q.Cursor > head || known < trimmed {
+		lacksLocks := false // that it could not record before it was updated
+		if q.Locks == wire.LocksWanted {
+			if lacksLocks, err = v.HasLocks(); err != nil {
+				return err
+			}
+		}
+		if q.Feed != s.Feed || q.Subscription != in.id || q.Cursor > head || known < trimmed || lacksLocks {
 			a.Restart, a.Head, a.Cursor = true, max(head, 1), 0
 			p.first, p.pass, q.Page = true, true, nil
 		}

@@ -67,6 +67,7 @@ func TestPollListsChangesSinceTheCursor(t *testing.T) {
 		q.WaitSeconds = 60
 		want := &wire.PollResponse{
 			Capability: wire.Capability, Feed: feedName, Subscription: q.Subscription, Cursor: f.head(t),
+			Locks: true,
 			Listings: []wire.Listing{
 				{Repository: "app/c", Seq: old + 3, Items: []wire.Item{{Digest: untagged}}},
 				{Repository: "app/a", Seq: old + 4, Items: []wire.Item{{Tag: "v1", Digest: v1}}},
@@ -120,7 +121,7 @@ func TestShortListingHasChangesAndAChecksum(t *testing.T) {
 		want := []wire.Listing{{
 			Repository: "app/a", Seq: f.head(t), Short: true, Gone: []string{string(untagged), "t004"},
 			Count: len(items),
-			Sum:   sum.String(),
+			Sum:   sum.String(), LockSum: subscription.Checksum{}.String(),
 			Items: []wire.Item{{Tag: "new", Digest: d}, {Tag: "t003", Digest: d}, {Tag: "t005", Digest: untagged},
 				{Tag: "t006", Digest: d}},
 		}}

@@ -18,7 +18,7 @@ import (
 type Item struct {
 	wire.Item
 	// Seq is the number of the last change to the item. Such a change sets the tag, adds the
-	// manifest, or changes the children that an index below the item holds.
+	// manifest, changes the locks of either, or changes the children that an index below the item holds.
 	Seq int64
 }
 
@@ -33,6 +33,7 @@ func (i Item) Name() string { return cmp.Or(i.Tag, string(i.Digest)) }
 //     signature of cosign, is selected if that manifest is reachable.
 //   - An untagged manifest is selected if its subject is reachable. It is also
 //     selected if nothing ever referenced it and f selects everything.
+//   - A locked manifest is selected, beside the tags that lead to it, if it is reachable.
 //
 // A manifest is reachable if a selected item leads to it: through a tag, through
 // an index that keeps it, or through its subject.
@@ -201,21 +202,21 @@ func (s *selector) followReachable() {
 func (s *selector) items() (all []Item) {
 	for _, t := range s.tags {
 		if s.selected[t.Name] {
-			all = append(all, s.item(t.Name, t.Digest, t.Seq))
+			all = append(all, s.item(t.Name, t.Digest, t.Locks, t.Seq))
 		}
 	}
 	for _, m := range s.manifests {
-		if m.Subject != "" && s.reachable[m.Subject] || s.unreferenced(m) {
-			all = append(all, s.item("", m.Digest, m.Seq))
+		if m.Subject != "" && s.reachable[m.Subject] || s.unreferenced(m) || m.Locks != 0 && s.reachable[m.Digest] {
+			all = append(all, s.item("", m.Digest, m.Locks, m.Seq))
 		}
 	}
 	slices.SortFunc(all, func(a, b Item) int { return cmp.Compare(a.Name(), b.Name()) })
 	return all
 }
 
-func (s *selector) item(tag string, d digest.Digest, seq int64) Item {
+func (s *selector) item(tag string, d digest.Digest, locks storage.Locks, seq int64) Item {
 	part, changed := s.part(d)
-	return Item{wire.Item{Tag: tag, Digest: d, Part: part}, max(seq, changed)}
+	return Item{wire.Item{Tag: tag, Digest: d, Part: part, Locks: int(locks)}, max(seq, changed)}
 }
 
 // part identifies the children that are sent with an index and with the indexes

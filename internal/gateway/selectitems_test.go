@@ -422,8 +422,8 @@ func (f *fixture) obvious(t *testing.T, repository string, of wire.Spec) (all []
 		t.Fatal(err)
 	}
 	listed := f.list(t, repository, of)
-	add := func(tag string, d digest.Digest, seq int64) {
-		item := gateway.Item{Item: wire.Item{Tag: tag, Digest: d}, Seq: max(seq, r.lastChange(d, 0))}
+	add := func(tag string, d digest.Digest, locks storage.Locks, seq int64) {
+		item := gateway.Item{Item: wire.Item{Tag: tag, Digest: d, Locks: int(locks)}, Seq: max(seq, r.lastChange(d, 0))}
 		for _, l := range listed { // List may choose the text of a part
 			if l.Name() == item.Name() && (l.Part != "") == r.partial(d, 0) {
 				item.Part = l.Part
@@ -433,12 +433,13 @@ func (f *fixture) obvious(t *testing.T, repository string, of wire.Spec) (all []
 	}
 	for _, tag := range r.tags {
 		if r.tagSelected(tag, map[digest.Digest]bool{}) {
-			add(tag.Name, tag.Digest, tag.Seq)
+			add(tag.Name, tag.Digest, tag.Locks, tag.Seq)
 		}
 	}
 	for _, m := range r.manifests {
-		if m.Subject != "" && r.reachable(m.Subject, map[digest.Digest]bool{}) || r.neverReferenced(m) {
-			add("", m.Digest, m.Seq)
+		if m.Subject != "" && r.reachable(m.Subject, map[digest.Digest]bool{}) || r.neverReferenced(m) ||
+			m.Locks != 0 && r.reachable(m.Digest, map[digest.Digest]bool{}) {
+			add("", m.Digest, m.Locks, m.Seq)
 		}
 	}
 	slices.SortFunc(all, func(a, b gateway.Item) int { return strings.Compare(a.Name(), b.Name()) })

@@ -22,7 +22,7 @@ type Manifest struct {
 	PushedAt     time.Time
 	Locks        Locks
 
-	Seq           int64 // sequence number of the change that added it, or last changed its children
+	Seq           int64 // sequence number of the change that added it, or last changed its children or locks
 	WasReferenced bool  // a tag, an index or a subject has referenced it
 	Damaged       bool  // the payload does not match the digest
 }
@@ -267,9 +267,9 @@ func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 	inRow, chunks := splitPayload(m.Payload)
 	n, err := tx.exec(`INSERT INTO manifests
 		(repository, digest, media_type, artifact_type, subject, annotations, payload, size, pushed_at, seq,
-			was_referenced)
+			was_referenced, locks)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 OR EXISTS (SELECT 1 FROM manifest_children
-			WHERE repository = $1 AND child = $2 AND kind = 1) THEN 1 ELSE 0 END)
+			WHERE repository = $1 AND child = $2 AND kind = 1) THEN 1 ELSE 0 END, `+inheritedLocks("$1", "$2", "0")+`)
 		ON CONFLICT (repository, digest) DO UPDATE SET payload = excluded.payload, size = excluded.size, damaged = 0
 		WHERE manifests.damaged = 1`,
 		m.Repository, string(m.Digest), m.MediaType, m.ArtifactType, string(m.Subject), m.Annotations, inRow,
@@ -317,10 +317,16 @@ func (tx *Tx) addChildren(repository, parent string, children []Child) error {
 	return nil
 }
 
-// SetManifestLocks replaces the locks of a manifest.
-func (tx *Tx) SetManifestLocks(repository, digest string, locks Locks) error {
-	return tx.one("lock manifest "+repository+"@"+digest, `UPDATE manifests SET locks = $3
-		WHERE repository = $1 AND digest = $2`, repository, digest, uint8(locks))
+// SetManifestLocks replaces the locks of a manifest, in the change with the sequence number seq.
+func (tx *Tx) SetManifestLocks(repository, digest string, locks Locks, seq int64) error {
+	return tx.one("lock manifest "+repository+"@"+digest, `UPDATE manifests SET locks = $3, seq = $4
+		WHERE repository = $1 AND digest = $2`, repository, digest, uint8(locks), seq)
+}
+
+// HasLockedManifests reports whether any manifest of repository is locked.
+func (tx *Tx) HasLockedManifests(repository string) (bool, error) {
+	return get[bool](tx, "look for locked manifests in "+repository,
+		`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND locks <> 0)`, repository)
 }
 
 // DeleteManifest deletes a manifest and the rows of its children. The links of its blobs are as
@@ -346,6 +352,12 @@ func (tx *Tx) ParentOf(repository, digest string) (string, error) {
 	// reads all children in the repository.
 	return get[string](tx, "read references to "+digest, `SELECT COALESCE((SELECT parent FROM manifest_children
 		WHERE child = $1 AND repository = $2 AND kind IN (0, 1) LIMIT 1), '')`, digest, repository)
+}
+
+// IndexesOf returns the indexes of repository that hold the manifest digest.
+func (tx *Tx) IndexesOf(repository, digest string) ([]string, error) {
+	return list[string](tx, "list indexes of "+repository+"@"+digest, `SELECT parent FROM manifest_children
+		WHERE child = $1 AND repository = $2 AND kind = 1`, digest, repository)
 }
 
 // TotalOfManifests returns the number and the bytes of all manifests in service.

@@ -35,7 +35,7 @@ func TestManifestIsReadByteForByteAndWrittenOnce(t *testing.T) {
 			if added {
 				t.Error("the same manifest is new a second time")
 			}
-			return errors.Join(err, tx.SetTag("a", "t", "m", 0, epoch), tx.SetTagLocks("a", "t", 2),
+			return errors.Join(err, tx.SetTag("a", "t", "m", 0, epoch), tx.SetTagLocks("a", "t", 2, 0),
 				tx.TouchRepository("a", epoch), tx.SetRepositoryLocks("a", 1))
 		})
 		view(t, db, func(tx *metadb.Tx) error {

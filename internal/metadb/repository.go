@@ -34,9 +34,10 @@ func (tx *Tx) Repositories(after string, limit int, hidden Locks) ([]Repository,
 }
 
 // TouchRepository records a write to the repository name, and creates the repository if it does
-// not exist.
+// not exist, with the locks of the parent's listing, if that has any.
 func (tx *Tx) TouchRepository(name string, now time.Time) error {
-	return tx.do("write repository "+name, `INSERT INTO repositories (name, created_at, updated_at) VALUES ($1, $2, $2)
+	return tx.do("write repository "+name, `INSERT INTO repositories (name, created_at, updated_at, locks)
+		VALUES ($1, $2, $2, `+inheritedLocks("$1", "''", "0")+`)
 		ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at`, name, millis(now))
 }
 

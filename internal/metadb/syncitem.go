@@ -1,6 +1,10 @@
 package metadb
 
-import "time"
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
 
 // Parent is the source of items that come from the parent. Mirror rules and imports have named
 // sources, such as mirror/x.
@@ -123,6 +127,14 @@ func (tx *Tx) countSyncItems(query, source string) (map[string]int, error) {
 func (tx *Tx) HasSyncItemOf(repository, digest string) (bool, error) {
 	return get[bool](tx, "read sync items of "+repository,
 		`SELECT EXISTS (SELECT 1 FROM sync_items WHERE repository = $1 AND digest = $2)`, repository, digest)
+}
+
+// HasSyncedItem reports whether an item of source in repository that is in sync names digest with
+// this part.
+func (tx *Tx) HasSyncedItem(source, repository string, digest digest.Digest, part string) (bool, error) {
+	return get[bool](tx, "read sync items of "+repository, `SELECT EXISTS (SELECT 1 FROM sync_items
+		WHERE source = $1 AND repository = $2 AND digest = $3 AND part = $4 AND state = 'synced')`,
+		source, repository, string(digest), part)
 }
 
 // SyncItemsInRange returns the items of source in repository whose names are above after and not

@@ -15,10 +15,10 @@ func TestMovedTagKeepsItsCreationTimeAndLocks(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		later := epoch.Add(time.Minute)
 		update(t, db, func(tx *metadb.Tx) error {
-			return errors.Join(tx.SetTag("a", "b", "m1", 1, epoch), tx.SetTagLocks("a", "b", 4),
+			return errors.Join(tx.SetTag("a", "b", "m1", 1, epoch), tx.SetTagLocks("a", "b", 4, 0),
 				tx.SetTag("a", "b", "m2", 2, later),
 				tx.SetTag("a", "B", "m2", 0, later), tx.SetTag("a", "hidden", "m3", 0, later),
-				tx.SetTagLocks("a", "hidden", 8))
+				tx.SetTagLocks("a", "hidden", 8, 0))
 		})
 		b := metadb.Tag{Repository: "a", Name: "b", Digest: "m2", CreatedAt: epoch, UpdatedAt: later, Locks: 4, Seq: 2}
 		upper := metadb.Tag{Repository: "a", Name: "B", Digest: "m2", CreatedAt: later, UpdatedAt: later}
@@ -48,7 +48,7 @@ func TestMovedTagKeepsItsCreationTimeAndLocks(t *testing.T) {
 		update(t, db, func(tx *metadb.Tx) error { return tx.DeleteTag("a", "b") })
 		for action, write := range map[string]func(tx *metadb.Tx) error{
 			"delete": func(tx *metadb.Tx) error { return tx.DeleteTag("a", "b") },
-			"lock":   func(tx *metadb.Tx) error { return tx.SetTagLocks("a", "b", 1) },
+			"lock":   func(tx *metadb.Tx) error { return tx.SetTagLocks("a", "b", 1, 0) },
 		} {
 			if err := db.Update(t.Context(), write); !errors.Is(err, metadb.ErrNotFound) {
 				t.Errorf("%s a tag that is gone: %v, want %v", action, err, metadb.ErrNotFound)
@@ -65,7 +65,7 @@ func TestTagsArePagedByTime(t *testing.T) {
 				digest := "m" + string(rune('1'+i%2))
 				err = errors.Join(err, tx.SetTag("a", name, digest, 0, epoch.Add(time.Duration((i+2)/3)*time.Minute)))
 			}
-			return errors.Join(err, tx.SetTagLocks("a", "hidden", 8), tx.SetTag("other", "x", "m1", 0, epoch))
+			return errors.Join(err, tx.SetTagLocks("a", "hidden", 8, 0), tx.SetTag("other", "x", "m1", 0, epoch))
 		})
 		for want, o := range map[string]metadb.TagOrder{
 			"d a b c e": {ByTime: true},

@@ -13,7 +13,8 @@ import (
 var errInvalidRange = &oci.Error{Code: "RANGE_INVALID", Message: "the range is malformed or beyond the content",
 	Status: http.StatusRequestedRangeNotSatisfiable}
 
-// getBlob serves a blob or ranges of it. If the blob is a file, it uses sendfile.
+// getBlob serves a blob or ranges of it. If the blob is a file, it uses sendfile. Connected
+// registries receive blobs that clients may not read, and enforce the lock themselves.
 func (g *Registry) getBlob(w http.ResponseWriter, q *request) error {
 	d := digest.Digest(q.reference)
 	if q.Method == http.MethodHead {
@@ -23,7 +24,11 @@ func (g *Registry) getBlob(w http.ResponseWriter, q *request) error {
 			return err
 		}
 	}
-	content, info, err := g.storage.OpenBlob(q.Context(), q.repository, d)
+	open := g.storage.OpenBlob
+	if q.grant.IsConnectedRegistry() {
+		open = g.storage.Unlocked().OpenBlob
+	}
+	content, info, err := open(q.Context(), q.repository, d)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,10 @@ const minChunk = 64 << 10
 // startUpload starts an upload. If the query asks for it, it mounts a blob of another
 // repository instead, or stores the body as a whole blob.
 func (g *Registry) startUpload(w http.ResponseWriter, q *request) error {
+	// The transaction of the manifest checks it again; this saves the client the transfer.
+	if err := g.storage.CheckWritable(q.Context(), q.repository); err != nil {
+		return err
+	}
 	query := q.URL.Query()
 	if mount := query.Get("mount"); mount != "" {
 		done, err := g.mount(w, q, mount, query.Get("from"))

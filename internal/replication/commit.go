@@ -105,7 +105,7 @@ func (e *Engine) commitTogether(ctx context.Context, batch ...*commit) error {
 			images = append(images, e.storageImage(c, im))
 		}
 	}
-	err := e.storage.PutImages(ctx, images, func(tx *metadb.Tx) error {
+	err := e.content.PutImages(ctx, images, func(tx *metadb.Tx) error {
 		for _, c := range batch {
 			if !c.outcomeKnown {
 				continue
@@ -133,7 +133,7 @@ func (e *Engine) commitSeparately(ctx context.Context, c *commit) error {
 		stored := e.storageImage(c, im)
 		tags := stored.Tags
 		stored.Tags = nil
-		err := e.storage.PutImages(ctx, []storage.Image{stored}, nothing)
+		err := e.content.PutImages(ctx, []storage.Image{stored}, nothing)
 		if ctx.Err() != nil {
 			return context.Cause(ctx) // not the image's fault
 		}
@@ -149,7 +149,7 @@ func (e *Engine) commitSeparately(ctx context.Context, c *commit) error {
 			tagged := storage.Image{
 				Repository: stored.Repository, Root: stored.Root, Tags: []string{tag}, KeepTags: stored.KeepTags,
 			}
-			if err := e.storage.PutImages(ctx, []storage.Image{tagged}, nothing); err != nil {
+			if err := e.content.PutImages(ctx, []storage.Image{tagged}, nothing); err != nil {
 				c.tagErrors[tag] = err
 			}
 		}

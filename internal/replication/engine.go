@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"ferry/internal/download"
 	"ferry/internal/metadb"
 	"ferry/internal/storage"
@@ -53,6 +55,7 @@ type Engine struct {
 	pruneMode    Prune
 	keepTags     bool
 	storage      *storage.Storage
+	content      content // what the engine writes and removes
 	db           *metadb.DB
 	log          *slog.Logger
 	now          func() time.Time
@@ -75,13 +78,25 @@ type Engine struct {
 	toPrune   map[string]bool // repositories whose content changed since they were pruned
 }
 
+// content is the storage, or its content without regard to locks.
+type content interface {
+	PutImages(ctx context.Context, images []storage.Image, also func(*metadb.Tx) error) error
+	DeleteTag(ctx context.Context, repository, name string, notes ...storage.Note) error
+	DeleteManifest(ctx context.Context, repository string, d digest.Digest, notes ...storage.Note) error
+	DeleteRepository(ctx context.Context, name string, notes ...storage.Note) error
+}
+
 // New returns an engine over o's storage.
 func New(o Options) *Engine {
 	e := &Engine{
-		name: o.Source, pruneMode: o.Prune, keepTags: o.KeepTags,
+		content: o.Storage,
+		name:    o.Source, pruneMode: o.Prune, keepTags: o.KeepTags,
 		storage: o.Storage, db: o.DB, now: o.Now,
 		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), stallTimeout: cmp.Or(o.StallTimeout, time.Minute),
 		observe: o.Observe, order: anyOrder, running: make(chan struct{}, 1), toPrune: map[string]bool{},
+	}
+	if o.Source == metadb.Parent { // locks are the parent's decisions, and do not hinder others of its decisions
+		e.content = o.Storage.Unlocked()
 	}
 	if e.now == nil {
 		e.now = time.Now

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
+	"ferry/internal/storage"
 	"ferry/internal/subscription"
 )
 
@@ -32,13 +33,17 @@ type Listing struct {
 	Gone  []string
 	Count int
 	Sum   string
+
+	Locks   storage.Locks // of the repository
+	LockSum string        // of a short listing: the checksum of all locks; "" is unknown
 }
 
-// A ListedItem is a tag, or a manifest that this registry must have without a tag.
+// A ListedItem is a tag, or a manifest that this registry must have without a tag, or that is locked.
 type ListedItem struct {
 	Tag    string // "" for a manifest without a tag
 	Digest digest.Digest
 	Part   string // identifies the part that the source has of an index; "" if it has all
+	Locks  storage.Locks
 }
 
 // Name is the tag or, without a tag, the digest.
@@ -54,6 +59,7 @@ type Answer struct {
 	Listings           []Listing
 	Watermarks         map[string]int64 // see [Position]
 	Lacking            []MissingItem    // see [Position]
+	Locks              bool             // the listings have locks
 }
 
 // ApplyAnswer records a source's answer and the next position in one transaction. It
@@ -62,7 +68,7 @@ type Answer struct {
 // reports whether there is anything to sync.
 func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err error) {
 	var repositories []string // that changed
-	err = e.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error {
+	err = e.storage.RecordFromParent(ctx, func(tx *metadb.Tx, locks *storage.ParentLocks) error {
 		repositories = nil
 		p, err := e.loadPosition(tx)
 		if err != nil {
@@ -75,9 +81,9 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 			}
 		}
 		p.Feed, p.Subscription, p.Cursor = a.Feed, a.Subscription, a.Cursor
-		p.Watermarks, p.Lacking = a.Watermarks, a.Lacking
+		p.Watermarks, p.Lacking, p.Locks = a.Watermarks, a.Lacking, a.Locks
 		for _, l := range a.Listings {
-			changed, err := e.applyPage(tx, &p, l)
+			changed, err := e.applyPage(tx, locks, &p, l)
 			if err != nil {
 				return err
 			}
@@ -91,7 +97,7 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 		p.Since, p.AsOf = p.Cursor, e.now()
 		if p.Pass > 0 {
 			p.Pass = 0
-			dropped, err := e.endPass(tx)
+			dropped, err := e.endPass(tx, locks)
 			if err != nil {
 				return err
 			}
@@ -107,13 +113,15 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 
 // applyPage records a listing, and in p which page of its repository must be requested
 // next.
-func (e *Engine) applyPage(tx *metadb.Tx, p *Position, l Listing) (changed bool, err error) {
+func (e *Engine) applyPage(
+	tx *metadb.Tx, locks *storage.ParentLocks, p *Position, l Listing,
+) (changed bool, err error) {
 	if p.Pass > 0 {
 		if err := tx.MarkListed(e.name, l.Repository); err != nil {
 			return false, err
 		}
 	}
-	changed, matches, err := e.applyListing(tx, l, p.AsOf)
+	changed, matches, err := e.applyListing(tx, locks, l, p.AsOf)
 	if err == nil && !changed {
 		// If the source lists the repository, content that it lacked may be in service again.
 		changed, err = tx.HasSyncItems(e.name, metadb.OutOfSyncItem, l.Repository)
@@ -137,12 +145,15 @@ func (e *Engine) applyPage(tx *metadb.Tx, p *Position, l Listing) (changed bool,
 
 // endPass marks the items of repositories that the pass did not list for removal, and
 // returns those repositories.
-func (e *Engine) endPass(tx *metadb.Tx) (dropped []string, err error) {
+func (e *Engine) endPass(tx *metadb.Tx, locks *storage.ParentLocks) (dropped []string, err error) {
 	if dropped, err = tx.UnlistedRepositories(e.name); err != nil {
 		return nil, err
 	}
 	for _, repository := range dropped {
 		if err := tx.MarkForRemoval(e.name, repository, e.now()); err != nil {
+			return nil, err
+		}
+		if err := locks.ForgetRepository(repository); err != nil {
 			return nil, err
 		}
 	}
@@ -154,7 +165,7 @@ func (e *Engine) endPass(tx *metadb.Tx) (dropped []string, err error) {
 func (e *Engine) ApplyListing(ctx context.Context, l Listing) error {
 	var changed bool
 	err := e.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) (err error) {
-		changed, _, err = e.applyListing(tx, l, time.Time{})
+		changed, _, err = e.applyListing(tx, nil, l, time.Time{})
 		return err
 	})
 	if err == nil && changed {
@@ -163,10 +174,12 @@ func (e *Engine) ApplyListing(ctx context.Context, l Listing) error {
 	return err
 }
 
-// applyListing records a listing. Changed items that were in sync are known to have matched
-// the source at asOf; zero is unknown. matches reports whether the recorded items then
-// match the listing's sum.
-func (e *Engine) applyListing(tx *metadb.Tx, l Listing, asOf time.Time) (changed, matches bool, err error) {
+// applyListing records a listing, and its locks unless locks is nil. Changed items that were in sync
+// are known to have matched the source at asOf; zero is unknown. matches reports whether the
+// recorded items then match the listing's sums.
+func (e *Engine) applyListing(
+	tx *metadb.Tx, locks *storage.ParentLocks, l Listing, asOf time.Time,
+) (changed, matches bool, err error) {
 	recorded, err := e.affectedItems(tx, l)
 	if err != nil {
 		return false, false, err
@@ -177,17 +190,30 @@ func (e *Engine) applyListing(tx *metadb.Tx, l Listing, asOf time.Time) (changed
 		if ok && old.Digest == string(item.Digest) && old.Part == item.Part {
 			continue
 		}
-		changed = true
-		if err := tx.PutSyncItem(e.changedItem(l.Repository, item, old, asOf)); err != nil {
+		row := e.changedItem(l.Repository, item, old, asOf)
+		if !ok && item.Tag == "" && item.Locks != 0 {
+			if row, err = e.lockedItem(tx, row); err != nil {
+				return false, false, err
+			}
+		}
+		changed = changed || row.State == Pending
+		if err := tx.PutSyncItem(row); err != nil {
 			return false, false, err
 		}
 	}
+	var gone []string
 	for _, row := range recorded {
 		if row.Digest == "" {
 			continue
 		}
 		changed = true
+		gone = append(gone, row.Item)
 		if err := tx.PutSyncItem(e.changedItem(l.Repository, ListedItem{Tag: row.Tag}, row, asOf)); err != nil {
+			return false, false, err
+		}
+	}
+	if locks != nil {
+		if err := applyLocks(tx, locks, l, gone); err != nil {
 			return false, false, err
 		}
 	}
@@ -257,7 +283,10 @@ func (e *Engine) sumMatches(tx *metadb.Tx, l Listing) (bool, error) {
 			count++
 		}
 	}
-	return count == l.Count && sum.String() == l.Sum, nil
+	if count != l.Count || sum.String() != l.Sum || l.LockSum == "" {
+		return count == l.Count && sum.String() == l.Sum, nil
+	}
+	return locksMatch(tx, l)
 }
 
 // notifyRun makes the running Sync read the pending items again if a change in one of the

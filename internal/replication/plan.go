@@ -206,9 +206,9 @@ func (r *run) heldManifests(ctx context.Context, images []*image) ([]Ref, error)
 	all := map[Ref]bool{}
 	for _, im := range images {
 		for _, tag := range im.tags {
-			m, err := r.storage.Manifest(ctx, im.repository, tag)
+			m, err := r.storage.Unlocked().Manifest(ctx, im.repository, tag)
 			if e := oci.AsError(err); e != nil && e.Status < 500 {
-				continue // the tag is new, or locked against reading
+				continue // the tag is new
 			}
 			if err == nil {
 				err = r.addHeldChildren(ctx, im.repository, m.Digest, all)

@@ -33,6 +33,9 @@ type Position struct {
 	// Lacking are items that the source lacks although the watermarks cover them.
 	Lacking []MissingItem `json:"lacking,omitempty"`
 
+	// Locks says that the locks of everything up to Cursor are recorded, if the source has any.
+	Locks bool `json:"locks,omitempty"`
+
 	Page *Page `json:"page,omitempty"` // the next page of a listing that is partly recorded
 	// Relist are repositories whose recorded items do not match the source's sum. Their
 	// complete listing must be requested.

@@ -76,7 +76,7 @@ func (r *run) removeItems(ctx context.Context, waiting map[string]int, retained 
 func (r *run) removeItem(ctx context.Context, row metadb.SyncItem) error {
 	var err error
 	if row.Tag != "" {
-		err = r.storage.DeleteTag(ctx, row.Repository, row.Tag)
+		err = r.content.DeleteTag(ctx, row.Repository, row.Tag)
 	} else {
 		err = r.removeUnreferenced(ctx, row.Repository, digest.Digest(row.Item))
 	}
@@ -96,7 +96,7 @@ func (r *run) removeUnreferenced(ctx context.Context, repository string, d diges
 	if err != nil || !unreferenced {
 		return err
 	}
-	return r.storage.DeleteManifest(ctx, repository, d)
+	return r.content.DeleteManifest(ctx, repository, d)
 }
 
 // pruneRepository removes the manifests of a repository that no tag, index or item
@@ -121,7 +121,7 @@ func (r *run) pruneRepository(ctx context.Context, repository string, retained d
 			if needed || retained[m.Digest] {
 				continue
 			}
-			err = r.storage.DeleteManifest(ctx, repository, m.Digest)
+			err = r.content.DeleteManifest(ctx, repository, m.Digest)
 			if err != nil && !cannotRemove(err) {
 				return err
 			}
@@ -174,7 +174,7 @@ func (r *run) deleteIfEmpty(ctx context.Context, repository string) error {
 	if err != nil {
 		return err
 	}
-	err = r.storage.DeleteRepository(ctx, repository)
+	err = r.content.DeleteRepository(ctx, repository)
 	if cannotRemove(err) || errors.Is(err, oci.ErrNameUnknown) {
 		return nil
 	}

@@ -141,10 +141,10 @@ func TestOnlyOneWorkerFetchesALayerWithoutRangeSupport(t *testing.T) {
 	}
 }
 
-func TestLockedTagFailsAlone(t *testing.T) {
+func TestLockedTagOfAMirrorFailsAlone(t *testing.T) {
 	p := newParent(t)
 	p.image("app", [][]byte{randomBytes(0, 1000)}, "v0")
-	r := newReplica(t, p, replication.Options{})
+	r := newReplica(t, p, replication.Options{Source: "mirror/m"})
 	r.follow()
 	r.sync()
 	if err := r.ChangeLocks(t.Context(), "app", "v0", storage.LockChange{Set: storage.NoWrite}); err != nil {

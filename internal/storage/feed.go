@@ -71,14 +71,17 @@ func (c *change) relist() error {
 }
 
 // relistReferrers records that other manifests may be reachable now than before. If the
-// repository has referrers, it is listed completely, because a referrer is an item if its
-// subject is reachable.
+// repository has referrers, or locked manifests, it is listed completely, because these are items
+// if their subject, or they themselves, are reachable.
 func (c *change) relistReferrers() error {
-	has, err := c.tx.HasReferrers(c.repository)
-	if err != nil || !has {
-		return err
+	for _, look := range []func(string) (bool, error){c.tx.HasReferrers, c.tx.HasLockedManifests} {
+		if has, err := look(c.repository); err != nil {
+			return err
+		} else if has {
+			return c.relist()
+		}
 	}
-	return c.relist()
+	return nil
 }
 
 // referenced records that a tag or an index references manifests. Those that were not

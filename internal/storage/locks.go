@@ -52,42 +52,65 @@ type LockChange struct{ Set, Clear Locks }
 func (c LockChange) of(l Locks) Locks { return l&^c.Clear | c.Set }
 
 // ChangeLocks changes the locks of a repository if reference is empty, else of a tag, or of a
-// manifest by its digest. Concurrent changes are all applied.
-func (s *Storage) ChangeLocks(ctx context.Context, repository, reference string, c LockChange, notes ...Note) error {
-	err := s.remove(ctx, func(tx *metadb.Tx) error {
-		if err := changeLocks(tx, repository, reference, c); err != nil {
+// manifest by its digest. Concurrent changes are all applied. The change takes a sequence number of
+// the feed, so that connected registries receive it.
+func (s *Storage) ChangeLocks(ctx context.Context, repository, reference string, l LockChange, notes ...Note) error {
+	err := s.update(ctx, repository, s.remove, func(c *change) error {
+		locks, err := c.locksOf(reference)
+		if err == nil {
+			err = c.setLocks(reference, locks, l.of(locks))
+		}
+		if err != nil {
 			return err
 		}
-		return writeNotes(tx, notes)
+		return writeNotes(c.tx, notes)
 	})
 	s.cache.forgetRepository(repository)
 	return err
 }
 
-func changeLocks(tx *metadb.Tx, repository, reference string, c LockChange) error {
+// locksOf returns the locks of the repository if reference is empty, else of a tag, or of a
+// manifest by its digest.
+func (c *change) locksOf(reference string) (Locks, error) {
 	switch {
 	case reference == "":
-		row, err := tx.Repository(repository)
-		if err != nil {
-			return mapNotFound(err, oci.ErrNameUnknown)
-		}
-		return tx.SetRepositoryLocks(repository, c.of(row.Locks))
+		row, err := c.tx.Repository(c.repository)
+		return row.Locks, mapNotFound(err, oci.ErrNameUnknown)
 	case oci.IsDigest(reference):
-		row, err := tx.Manifest(repository, reference)
-		if err != nil {
-			return mapNotFound(err, oci.ErrManifestUnknown)
-		}
-		return tx.SetManifestLocks(repository, reference, c.of(row.Locks))
+		row, err := c.tx.Manifest(c.repository, reference)
+		return row.Locks, mapNotFound(err, oci.ErrManifestUnknown)
 	}
-	row, err := tx.Tag(repository, reference)
-	if err != nil {
-		return mapNotFound(err, oci.ErrManifestUnknown)
-	}
-	return tx.SetTagLocks(repository, reference, c.of(row.Locks))
+	row, err := c.tx.Tag(c.repository, reference)
+	return row.Locks, mapNotFound(err, oci.ErrManifestUnknown)
 }
 
-// checkWritable returns [oci.ErrDenied] if the repository is locked against writing. The
-// repository need not exist.
+// setLocks changes the locks of what reference names, if they differ.
+func (c *change) setLocks(reference string, old, locks Locks) error {
+	if locks == old {
+		return nil
+	}
+	seq, err := c.number()
+	if err != nil {
+		return err
+	}
+	switch {
+	case reference == "":
+		return c.tx.SetRepositoryLocks(c.repository, locks)
+	case !oci.IsDigest(reference):
+		return c.tx.SetTagLocks(c.repository, reference, locks, seq)
+	}
+	if err := c.tx.SetManifestLocks(c.repository, reference, locks, seq); err != nil || locks != 0 {
+		return err
+	}
+	return c.removed(reference) // it is an item of its own only while it is locked
+}
+
+// CheckWritable returns [oci.ErrDenied] if the repository is locked against writing. The repository
+// need not exist.
+func (s *Storage) CheckWritable(ctx context.Context, repository string) error {
+	return s.db.View(ctx, func(tx *metadb.Tx) error { return checkWritable(tx, repository) })
+}
+
 func checkWritable(tx *metadb.Tx, repository string) error {
 	row, err := tx.Repository(repository)
 	if errors.Is(err, metadb.ErrNotFound) {

@@ -103,7 +103,7 @@ func (c *change) setTag(name string, d digest.Digest) error {
 	case err != nil:
 		return err
 	case old.Digest == d:
-		return nil
+		return c.inheritTagLocks(old)
 	case old.Locks&NoWrite != 0 && !c.unlocked:
 		return errLocked("writing tag "+name+" of "+c.repository, NoWrite)
 	}
@@ -122,6 +122,15 @@ func (c *change) setTag(name string, d digest.Digest) error {
 		return nil
 	}
 	return c.relistReferrers()
+}
+
+// inheritTagLocks gives a tag the locks of the parent's listing, if that has any.
+func (c *change) inheritTagLocks(tag Tag) error {
+	locks, known, err := c.tx.ParentLock(c.repository, tag.Name)
+	if err != nil || !known {
+		return err
+	}
+	return c.setLocks(tag.Name, tag.Locks, locks)
 }
 
 // DeleteTag deletes a tag. The manifest that it named stays.

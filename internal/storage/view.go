@@ -56,6 +56,18 @@ func (v *View) HasRepository(name string) (bool, error) {
 	return err == nil, err
 }
 
+// RepositoryLocks returns the locks of a repository; 0 if it does not exist.
+func (v *View) RepositoryLocks(name string) (Locks, error) {
+	row, err := v.tx.Repository(name)
+	if errors.Is(err, metadb.ErrNotFound) {
+		return 0, nil
+	}
+	return row.Locks, err
+}
+
+// HasLocks reports whether any content is locked.
+func (v *View) HasLocks() (bool, error) { return v.tx.HasLocks() }
+
 // DeletedSince returns the repositories that were deleted after the sequence number after, by
 // name, until [Storage.TrimFeed] forgets them.
 func (v *View) DeletedSince(after int64) ([]string, error) { return v.tx.DeletedSince(after) }

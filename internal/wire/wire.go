@@ -60,6 +60,10 @@ type PollRequest struct {
 	// complete during a pass. 0 is no pass.
 	Pass int64 `json:"pass,omitempty"`
 
+	// Locks says whether the child has the locks of everything up to Cursor: [LocksKnown] or
+	// [LocksWanted]. Absent: an earlier build, which ignores locks.
+	Locks string `json:"locks,omitempty"`
+
 	// Page asks for a complete listing, or the rest of one, which is sent first. nil is none.
 	Page           *Page  `json:"page,omitempty"`
 	DesiredVersion string `json:"desiredVersion,omitempty"` // of the desired state that the child has applied
@@ -76,6 +80,12 @@ type PollRequest struct {
 
 	WaitSeconds int `json:"waitSeconds,omitempty"` // how long the parent may hold the request; at most 60
 }
+
+// The values of [PollRequest.Locks].
+const (
+	LocksKnown  = "known"
+	LocksWanted = "wanted" // if the parent has any locks, it answers with Restart
+)
 
 // A Page is a place in a complete listing.
 type Page struct {
@@ -96,6 +106,9 @@ type PollResponse struct {
 	Restart bool  `json:"restart,omitempty"`
 	Head    int64 `json:"head,omitempty"` // with Restart: the feed's head, at least 1
 	More    bool  `json:"more,omitempty"` // there are more listings: poll again at once
+
+	// Locks says that the listings have locks. Absent: the parent is an earlier build.
+	Locks bool `json:"locks,omitempty"`
 
 	Listings []Listing `json:"listings,omitempty"` // by the sequence number of their repositories
 	Desired  *Desired  `json:"desired,omitempty"`  // nil if the child has this version
@@ -156,6 +169,7 @@ type Listing struct {
 	Repository string `json:"repository"`
 	Seq        int64  `json:"seq"`             // of the repository's last change
 	Items      []Item `json:"items,omitempty"` // by name; in a short listing those that were added or changed
+	Locks      int    `json:"locks,omitempty"` // of the repository, as bits; see [Item]
 
 	// Of a page.
 	After string `json:"after,omitempty"` // the name of the last item of the page before
@@ -166,21 +180,29 @@ type Listing struct {
 	Gone  []string `json:"gone,omitempty"`  // the names of items that were removed
 	Count int      `json:"count,omitempty"` // how many items the complete listing has
 	Sum   string   `json:"sum,omitempty"`   // the checksum of the complete listing
+	// LockSum is the checksum of all locks in the repository. A child of an earlier build ignores it.
+	LockSum string `json:"lockSum,omitempty"`
 }
 
 // An Item is a tag, or a manifest that the child must have although it has no
-// tag. Its name is the tag or, without a tag, the digest.
+// tag, or that is locked. Its name is the tag or, without a tag, the digest.
 type Item struct {
 	Tag    string        `json:"tag,omitempty"`
 	Digest digest.Digest `json:"digest"`
 	Part   string        `json:"part,omitempty"` // identifies the children that the child gets of an index; "" is all
+	// Locks are bits: 1 forbids reading, 2 writing, 4 deleting, 8 listing. They are those of the tag or,
+	// without a tag, of the manifest. A child of an earlier build ignores them.
+	Locks int `json:"locks,omitempty"`
 }
 
 // PlanRequest asks for everything that the child needs for the wanted manifests.
 type PlanRequest struct {
 	Name       string `json:"name"`
 	Capability int    `json:"capability,omitempty"` // since version 2
-	Want       []Want `json:"want"`                 // at most 1,000
+	// Locks says that the child enforces locks. The parent sends content that is locked against reading
+	// only then. Absent: an earlier build.
+	Locks bool   `json:"locks,omitempty"`
+	Want  []Want `json:"want"` // at most 1,000
 	// Have are manifests that the child has with everything below them, except referrers. The
 	// parent need not send them. At most 10,000.
 	Have []Want `json:"have,omitempty"`

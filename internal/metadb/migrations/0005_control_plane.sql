@@ -7,6 +7,36 @@
 
 -- Retention ---------------------------------------------------------------
 
+-- The locks that the parent's listings have for content of this registry, present or not yet. An
+-- item is a tag, or the digest of a manifest, or '' for the repository itself. A row may have no
+-- lock: the item is then unlocked when its new content is here.
+CREATE TABLE parent_locks (
+  repository TEXT COLLATE "C" NOT NULL,
+  item       TEXT COLLATE "C" NOT NULL,
+  locks      INTEGER NOT NULL,
+  PRIMARY KEY (repository, item)
+);
+CREATE INDEX manifests_locked ON manifests (repository) WHERE locks <> 0;
+
+-- When a manifest last lost a tag or an index: the sequence number of that change, and its time in
+-- uptime. 0 is never, or before this version: then at released-before and released-before-at.
+ALTER TABLE manifests ADD COLUMN released_seq BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE manifests ADD COLUMN released_at BIGINT NOT NULL DEFAULT 0;
+INSERT INTO counters (name, value) SELECT 'released-before', value FROM counters WHERE name = 'feed';
+INSERT INTO counters (name, value) SELECT 'released-before-at', value FROM counters WHERE name = 'uptime';
+
+-- Standing orders to purge repositories.
+CREATE TABLE purge_rules (
+  name         TEXT COLLATE "C" PRIMARY KEY,
+  spec         TEXT NOT NULL,   -- settings of an operator, JSON
+  created_at   BIGINT NOT NULL,
+  version      BIGINT NOT NULL, -- counts edits: the ETag of the resource
+  requested_at BIGINT NOT NULL, -- when an operator last requested a run, 0 is never
+  started_at   BIGINT NOT NULL, -- of its last run, 0 is never
+  ended_at     BIGINT NOT NULL,
+  result       TEXT NOT NULL    -- of its last run, JSON
+);
+
 
 
 -- Credentials -------------------------------------------------------------
