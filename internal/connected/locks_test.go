@@ -26,19 +26,19 @@ func (s *instance) lock(repository, reference string, c storage.LockChange) {
 	}
 }
 
-// TestLocksReachEverySite locks content that two levels of sites have. Only unlocked content may be
+// TestLocksReachEveryDescendant locks content that two levels of sites have. Only unlocked content may be
 // pulled there, and nothing is fetched again.
-func TestLocksReachEverySite(t *testing.T) {
+func TestLocksReachEveryDescendant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		v1, v2 := root.push("app/a", "1", "v1", large), root.push("app/a", "2", "v2", large)
 		other := root.push("app/b", "3", "v1", 10)
 		ship := root.connect("ship1", api.RegistryPut{})
 		boat := ship.connect("boat1", api.RegistryPut{})
-		for _, site := range []*instance{ship, boat} {
-			site.awaitTag("app/a", "v1", v1)
-			site.awaitTag("app/a", "v2", v2)
-			site.awaitTag("app/b", "v1", other)
+		for _, child := range []*instance{ship, boat} {
+			child.awaitTag("app/a", "v1", v1)
+			child.awaitTag("app/a", "v2", v2)
+			child.awaitTag("app/b", "v1", other)
 		}
 		read := storage.LockChange{Set: storage.NoRead}
 		unread := storage.LockChange{Clear: storage.NoRead}
@@ -55,29 +55,29 @@ func TestLocksReachEverySite(t *testing.T) {
 		} {
 			sent := root.sent.Load() + ship.sent.Load()
 			root.lock(l.repository, l.reference, read)
-			for _, site := range []*instance{ship, boat} {
+			for _, child := range []*instance{ship, boat} {
 				for _, d := range l.denied {
-					await(t, site.name+" heard of the lock of "+name, func() bool { return site.isDenied(d[0], d[1]) })
+					await(t, child.name+" knows the lock of "+name, func() bool { return child.isDenied(d[0], d[1]) })
 				}
 				for _, a := range l.allowed {
-					if site.isDenied(a[0], a[1]) {
-						t.Errorf("%s: %s denies %s %s", name, site.name, a[0], a[1])
+					if child.isDenied(a[0], a[1]) {
+						t.Errorf("%s: %s denies %s %s", name, child.name, a[0], a[1])
 					}
 				}
 			}
 			root.lock(l.repository, l.reference, unread)
-			for _, site := range []*instance{ship, boat} {
+			for _, child := range []*instance{ship, boat} {
 				for _, d := range l.denied {
-					await(t, site.name+" heard of the end of the lock of "+name,
-						func() bool { return !site.isDenied(d[0], d[1]) })
+					await(t, child.name+" heard of the end of the lock of "+name,
+						func() bool { return !child.isDenied(d[0], d[1]) })
 				}
 			}
 			if n := root.sent.Load() + ship.sent.Load() - sent; n > 0 {
 				t.Errorf("%s: %d bytes of blobs were sent for a change of locks", name, n)
 			}
 		}
-		for _, site := range []string{"ship1", "boat1"} {
-			await(t, site+" is in sync", func() bool { return root.stateOf(site, "app/a", "v1") == api.InSync })
+		for _, name := range []string{"ship1", "boat1"} {
+			await(t, name+" is in sync", func() bool { return root.stateOf(name, "app/a", "v1") == api.InSync })
 		}
 	})
 }
@@ -115,9 +115,9 @@ func TestLockedContentIsSyncedAndNotServed(t *testing.T) {
 	})
 }
 
-// TestParentRemovesWhatItsLocksProtect deletes locked content at the root, after unlocking it there:
+// TestParentRemovesItsLockedContent deletes locked content at the root, after unlocking it there:
 // the site hears of both at once.
-func TestParentRemovesWhatItsLocksProtect(t *testing.T) {
+func TestParentRemovesItsLockedContent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		v1, v2 := root.push("app/a", "1", "v1", 10), root.push("app/a", "2", "v2", 10)
@@ -157,7 +157,8 @@ func TestParentRemovesWhatItsLocksProtect(t *testing.T) {
 // awaitUnlocked waits until a tag may be pulled, and names d.
 func (s *instance) awaitUnlocked(repository, tag string, d digest.Digest) {
 	s.T.Helper()
-	await(s.T, s.name+" serves "+tag, func() bool { return !s.isDenied(repository, tag) && s.serves(repository, tag, d) })
+	await(s.T, s.name+" serves "+tag,
+		func() bool { return !s.isDenied(repository, tag) && s.serves(repository, tag, d) })
 }
 
 // hasNo reports whether the instance has no such tag or manifest.

@@ -87,7 +87,8 @@ func (h *history) step(t *testing.T) {
 	case 15, 16, 17: // some are of content that is not there
 		reference := []string{"", tag, string(some)}[h.random.IntN(3)]
 		_ = h.ChangeLocks(ctx, repository, reference, []storage.LockChange{
-			{Set: storage.Locks(h.random.IntN(16)) &^ (storage.NoWrite | storage.NoDelete)}, {Clear: 15}, {Set: storage.NoRead},
+			{Set: storage.Locks(h.random.IntN(16)) & (storage.NoRead | storage.NoList)}, {Clear: 15},
+			{Set: storage.NoRead},
 		}[h.random.IntN(3)])
 	default:
 		h.put(t, repository, h.image(seed, ""), nil, tags...)
