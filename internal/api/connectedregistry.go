@@ -26,6 +26,7 @@ type ConnectedRegistry struct {
 	LastActivityTime   *time.Time          `json:"lastActivityTime"`
 	Activation         Activation          `json:"activation"`
 	Sync               Verdict             `json:"sync"`
+	Summary            Summary             `json:"summary"`
 	Parent             Parent              `json:"parent"`
 	ClientTokenIDs     []string            `json:"clientTokenIds"`
 	TagFilters         []string            `json:"tagFilters"` // empty is every tag

@@ -209,6 +209,20 @@ func (o *operation) body() any {
 	return o.RequestBody.Content["application/json"].Example
 }
 
+// requiredQuery returns the query with the examples of the required parameters.
+func (o *operation) requiredQuery() string {
+	query := url.Values{}
+	for _, p := range o.Parameters {
+		if p.In == "query" && p.Required {
+			query.Set(p.Name, p.Example)
+		}
+	}
+	if len(query) == 0 {
+		return ""
+	}
+	return "?" + query.Encode()
+}
+
 // at returns the path of an operation about name, or about the example if that is "".
 func (o *operation) at(name string) string {
 	path := o.path
@@ -362,7 +376,7 @@ func TestEveryOperationAnswersAsDocumented(t *testing.T) {
 			text, resp = m.do(t, to, "admin", o.method, path+"?nosuch=1", body)
 			m.isProblem(t, resp, text, 400, 422)
 
-			text, resp = m.do(t, to, "admin", o.method, path, body)
+			text, resp = m.do(t, to, "admin", o.method, path+o.requiredQuery(), body)
 			if resp.StatusCode >= 300 {
 				t.Fatalf("%s %s with the document's example: %s %s", o.method, path, resp.Status, text)
 			}

@@ -48,6 +48,19 @@ func (s state) budgetSpent(now time.Time) (spent bool, next time.Time) {
 	return b.Bytes > 0 && s.Spent.within(start, next) && s.Spent.Bytes >= b.Bytes, next
 }
 
+// budgetLeft returns how many bytes of the byte budget are left in this period; nil is no budget.
+func (s state) budgetLeft(now time.Time) *int64 {
+	b := s.budget()
+	if b.Bytes == 0 {
+		return nil
+	}
+	left := b.Bytes
+	if s.Spent.within(b.Period(now)) {
+		left = max(left-s.Spent.Bytes, 0)
+	}
+	return &left
+}
+
 // spendBudget counts n bytes of a layer that came. If the budget is spent then, it stops
 // the running sync, unless that fetches only urgent repositories.
 func (a *Agent) spendBudget(ctx context.Context, n int) {

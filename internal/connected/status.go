@@ -84,6 +84,7 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position,
 		s.NextSync = w.Next(now).UTC()
 	}
 	s.WindowEnd = w.extraEnd(now).UTC()
+	s.BudgetLeft = st.budgetLeft(now)
 	switch {
 	case running: // it may solve the problems in the details
 		s.State = stateSyncing

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"ferry/internal/metadb"
 	"ferry/internal/wire"
@@ -16,6 +17,17 @@ type Spec struct {
 	// SubscriptionSeq is the feed's number of the last change to the content that the connected
 	// registry gets, apart from changes to its scope map.
 	SubscriptionSeq int64 `json:"subscriptionSeq,omitempty"`
+
+	// Former is the schedule before the last change to it. The registry follows it until it has heard
+	// of the change.
+	Former *FormerSchedule `json:"former,omitempty"`
+}
+
+// A FormerSchedule is the schedule of a connected registry until a time.
+type FormerSchedule struct {
+	Schedule   string    `json:"schedule"`
+	SyncWindow string    `json:"syncWindow,omitempty"`
+	Until      time.Time `json:"until"`
 }
 
 // SpecOf returns the settings in a row.

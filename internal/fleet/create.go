@@ -61,7 +61,7 @@ func (s *Service) Create(ctx context.Context, by control.Caller, name string, pu
 		r, err = s.readRegistry(tx, by, name)
 		return err
 	})
-	return s.withVerdict(ctx, r, err)
+	return s.withSummary(ctx, by, r, err)
 }
 
 // A creation is a connected registry that is being created.
@@ -269,7 +269,7 @@ func (c *creation) compare(tx *metadb.Tx, old metadb.ConnectedRegistry) error {
 			actions = control.OnRepositories(m.Actions)
 		}
 	}
-	v.Epoch, v.Resync, v.Verify, v.Permissions, v.SubscriptionSeq = 0, 0, 0, nil, 0
+	v.Epoch, v.Resync, v.Verify, v.Permissions, v.SubscriptionSeq, v.Former = 0, 0, 0, nil, 0, nil
 	had, err := json.Marshal(v)
 	if err != nil {
 		return err

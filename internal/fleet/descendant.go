@@ -8,12 +8,11 @@ import (
 	"time"
 
 	"ferry/internal/api"
-	"ferry/internal/auth"
 	"ferry/internal/control"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/storage"
-	"ferry/internal/subscription"
+	"ferry/internal/wire"
 )
 
 // DescendantSync returns the sync status of the descendant name, from its last report.
@@ -44,24 +43,9 @@ type descendant struct {
 	*control.Registry
 	state     *control.State
 	report    lastReport
-	watermark int64       // of this instance's feed, by the last report
-	changed   int64       // the number of the last change to its subscription, or to that of a registry on the path
-	path      []selection // of itself first, and then of those between it and this instance
+	watermark int64 // of this instance's feed, by the last report
 	cache     *requestCache
-}
-
-// selection is the part of the content that one connected registry on the path gets.
-type selection struct {
-	permissions auth.Permissions
-	filter      subscription.Filter
-	filterID    string // equal filters have the same ID
-}
-
-// mayRead reports whether the descendant and everyone on the path may read the repository.
-func (v descendant) mayRead(repository string) bool {
-	return !slices.ContainsFunc(v.path, func(r selection) bool {
-		return !r.permissions.AllowsRepository(repository, auth.ContentRead)
-	})
+	*subscriptionPath
 }
 
 // descendant returns the descendant name.
@@ -86,36 +70,26 @@ func (s *Service) descendant(c *storage.View, name string) (v descendant, err er
 func (s *Service) descendantOf(
 	state *control.State, r *control.Registry, cache *requestCache,
 ) (v descendant, err error) {
-	v = descendant{Registry: r, state: state, report: s.reports.of(r.Name), cache: cache}
-	// A watermark above the head counts in a database that was lost, so it is not used.
-	if w := v.report.Status.Watermarks[s.control.InstanceID()]; w <= cache.head {
-		v.watermark = w
-	}
-	for _, r := range s.pathTo(state, r) {
-		if err := v.addSelection(state, r); err != nil {
-			return v, err
-		}
-	}
-	return v, nil
+	p, err := newSubscriptionPath(state, s.pathTo(state, r))
+	return s.descendantOn(p, state, r, cache), err
 }
 
-// addSelection adds the selection of a connected registry on the path.
-func (v *descendant) addSelection(state *control.State, r *control.Registry) (err error) {
-	v.changed = max(v.changed, r.Settings.SubscriptionSeq)
-	var s selection
-	if t := state.Token(r.SyncToken); t != nil { // without its token a registry gets nothing
-		v.changed = max(v.changed, t.Seq)
-		s.permissions = t.Permissions.WithoutGateways()
-		if m := state.ScopeMap(t.ScopeMap); m != nil {
-			v.changed = max(v.changed, m.Seq)
-		}
+// descendantOn is [Service.descendantOf] with its subscription path.
+func (s *Service) descendantOn(
+	p *subscriptionPath, state *control.State, r *control.Registry, cache *requestCache,
+) descendant {
+	last := s.reports.of(r.Name)
+	return descendant{Registry: r, state: state, report: last, cache: cache, subscriptionPath: p,
+		watermark: s.watermarkOf(last.Status, cache.head)}
+}
+
+// watermarkOf returns the watermark of this instance's feed in a report. One above the head counts in
+// a database that was lost, so it is not used.
+func (s *Service) watermarkOf(st wire.Status, head int64) int64 {
+	if w := st.Watermarks[s.control.InstanceID()]; w <= head {
+		return w
 	}
-	sub := gateway.SubscriptionOf(wireOf(r.ConnectedRegistry, r.Settings))
-	sub.Permissions = nil
-	s.filterID = sub.ID()
-	s.filter, err = sub.Filter()
-	v.path = append(v.path, s)
-	return err
+	return 0
 }
 
 // A requestCache holds data that one request has read, for all descendants in its answer. All of it
@@ -127,6 +101,13 @@ type requestCache struct {
 	since    int64
 	entries  map[string]storage.FeedEntry // nil if the cache is used in several views
 	newest   map[string]int64             // the number of the last of these changes by pattern: a/b, a/* and *
+	changed  map[changedKey]bool          // results of changedIn; nil if the cache is used in several views
+}
+
+// A changedKey is everything on which the result of changedIn depends, apart from permissions.
+type changedKey struct {
+	repository, filters string
+	watermark           int64
 }
 
 type listKey struct{ repository, filter string }
@@ -204,9 +185,7 @@ func (q *requestCache) changedSince(c *storage.View, after int64) ([]storage.Fee
 // mayBeOutdated reports whether a repository changed after a descendant's watermark that its own
 // permissions allow it to read. Most descendants need no comparison with each change.
 func (q *requestCache) mayBeOutdated(v descendant) bool {
-	return slices.ContainsFunc(v.path[0].permissions.Patterns(auth.ContentRead), func(pattern string) bool {
-		return q.newest[pattern] > v.watermark
-	})
+	return slices.ContainsFunc(v.patterns(), func(pattern string) bool { return q.newest[pattern] > v.watermark })
 }
 
 // patternsOf returns the patterns of permissions that cover a repository.

@@ -178,7 +178,25 @@ func itemsToRemove(reported map[string]api.SyncItem, removed []api.SyncItem) map
 
 // changedIn reports whether anything that the descendant gets of a repository changed after its
 // watermark.
-func (v descendant) changedIn(c *storage.View, repository string) (bool, error) {
+func (v descendant) changedIn(c *storage.View, repository string) (changed bool, err error) {
+	key := changedKey{repository, v.filters, v.watermark}
+	if known, ok := v.cache.changed[key]; ok {
+		return known, nil
+	}
+	if changed, err = v.compareWith(c, repository); err == nil && v.cache.changed != nil {
+		if len(v.cache.changed) >= maxChanged {
+			clear(v.cache.changed)
+		}
+		v.cache.changed[key] = changed
+	}
+	return changed, err
+}
+
+// maxChanged is the number of results of changedIn that a requestCache keeps.
+const maxChanged = 100_000
+
+// compareWith is [descendant.changedIn] without the cache.
+func (v descendant) compareWith(c *storage.View, repository string) (bool, error) {
 	entry, err := v.cache.entry(c, repository)
 	if err != nil {
 		return false, err
@@ -324,41 +342,54 @@ func (v descendant) tagsIn(c *storage.View, repository string) (tags []selectedT
 			}
 		}
 	}
-	tagSeq, attachedSeq, err := v.scopeSeqs(c, entry)
+	scope, err := v.scopeSeqs(c, entry)
 	for i := range tags {
-		t := &tags[i]
-		_, attached := subscription.AttachedTo(t.name)
-		switch t.scopeSeq = tagSeq; {
-		case t.name == "":
-			t.scopeSeq = max(tagSeq, entry.RelistSeq)
-		case attached:
-			t.scopeSeq = max(tagSeq, attachedSeq)
-		}
+		tags[i].scopeSeq = scope.of(tags[i].name)
 	}
 	return tags, err
 }
 
-// scopeSeqs returns the numbers of the last changes to a repository that may have added old tags to
-// the descendant's selection: any tag, and an attached tag, such as a signature. A filter without
-// keep-last selects a tag by its name alone, so that no other change adds it. With keep-last, the
-// removal of a newer tag does. With any filter, an attached tag is added together with its
-// manifest.
-func (v descendant) scopeSeqs(c *storage.View, entry storage.FeedEntry) (tag, attached int64, err error) {
+// scopeSeqs are the numbers of the last changes to a repository that may have added old items to a
+// descendant's selection.
+type scopeSeqs struct {
+	tag      int64 // any tag
+	attached int64 // an attached tag, such as a signature
+	relist   int64 // a manifest without a tag
+}
+
+// of returns the number for a tag; "" is a manifest without a tag.
+func (s scopeSeqs) of(tag string) int64 {
+	_, attached := subscription.AttachedTo(tag)
+	switch {
+	case tag == "":
+		return max(s.tag, s.relist)
+	case attached:
+		return max(s.tag, s.attached)
+	}
+	return s.tag
+}
+
+// scopeSeqs returns the numbers of the last changes to a repository that may have added old items to
+// the descendant's selection. A filter without keep-last selects a tag by its name alone, so that no
+// other change adds it. With keep-last, the removal of a newer tag does. With any filter, an attached
+// tag is added together with its manifest.
+func (v descendant) scopeSeqs(c *storage.View, entry storage.FeedEntry) (s scopeSeqs, err error) {
+	s.relist = entry.RelistSeq
 	for _, r := range v.path {
 		if !r.filter.Tags.All() {
-			attached = entry.Seq
+			s.attached = entry.Seq
 		}
 		if r.filter.Tags.KeepLast() == 0 {
 			continue
 		}
 		removed, err := c.Removed(entry.Repository, v.watermark)
 		if err != nil {
-			return 0, 0, err
+			return s, err
 		}
 		counted := func(name string) bool { return oci.CheckTag(name) == nil && r.filter.Tags.Matches(name) }
-		if tag = max(tag, entry.RelistSeq); slices.ContainsFunc(removed, counted) {
-			tag = entry.Seq
+		if s.tag = max(s.tag, entry.RelistSeq); slices.ContainsFunc(removed, counted) {
+			s.tag = entry.Seq
 		}
 	}
-	return tag, attached, nil
+	return s, nil
 }

@@ -22,6 +22,8 @@ import (
 // implements it.
 type Content interface {
 	View(ctx context.Context, fn func(*storage.View) error) error
+	// Watch returns a channel that is closed when a repository that concerns the key changes.
+	Watch(key string, concerns func(repository string) bool) (changed <-chan struct{}, stop func())
 }
 
 // Options configure a Service. DB, Control and Content are required.
@@ -57,6 +59,7 @@ type Service struct {
 	records     recordLimits
 	reports     reports
 	connections connections
+	tracker     tracker
 
 	mu      sync.Mutex
 	desired map[string]cachedDesired
@@ -76,6 +79,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		db: o.DB, control: o.Control, content: o.Content, address: o.Address, tls: o.TLS, status: o.Status, now: o.Now,
 		events:  o.Events,
 		reports: reports{unsaved: map[string]bool{}, changed: make(chan struct{})},
+		tracker: tracker{of: map[string]*tracked{}},
 		desired: map[string]cachedDesired{},
 	}
 	if s.status == nil {

@@ -25,6 +25,37 @@ type lastReport struct {
 	SeenAt time.Time   `json:"seenAt,omitzero"` // when the registry was last seen, by the clock of this instance
 	Status wire.Status `json:"status"`
 	Hops   int         `json:"hops,omitempty"` // the number of connected registries that forwarded the report
+	history
+}
+
+// history is what follows from several reports of one connected registry.
+type history struct {
+	Since   time.Time `json:"since,omitzero"`   // since when it is not equal to its parent; zero if it is equal
+	MovedAt time.Time `json:"movedAt,omitzero"` // when a report last showed progress
+	Rate    int64     `json:"rate,omitempty"`   // a running mean of the bytes per second of its syncs
+}
+
+// after returns the history after the report v, which follows the report old.
+func (h history) after(old, v lastReport) history {
+	if hasMoved(old.Status, v.Status) {
+		h.MovedAt = v.SeenAt
+	}
+	switch rate := v.Status.BytesPerSecond; {
+	case rate > 0 && h.Rate == 0:
+		h.Rate = rate
+	case rate > 0:
+		h.Rate = max((3*h.Rate+rate)/4, 1)
+	}
+	return h
+}
+
+// hasMoved reports whether a report shows progress since an older one: items or bytes have come, or
+// something else happened that explains why they come now.
+func hasMoved(old, st wire.Status) bool {
+	return st.BytesPerSecond > 0 || st.BytesDone != old.BytesDone || st.ItemsSynced != old.ItemsSynced ||
+		st.ItemsPending+st.ItemsFailed != old.ItemsPending+old.ItemsFailed || st.Paused != old.Paused ||
+		!st.WindowEnd.Equal(old.WindowEnd) || !maps.Equal(st.Watermarks, old.Watermarks) ||
+		hasDetail(st, budgetSpent) != hasDetail(old, budgetSpent) || st.InstanceID != old.InstanceID
 }
 
 // reports are the last reports, by connected registry in lower case. Reads come from memory, and
@@ -64,17 +95,38 @@ func (r *reports) set(name string, v lastReport) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	name = strings.ToLower(name)
-	if !reflect.DeepEqual(steady(r.last[name].Status), steady(v.Status)) {
+	old := r.last[name]
+	if !reflect.DeepEqual(steady(old.Status), steady(v.Status)) {
 		close(r.changed)
 		r.changed = make(chan struct{})
 	}
+	written := v.history
+	v.history = old.history.after(old, v)
 	r.last[name] = v
-	delete(r.unsaved, name)
+	if delete(r.unsaved, name); v.history != written {
+		r.unsaved[name] = true
+	}
+}
+
+// settle records whether a registry is equal to its parent now, or since when it is not.
+func (r *reports) settle(name string, equal bool, now time.Time) {
+	name = strings.ToLower(name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v, ok := r.last[name]
+	if !ok || v.SeenAt.IsZero() || equal == v.Since.IsZero() {
+		return
+	}
+	if v.Since = now.UTC(); equal {
+		v.Since = time.Time{}
+	}
+	r.last[name], r.unsaved[name] = v, true
 }
 
 // steady returns a status without the fields that change all the time.
 func steady(st wire.Status) wire.Status {
 	st.At, st.BytesTotal, st.BytesDone, st.BytesPerSecond, st.OutOfSync = time.Time{}, 0, 0, 0, nil
+	st.BudgetLeft = nil
 	return st
 }
 
@@ -250,6 +302,11 @@ func (s *Service) descendantReport(
 
 // saveReports stores reports by name, and activates the descendants in moved.
 func (s *Service) saveReports(ctx context.Context, received map[string]lastReport, moved []string) error {
+	for name, v := range received {
+		old := s.reports.of(name)
+		v.history = old.history.after(old, v)
+		received[name] = v
+	}
 	write := func(tx *metadb.Tx) error {
 		for name, v := range received {
 			if err := v.write(tx, name); err != nil {

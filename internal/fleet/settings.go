@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"ferry/internal/api"
 	"ferry/internal/control"
@@ -69,6 +70,21 @@ func checkSettings(v *wire.Spec) error {
 		return control.Invalid("%v", err)
 	}
 	return nil
+}
+
+// LongestMessageTTL returns the longest message TTL of the connected registries, and at least the
+// default.
+func (s *Service) LongestMessageTTL() time.Duration {
+	longest, _ := schedule.ParseMessageTTL(schedule.DefaultMessageTTL) // it is valid
+	state := s.control.State()
+	for _, top := range state.Tops() {
+		for _, r := range append(state.Below(top.Name), top) {
+			if ttl, err := schedule.ParseMessageTTL(r.Settings.MessageTTL); err == nil {
+				longest = max(longest, ttl)
+			}
+		}
+	}
+	return longest
 }
 
 // defaults returns the spec of a connected registry without any settings.

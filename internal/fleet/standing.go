@@ -3,9 +3,12 @@ package fleet
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"ferry/internal/api"
+	"ferry/internal/control"
+	"ferry/internal/metadb"
 	"ferry/internal/schedule"
 	"ferry/internal/storage"
 	"ferry/internal/wire"
@@ -13,18 +16,32 @@ import (
 
 // A Standing is how a descendant stands now, as far as this instance knows.
 type Standing struct {
-	Name     string
-	Verdict  string // api.InSync, api.NotInSync or api.Unknown
-	Silent   bool   // it, or a registry above it, should have been heard and was not
-	Active   bool   // an instance is activated
-	State    string // of the connection, such as api.Online
-	Heard    time.Time
-	InSync   time.Time // when it was last known to be in sync; zero is never
-	Open     bool      // a sync window is open
-	Problems []string  // codes of its status details, which are known ones or "Other"
+	Name       string
+	Verdict    string // api.InSync, api.NotInSync or api.Unknown
+	State      string // such as api.CatchingUp; see judge
+	Reason     string // the code of the reason for the state; "" is none
+	Cause      string // the registry above it that is the reason; "" is none
+	Silent     bool   // it, or a registry above it, should have been heard and was not
+	Active     bool   // an instance is activated
+	Connection string // such as api.Online
+	Heard      time.Time
+	InSync     time.Time // when it was last known to be in sync; zero is never
+	Since      time.Time // since when it is not known to be equal to its parent; zero if it is, or if it never began
+	Open       bool      // a sync window is open
+	NextWindow time.Time // when the next one opens; zero while one is open
+	Problems   []string  // codes of its status details, which are known ones or "Other"
 
 	ItemsPending, ItemsFailed int
 	BytesPending              int64 // a lower bound, until all items are planned
+	Outdated                  bool  // the counts lack what changed since its last report
+	BytesPerSecond            int64 // 0 while no sync runs
+
+	registry *control.Registry
+	path     *subscriptionPath // nil for this connected registry itself
+	report   lastReport
+	verdict  api.Verdict
+	cursor   *cursor   // of a standing that is only a place in a list; nil otherwise
+	opened   time.Time // when the window of its schedule opened that is open; zero if none is, or always
 }
 
 // problemCodes are the codes of status details that have a name of their own in the metrics: a
@@ -46,50 +63,146 @@ func Problems[D any](details []D, code func(D) string) (codes []string) {
 	return codes
 }
 
-// Standings returns the standing of every descendant. It reads the repositories that changed since
-// the oldest watermark once for all of them, and everything else from memory.
+// Standings returns the standing of every descendant, each followed by its own descendants. It reads
+// the content that changed since the last call, and everything else from memory.
 func (s *Service) Standings(ctx context.Context) (all []Standing, err error) {
 	err = s.content.View(ctx, func(c *storage.View) error {
-		cache, err := newRequestCache(c)
-		if err != nil {
-			return err
-		}
-		cache.entries = map[string]storage.FeedEntry{}
-		state, now := s.control.State(), s.now()
-		below := state.Below(s.control.Self())
-		all = make([]Standing, 0, len(below))
-		for _, r := range below {
-			v, err := s.descendantOf(state, r, cache)
-			if err != nil {
-				return err
-			}
-			verdict, err := s.verdict(c, v)
-			if err != nil {
-				return err
-			}
-			st := v.report.Status
-			all = append(all, Standing{
-				Name: r.Name, Verdict: verdict.Status, Active: r.InstanceID != "",
-				Silent:       verdict.Reason != nil && *verdict.Reason == unknownSilent,
-				State:        connectionState(r.ConnectedRegistry, r.Settings, v.report, now),
-				Heard:        v.report.SeenAt,
-				InSync:       v.lastInSync(verdict.InSync, now),
-				Open:         windowOpen(r.Settings.Schedule, r.Settings.SyncWindow, st.WindowEnd, now),
-				Problems:     Problems(st.Details, func(d wire.StatusDetail) string { return d.Code }),
-				ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed,
-				BytesPending: max(st.BytesTotal-st.BytesDone, 0),
-			})
-		}
-		return ctx.Err()
+		all, err = s.standings(c)
+		return err
 	})
 	return all, err
 }
 
+func (s *Service) standings(c *storage.View) ([]Standing, error) {
+	s.tracker.mu.Lock()
+	defer s.tracker.mu.Unlock()
+	if err := s.refreshLocked(c); err != nil {
+		return nil, err
+	}
+	return s.standingsOf(s.control.State().Below(s.control.Self())), nil
+}
+
+// standing returns the standing of one connected registry: a descendant, or this one itself.
+func (s *Service) standing(c *storage.View, name string) (v Standing, err error) {
+	state := s.control.State()
+	r := state.Registry(name)
+	switch {
+	case r == nil:
+		return v, control.MapNotFound(metadb.ErrNotFound, "connected registry", name)
+	case s.control.IsSelf(r.Name):
+		return s.ownStanding(r), nil
+	}
+	s.tracker.mu.Lock()
+	defer s.tracker.mu.Unlock()
+	if err := s.refreshLocked(c); err != nil {
+		return v, err
+	}
+	path := s.pathTo(state, r)
+	slices.Reverse(path)
+	all := s.standingsOf(path)
+	if len(all) < len(path) { // it was deleted just now
+		return Standing{Name: r.Name, State: api.Unknown, Reason: reasonInactive, registry: r,
+			verdict: evidence{unknown: unknownInactive}.verdict()}, nil
+	}
+	return all[len(all)-1], nil
+}
+
+// ownStanding returns the standing of this connected registry, as it sees itself.
+func (s *Service) ownStanding(r *control.Registry) Standing {
+	st, heard := s.status()
+	now := s.now()
+	v := Standing{Name: r.Name, Active: true, registry: r}
+	if st == nil {
+		e := evidence{unknown: unknownNoParent}
+		v.verdict = e.verdict()
+		v.judge(e, nil, now)
+		return v
+	}
+	e := s.ownEvidence(*st, heard)
+	v.verdict, v.report = e.verdict(), lastReport{SeenAt: heard, Status: *st, history: history{MovedAt: heard}}
+	v.Active, v.Heard, v.Connection = e.unknown != unknownInactive, heard, st.State
+	v.Silent, e.silent = e.unknown == unknownParent || e.unknown == unknownNoParent, r
+	if e.unknown == unknownRefused {
+		e.unknown = unknownToken
+	}
+	if !v.verdict.InSync {
+		v.Since = st.LastSyncSuccess
+	}
+	p := phase{}
+	v.Open, v.NextWindow = p.at(r.Settings, st.WindowEnd, now)
+	v.ItemsPending, v.ItemsFailed = st.ItemsPending, st.ItemsFailed
+	v.BytesPending, v.BytesPerSecond = max(st.BytesTotal-st.BytesDone, 0), st.BytesPerSecond
+	v.judge(e, nil, now)
+	return v
+}
+
+// standingsOf returns the standings of descendants. Parents come before their children. The tracker
+// is locked, and up to date.
+func (s *Service) standingsOf(below []*control.Registry) []Standing {
+	state, now := s.control.State(), s.now()
+	all := make([]Standing, 0, len(below))
+	places := make(map[string]int, len(below)) // in all, of registries that have children
+	for _, r := range below {
+		row := s.tracker.of[r.Name]
+		if row == nil || row.registries[0] != r {
+			continue // it was created, changed or deleted just now
+		}
+		var parent *Standing
+		if at, ok := places[strings.ToLower(r.Parent)]; ok {
+			parent = &all[at]
+		}
+		places[strings.ToLower(r.Name)] = len(all)
+		all = append(all, s.standingOf(state, row, parent, now))
+	}
+	return all
+}
+
+// standingOf returns the standing of one descendant. parent is that of its parent, or nil.
+func (s *Service) standingOf(state *control.State, row *tracked, parent *Standing, now time.Time) Standing {
+	r := row.registries[0]
+	last := s.reports.of(r.Name)
+	e := s.descendantEvidence(state, row.registries, last, s.cachedDue)
+	v := Standing{
+		Name: r.Name, Active: r.InstanceID != "", Heard: last.SeenAt,
+		registry: r, path: row.subscriptionPath, report: last,
+		Connection:   connectionOf(r.ConnectedRegistry, last, s.cachedDue(r), now),
+		Problems:     Problems(last.Status.Details, func(d wire.StatusDetail) string { return d.Code }),
+		ItemsPending: last.Status.ItemsPending, ItemsFailed: last.Status.ItemsFailed,
+		BytesPending: max(last.Status.BytesTotal-last.Status.BytesDone, 0), Outdated: row.outdated,
+		verdict: s.verdictOn(e, row.outdated),
+	}
+	v.Verdict = v.verdict.Status
+	v.InSync = lastInSync(last, v.verdict.InSync, now)
+	v.Open, v.NextWindow = row.phase.at(r.Settings, last.Status.WindowEnd, now)
+	v.opened = row.phase.opened()
+	if v.Connection == api.Syncing {
+		v.BytesPerSecond = last.Status.BytesPerSecond
+	}
+	switch v.Silent = e.unknown == unknownSilent; {
+	case v.verdict.InSync, last.SeenAt.IsZero(), !v.Active:
+	case last.Since.IsZero(): // it was equal when it was last heard
+		v.Since = last.SeenAt
+	default:
+		v.Since = last.Since
+	}
+	v.judge(e, parent, now)
+	return v
+}
+
+// cachedDue is [Service.dueOf] from the tracker's cache. The tracker is locked.
+func (s *Service) cachedDue(r *control.Registry) time.Time {
+	row := s.tracker.of[r.Name]
+	if row == nil || row.registries[0] != r {
+		return s.dueOf(r)
+	}
+	return row.due.of(r, s.reports.of(r.Name))
+}
+
 // lastInSync returns when a descendant was last known to have everything; zero is never.
-func (v descendant) lastInSync(inSync bool, now time.Time) time.Time {
-	st, at := v.report.Status, v.report.Status.LastSyncSuccess
-	if inSync || !at.IsZero() && st.ItemsPending == 0 && st.ItemsFailed == 0 && st.Watermarks != nil {
-		at = v.report.SeenAt
+func lastInSync(last lastReport, inSync bool, now time.Time) time.Time {
+	at := last.Status.LastSyncSuccess
+	if inSync || hasAll(last.Status) {
+		at = last.SeenAt
 	}
 	if at.After(now) {
 		return now
@@ -97,18 +210,63 @@ func (v descendant) lastInSync(inSync bool, now time.Time) time.Time {
 	return at
 }
 
-// windowOpen reports whether a sync window is open: one of the schedule, or one that ends at extra.
-// A schedule that this program cannot read counts as continuous, as it does at the child.
-func windowOpen(cron, window string, extra, now time.Time) bool {
-	if cron == schedule.Continuous || now.Before(extra) {
-		return true
+// hasAll reports whether a registry had everything that it knew of, by its report.
+func hasAll(st wire.Status) bool {
+	return !st.LastSyncSuccess.IsZero() && st.ItemsPending == 0 && st.ItemsFailed == 0 && st.Watermarks != nil &&
+		!hasDetail(st, wire.Damaged)
+}
+
+// A phase caches whether the scheduled window of a registry is open, because the answer is the same
+// until its end. The zero value knows nothing.
+type phase struct {
+	from, end  time.Time
+	window     schedule.Window
+	open, read bool
+}
+
+// at reports whether a sync window is open at now: one of the schedule, or one that ends at extra. If
+// none is, it also returns when the next one opens.
+func (p *phase) at(v control.Spec, extra, now time.Time) (open bool, next time.Time) {
+	if !p.read {
+		p.window, p.read = windowOf(v.Schedule, v.SyncWindow), true
 	}
-	w, err := schedule.Parse(cron, window)
-	if err != nil {
-		return true
+	if p.window.Continuous() {
+		return true, time.Time{}
 	}
-	open, _ := w.Open(now)
-	return open
+	if p.end.IsZero() || now.Before(p.from) || !now.Before(p.end) {
+		var until time.Time
+		p.from = now
+		if p.open, until = p.window.Open(now); p.open {
+			p.end = until
+		} else {
+			p.end = p.window.Next(now)
+		}
+	}
+	if p.open || now.Before(extra) {
+		return true, time.Time{}
+	}
+	return false, p.end
+}
+
+// opened returns when the window opened that is open; zero if none is, or always.
+func (p *phase) opened() time.Time {
+	if !p.open {
+		return time.Time{}
+	}
+	return p.end.Add(-p.window.Length)
+}
+
+// A dueCache caches when a registry should poll again, for one report. The zero value knows nothing.
+type dueCache struct {
+	at, heard, extra time.Time
+	read             bool
+}
+
+func (d *dueCache) of(r *control.Registry, last lastReport) time.Time {
+	if extra := last.Status.WindowEnd; !d.read || !d.heard.Equal(last.SeenAt) || !d.extra.Equal(extra) {
+		*d = dueCache{at: pollDue(r.Settings, extra, last.SeenAt), heard: last.SeenAt, extra: extra, read: true}
+	}
+	return d.at
 }
 
 // HeldPolls returns how many polls of children are held now.

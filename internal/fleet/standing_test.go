@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"ferry/internal/api"
 	"ferry/internal/fleet"
@@ -47,28 +48,36 @@ func TestStandingsAgreeWithVerdicts(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, s := range all {
-			if v := root.Show(t, s.Name); v.Sync.Status != s.Verdict || v.ConnectionState != s.State {
+			if v := root.Show(t, s.Name); v.Sync.Status != s.Verdict || v.ConnectionState != s.Connection ||
+				v.Summary.State != s.State {
 				t.Errorf("%+v, but its verdict is %+v, and it is %s", s, v.Sync, v.ConnectionState)
 			}
 		}
 		return all
 	}
+	pushed := root.Now
 	want := []fleet.Standing{
-		{Name: "behind", Verdict: api.NotInSync, Active: true, State: "Online", Heard: heard, InSync: start, Open: true,
-			Problems: []string{"ItemsFailed", "Other"}, ItemsPending: 2, ItemsFailed: 1, BytesPending: 70},
-		{Name: "outdated", Verdict: api.NotInSync, Active: true, State: "Online", Heard: heard, InSync: heard,
-			Open: true},
-		{Name: "synced", Verdict: api.InSync, Active: true, State: "Online", Heard: heard, InSync: heard, Open: true},
-		{Name: "unused", Verdict: api.Unknown, State: "Offline", Open: true},
+		{Name: "behind", Verdict: api.NotInSync, State: api.NeedsYou, Reason: "ItemsFailed", Active: true,
+			Connection: "Online", Heard: heard, InSync: start, Since: heard, Open: true,
+			Problems:     []string{"ItemsFailed", "Other"},
+			ItemsPending: 2, ItemsFailed: 1, BytesPending: 70, Outdated: true},
+		{Name: "outdated", Verdict: api.NotInSync, State: api.CatchingUp, Active: true, Connection: "Online",
+			Heard: heard, InSync: heard, Since: pushed, Open: true, Outdated: true},
+		{Name: "synced", Verdict: api.InSync, State: api.InSync, Active: true, Connection: "Online", Heard: heard,
+			InSync: heard, Open: true},
+		{Name: "unused", Verdict: api.Unknown, State: api.Unknown, Reason: "NotActivated", Connection: "Offline",
+			Open: true, Outdated: true},
 	}
-	if diff := cmp.Diff(want, all()); diff != "" {
+	if diff := cmp.Diff(want, all(), cmpopts.IgnoreUnexported(fleet.Standing{})); diff != "" {
 		t.Errorf("standings (-want +got):\n%s", diff)
 	}
 	root.Now = root.Now.Add(time.Hour)
 	for i := range want[:3] {
-		want[i].Verdict, want[i].Silent, want[i].State = api.Unknown, true, "Offline"
+		want[i].Verdict, want[i].Silent, want[i].Connection = api.Unknown, true, "Offline"
+		want[i].State, want[i].Reason = api.Silent, "LinkDown"
 	}
-	if diff := cmp.Diff(want, all()); diff != "" {
+	want[2].Since = heard // nothing is known of it since then
+	if diff := cmp.Diff(want, all(), cmpopts.IgnoreUnexported(fleet.Standing{})); diff != "" {
 		t.Errorf("silent (-want +got):\n%s", diff)
 	}
 }

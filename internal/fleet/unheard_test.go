@@ -38,7 +38,7 @@ func (i *instance) unheardBy(t *testing.T, method, path string, body any) map[st
 }
 
 func TestWriteListsUnheardRegistries(t *testing.T) {
-	nightly := object{"syncSchedule": "0 2 * * *", "syncWindow": "PT2H"}
+	nightly := object{"syncSchedule": "0 2 * * *", "syncWindow": "PT1H"}
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	for _, token := range []string{"all", "ships", "cabins", "nobodys"} {
@@ -180,7 +180,7 @@ func TestSilentRegistryInAnOpenWindowIsUnheard(t *testing.T) {
 	}
 	unheard(true, "before its first poll")
 	end := root.Polling("Ship1")
-	root.Now = root.Now.Add(time.Hour)
+	root.Now = root.Now.Add(10 * time.Minute)
 	unheard(false, "while a poll is held")
 	end(true)
 	root.Now = root.Now.Add(5 * time.Second)

@@ -14,8 +14,13 @@ import (
 func (s *Service) Update(ctx context.Context, by control.Caller, name string, patch api.RegistryPatch,
 	when control.Precondition) (api.ConnectedRegistry, error) {
 	return s.change(ctx, by, "update", name, when, func(tx *metadb.Tx, v *control.Spec) error {
+		former := control.FormerSchedule{Schedule: v.Schedule, SyncWindow: v.SyncWindow, Until: s.now().UTC()}
 		if err := changeSettings(&v.Spec, patch.Settings); err != nil {
 			return err
+		}
+		changed := v.Schedule != former.Schedule || v.SyncWindow != former.SyncWindow
+		if unheard := v.Former != nil && s.reports.of(name).SeenAt.Before(v.Former.Until); changed && !unheard {
+			v.Former = &former
 		}
 		if err := applyLists(tx, patch, v); err != nil || len(patch.AddClientTokens) == 0 {
 			return err
@@ -49,7 +54,7 @@ func (s *Service) change(
 		r, err = s.readRegistry(tx, by, name)
 		return err
 	})
-	return s.withVerdict(ctx, r, err)
+	return s.withSummary(ctx, by, r, err)
 }
 
 // applyLists changes the client tokens and the notifications.

@@ -1,20 +1,14 @@
 package fleet
 
 import (
-	"context"
 	"slices"
 	"time"
 
 	"ferry/internal/api"
 	"ferry/internal/control"
-	"ferry/internal/schedule"
 	"ferry/internal/storage"
 	"ferry/internal/wire"
 )
-
-// maxSyncDelay is how long after a sync window the registry and its parent may be out of touch before
-// the sync status is unknown. Links are often down for a while.
-const maxSyncDelay = 15 * time.Minute
 
 // The reasons of a verdict. /health/sync shows them to everybody, so they contain no names.
 const (
@@ -39,10 +33,11 @@ const (
 
 // evidence is the basis of the verdict on one connected registry.
 type evidence struct {
-	status   wire.Status // its last report
-	asOf     time.Time   // when the registry and its parent last agreed on it, or the registry's creation
-	unknown  string      // why the current state is unknown; "" if it is known
-	outdated bool        // something changed that the registry does not know of yet
+	status   wire.Status       // its last report
+	asOf     time.Time         // when the registry and its parent last agreed on it, or the registry's creation
+	unknown  string            // why the current state is unknown; "" if it is known
+	silent   *control.Registry // the registry that should have been heard and was not; nil is none
+	outdated bool              // something changed that the registry does not know of yet
 }
 
 // verdict says whether a connected registry is in sync. Every surface uses it: the registry itself
@@ -88,15 +83,18 @@ func (s *Service) ownEvidence(st wire.Status, heard time.Time) evidence {
 		e.unknown = unknownRefused
 	case heard.IsZero():
 		e.unknown = unknownNoParent
-	case own != nil && overdue(own.Settings.Spec, heard, s.now(), 0):
+	case own != nil && isOverdue(pollDue(own.Settings, st.WindowEnd, heard), s.now(), 0):
 		e.unknown = unknownParent
 	}
 	return e
 }
 
-// descendantEvidence returns the evidence on a descendant, apart from whether it is outdated.
-func (s *Service) descendantEvidence(state *control.State, r *control.Registry) evidence {
-	h := s.reports.of(r.Name)
+// descendantEvidence returns the evidence on the first registry of a path, apart from whether it is
+// outdated. due returns when a registry should poll again.
+func (s *Service) descendantEvidence(
+	state *control.State, path []*control.Registry, h lastReport, due func(*control.Registry) time.Time,
+) evidence {
+	r := path[0]
 	e := evidence{status: h.Status, asOf: h.SeenAt}
 	if h.SeenAt.IsZero() {
 		e.asOf = r.CreatedAt // the state is unknown since then
@@ -110,27 +108,12 @@ func (s *Service) descendantEvidence(state *control.State, r *control.Registry) 
 		e.unknown = unknownNoReport
 	case !state.MayLogIn(r.SyncToken, s.now()):
 		e.unknown = unknownToken
-	case s.isSilent(state, r):
-		e.unknown = unknownSilent
+	default:
+		if e.silent = s.silentOn(path, due); e.silent != nil {
+			e.unknown = unknownSilent
+		}
 	}
 	return e
-}
-
-// isSilent reports whether a descendant, or a registry between it and this instance, is overdue.
-// Reports that another registry forwards arrive only with the reports of that registry: a
-// descendant counts as overdue if it was overdue when the registry above it was last seen.
-func (s *Service) isSilent(state *control.State, r *control.Registry) bool {
-	path := s.pathTo(state, r)
-	for i, hop := range path {
-		by := s.now()
-		if i+1 < len(path) {
-			by = s.reports.of(path[i+1].Name).SeenAt
-		}
-		if overdue(hop.Settings.Spec, s.reports.of(hop.Name).SeenAt, by, len(path)-1-i) {
-			return true
-		}
-	}
-	return false
 }
 
 // pathTo returns a descendant and the registries between it and this instance, the descendant
@@ -141,19 +124,6 @@ func (s *Service) pathTo(state *control.State, r *control.Registry) []*control.R
 		path = path[:end]
 	}
 	return path
-}
-
-// overdue reports whether two registries that last answered each other at heard should have done so
-// again by now. The latest time is the end of the first window that opened after heard, plus
-// maxSyncDelay, plus maxReportDelay for each registry that forwards the report. A schedule that this
-// program cannot read, because a newer parent set it, counts as continuous, as it does at the child.
-func overdue(v wire.Spec, heard, now time.Time, hops int) bool {
-	w, err := schedule.Parse(v.Schedule, v.SyncWindow)
-	if err != nil {
-		w, _ = schedule.Parse(schedule.Continuous, "")
-	}
-	next := w.Next(heard)
-	return !next.IsZero() && now.After(next.Add(w.Length+maxSyncDelay+time.Duration(hops)*maxReportDelay))
 }
 
 // ownVerdict returns the status of this connected registry and the verdict on it. The status is nil
@@ -168,15 +138,19 @@ func (s *Service) ownVerdict() (*wire.Status, api.Verdict) {
 
 // verdict returns the verdict on a descendant. The view is of the content of this instance.
 func (s *Service) verdict(c *storage.View, v descendant) (api.Verdict, error) {
-	e := s.descendantEvidence(v.state, v.Registry)
-	if !e.verdict().InSync {
-		return e.verdict(), nil
+	if err := s.refresh(c); err != nil {
+		return api.Verdict{}, err
 	}
-	var err error
-	if e.outdated, err = v.isOutdated(c); e.outdated {
-		e.asOf = s.now()
+	e := s.descendantEvidence(v.state, v.registries, v.report, s.dueOf)
+	return s.verdictOn(e, s.tracker.isOutdated(v.Name)), nil
+}
+
+// verdictOn returns the verdict on a descendant that is outdated or not.
+func (s *Service) verdictOn(e evidence, outdated bool) api.Verdict {
+	if outdated && e.verdict().InSync {
+		e.outdated, e.asOf = true, s.now()
 	}
-	return e.verdict(), err
+	return e.verdict()
 }
 
 // isOutdated reports whether a change to the content of a descendant is not covered by the
@@ -201,38 +175,4 @@ func (v descendant) isOutdated(c *storage.View) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// withVerdict returns a connected registry with the verdict on it.
-func (s *Service) withVerdict(ctx context.Context, r api.ConnectedRegistry, err error) (api.ConnectedRegistry, error) {
-	if err != nil {
-		return r, err
-	}
-	all := []api.ConnectedRegistry{r}
-	err = s.setVerdicts(ctx, all)
-	return all[0], err
-}
-
-// setVerdicts sets the verdicts on connected registries.
-func (s *Service) setVerdicts(ctx context.Context, all []api.ConnectedRegistry) error {
-	return s.content.View(ctx, func(c *storage.View) error {
-		state := s.control.State()
-		cache, err := newRequestCache(c)
-		cache.entries = map[string]storage.FeedEntry{}
-		for i := 0; i < len(all) && err == nil; i++ {
-			r := state.Registry(all[i].Name)
-			switch {
-			case r == nil: // it was deleted in between
-				all[i].Sync = evidence{unknown: unknownInactive}.verdict()
-			case s.control.IsSelf(r.Name):
-				_, all[i].Sync = s.ownVerdict()
-			default:
-				var v descendant
-				if v, err = s.descendantOf(state, r, cache); err == nil {
-					all[i].Sync, err = s.verdict(c, v)
-				}
-			}
-		}
-		return err
-	})
 }

@@ -70,7 +70,7 @@ func TestVerdictClaimsNoMoreThanIsKnown(t *testing.T) {
 			p := newPair(t, newRoot(t), dbtest.SQLite(t))
 			if test.schedule != "* * * * *" {
 				p.root.Call(t, "PATCH", "/connected-registries/Ship01",
-					object{"syncSchedule": test.schedule, "syncWindow": "PT2H"}).OK(t, nil)
+					object{"syncSchedule": test.schedule, "syncWindow": "PT1H"}).OK(t, nil)
 				p.apply(t)
 			}
 			st := good("Ship01")
@@ -223,7 +223,7 @@ func TestSilentRegistryIsUnknown(t *testing.T) {
 
 	// A registry with a nightly schedule sends no report by day, and neither do its descendants.
 	root.Call(t, "PATCH", "/connected-registries/ship1",
-		object{"syncSchedule": "0 2 * * *", "syncWindow": "PT2H"}).OK(t, nil)
+		object{"syncSchedule": "0 2 * * *", "syncWindow": "PT1H"}).OK(t, nil)
 	root.receiveBoth(t, ship, cabin)
 	root.Now = root.Now.Add(12 * time.Hour)
 	for _, name := range []string{"ship1", "cabin1"} {

@@ -2,12 +2,10 @@ package fleet
 
 import (
 	"context"
-	"time"
 
 	"ferry/internal/api"
 	"ferry/internal/control"
 	"ferry/internal/metadb"
-	"ferry/internal/schedule"
 	"ferry/internal/wire"
 )
 
@@ -71,31 +69,6 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 	return r
 }
 
-// maxReportDelay is how late a report may be before its sender counts as offline: three polls of a
-// minute each, because links are slow. A forwarded report waits for the polls of each registry that
-// forwards it.
-const maxReportDelay = 3 * time.Minute
-
-// connectionState returns the state of a connected registry at now: the one in its last report, or
-// Offline if a report is overdue. Outside of its sync windows no report is due.
-func connectionState(row metadb.ConnectedRegistry, v control.Spec, h lastReport, now time.Time) string {
-	if row.InstanceID == "" || h.SeenAt.IsZero() {
-		return api.Offline
-	}
-	due := h.SeenAt
-	if cron, err := schedule.ParseCron(v.Schedule); err == nil && !cron.Continuous() {
-		due = cron.Next(h.SeenAt)
-	}
-	if !due.IsZero() && now.After(due.Add(time.Duration(1+h.Hops)*maxReportDelay)) {
-		return api.Offline
-	}
-	switch h.Status.State {
-	case api.Syncing, api.Unhealthy:
-		return h.Status.State
-	}
-	return api.Online
-}
-
 func loggingOf(v control.Spec) api.Logging {
 	l := api.Logging{LogLevel: v.LogLevel, AuditLogStatus: "Disabled"}
 	if v.AuditLogs {
@@ -134,7 +107,7 @@ func (s *Service) Get(ctx context.Context, by control.Caller, name string) (api.
 	r, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (api.ConnectedRegistry, error) {
 		return s.readRegistry(tx, by, name)
 	})
-	return s.withVerdict(ctx, r, err)
+	return s.withSummary(ctx, by, r, err)
 }
 
 func (s *Service) readRegistry(tx *metadb.Tx, by control.Caller, name string) (api.ConnectedRegistry, error) {
@@ -144,31 +117,4 @@ func (s *Service) readRegistry(tx *metadb.Tx, by control.Caller, name string) (a
 	}
 	v, err := control.SpecOf(row)
 	return s.registryOf(by, row, v), err
-}
-
-// List returns the connected registries below parent, each followed by its descendants, or only the
-// children of parent. "" is the top of the tree.
-func (s *Service) List(ctx context.Context, by control.Caller, parent string,
-	direct bool) ([]api.ConnectedRegistry, error) {
-	state := s.control.State()
-	var some []*control.Registry
-	switch {
-	case parent == "":
-		for _, r := range state.Tops() {
-			if some = append(some, r); !direct {
-				some = append(some, state.Below(r.Name)...)
-			}
-		}
-	case state.Registry(parent) == nil:
-		return nil, control.MapNotFound(metadb.ErrNotFound, "connected registry", parent)
-	case direct:
-		some = state.Children(parent)
-	default:
-		some = state.Below(parent)
-	}
-	all := []api.ConnectedRegistry{}
-	for _, r := range some {
-		all = append(all, s.registryOf(by, r.ConnectedRegistry, r.Settings))
-	}
-	return all, s.setVerdicts(ctx, all)
 }

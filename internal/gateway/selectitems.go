@@ -38,6 +38,15 @@ func (i Item) Name() string { return cmp.Or(i.Tag, string(i.Digest)) }
 // A manifest is reachable if a selected item leads to it: through a tag, through
 // an index that keeps it, or through its subject.
 func SelectItems(v *storage.View, repository string, f subscription.Filter) ([]Item, error) {
+	s, err := selectFrom(v, repository, f)
+	if err != nil {
+		return nil, err
+	}
+	return s.items(), nil
+}
+
+// selectFrom returns the selector of a repository, after its work.
+func selectFrom(v *storage.View, repository string, f subscription.Filter) (*selector, error) {
 	s, err := readRepository(v, repository, f)
 	if err != nil {
 		return nil, err
@@ -49,7 +58,7 @@ func SelectItems(v *storage.View, repository string, f subscription.Filter) ([]I
 		}
 	}
 	s.followReachable()
-	return s.items(), nil
+	return s, nil
 }
 
 // A selector selects the items of one repository.

@@ -3,6 +3,8 @@ package management
 import (
 	"context"
 	"net/http"
+	"net/url"
+	"strconv"
 
 	"ferry/internal/api"
 	"ferry/internal/control"
@@ -42,6 +44,23 @@ func newPage[T any](all []T, more bool, next func(last T) string) *page[T] {
 		p.Body.NextLink = next(all[len(all)-1])
 	}
 	return p
+}
+
+// pageAfter returns a page whose next page begins after a cursor; "" is the last page. query is that of
+// the page itself, where "" stands for a parameter that was not given.
+func pageAfter[T any](all []T, next, path string, query url.Values, n int) *page[T] {
+	return newPage(all, next != "", func(T) string { return linkAfter(next, path, query, n) })
+}
+
+// linkAfter returns the address of a page that begins after a cursor.
+func linkAfter(next, path string, query url.Values, n int) string {
+	link := url.Values{"after": {next}, "n": {strconv.Itoa(n)}}
+	for key, values := range query {
+		if values[0] != "" {
+			link[key] = values
+		}
+	}
+	return api.Root + path + "?" + link.Encode()
 }
 
 // A deletion is an answer without a body, unless a connected registry has not received the write yet.

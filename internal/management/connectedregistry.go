@@ -5,7 +5,6 @@ import (
 	"net/url"
 
 	"ferry/internal/api"
-	"ferry/internal/control"
 	"ferry/internal/fleet"
 	"ferry/internal/metadb"
 )
@@ -20,14 +19,17 @@ func (h *handler) registries() {
 		Call
 		Parent   string `query:"parent" doc:"Only descendants of this one."`
 		Children string `query:"children" enum:"all,direct" default:"all" doc:"direct is only the children."`
-	}) (*collection[api.ConnectedRegistry], error) {
-		all, err := h.Fleet.List(ctx, in.by, in.Parent, in.Children == "direct")
-		if err != nil {
-			return nil, err
-		}
-		return listed(seen(ctx, h, in.by, all, func(r api.ConnectedRegistry) string {
-			return control.KindRegistry + "/" + r.Name
-		}))
+		Filter   string `query:"filter" doc:"Terms such as state:behind behind>1d reason:DiskError group:baltic."`
+		Sort     string `query:"sort" enum:"tree,worst" default:"tree" doc:"worst is by state and lag."`
+		N        int    `query:"n" minimum:"1" maximum:"1000" default:"1000" doc:"How many at most."`
+		After    string `query:"after" doc:"The cursor in the nextLink of the page before."`
+	}) (*page[api.ConnectedRegistry], error) {
+		all, next, err := h.Fleet.List(ctx, fleet.ListQuery{
+			By: in.by, Parent: in.Parent, Direct: in.Children == "direct", Filter: in.Filter, Worst: in.Sort == "worst",
+			After: in.After, Limit: in.N,
+		})
+		link := url.Values{"parent": {in.Parent}, "children": {in.Children}, "filter": {in.Filter}, "sort": {in.Sort}}
+		return pageAfter(all, next, "/connected-registries", link, in.N), err
 	})
 	register(h, operation{"GET " + path, "get-connected-registry", "Get a connected registry"},
 		act(neverUnheard, h.Fleet.Get))

@@ -106,6 +106,7 @@ func newHandler(o Options) *handler {
 	h.tokens()
 	h.auditLog()
 	h.registries()
+	h.fleet()
 	h.repositories()
 	h.status()
 	h.sync()

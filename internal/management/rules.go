@@ -65,6 +65,9 @@ var rules = map[string]reach{
 	"get-repository":    control.KindRepository,
 	"delete-repository": control.KindRepository,
 
+	"get-fleet":    filtered,
+	"get-coverage": filtered,
+
 	"list-mirror-rules":  filtered,
 	"get-mirror-rule":    control.KindMirrorRule,
 	"put-mirror-rule":    control.KindMirrorRule,

@@ -102,6 +102,21 @@ func parseRate(text string) (int64, error) {
 	return int64(n * factor), nil
 }
 
+// Until returns when the limit at t may change next: the first beginning or end of an entry after t.
+func (b Bandwidth) Until(t time.Time) time.Time {
+	t = t.UTC()
+	day := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
+	next := day.AddDate(0, 0, 1)
+	for _, s := range b.spans {
+		for _, minute := range []int{s.from, s.to} {
+			if at := day.Add(time.Duration(minute) * time.Minute); at.After(t) && at.Before(next) {
+				next = at
+			}
+		}
+	}
+	return next
+}
+
 // At returns the limit at t, in bytes per second; 0 is unlimited.
 func (b Bandwidth) At(t time.Time) int64 {
 	t = t.UTC()

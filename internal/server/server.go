@@ -133,6 +133,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	})
 	all.Go(func() error { return in.scrub.Run(ctx) })
 	all.Go(func() error { return in.events.Run(ctx) })
+	all.Go(func() error { return in.fleet.Run(ctx) })
 	if in.agent != nil {
 		all.Go(func() error { return in.agent.Run(ctx) })
 	}

@@ -7,9 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"ferry/internal/api"
 	"ferry/internal/config"
-	"ferry/internal/control"
 	"ferry/internal/metadb"
 	"ferry/internal/retry"
 	"ferry/internal/schedule"
@@ -46,7 +44,7 @@ type upkeep struct {
 	fleet interface {
 		Own(ctx context.Context) (*wire.ConnectedRegistry, error)
 		SaveSeen(ctx context.Context) error
-		List(ctx context.Context, by control.Caller, parent string, direct bool) ([]api.ConnectedRegistry, error)
+		LongestMessageTTL() time.Duration
 	}
 	db    *metadb.DB
 	log   *slog.Logger
@@ -155,11 +153,7 @@ func (u *upkeep) trim(ctx context.Context, now time.Time) error {
 	if now.Sub(u.trimmed) < trimInterval {
 		return nil
 	}
-	ttl, err := u.longestTTL(ctx)
-	if err != nil {
-		return err
-	}
-	if err := u.storage.TrimFeed(ctx, ttl); err != nil {
+	if err := u.storage.TrimFeed(ctx, u.fleet.LongestMessageTTL()); err != nil {
 		return err
 	}
 	u.trimmed = now
@@ -186,24 +180,6 @@ func (u *upkeep) collectionDue(own *wire.ConnectedRegistry, now time.Time) bool 
 	}
 	next := cron.Next(u.collected)
 	return !next.IsZero() && !next.After(now)
-}
-
-// longestTTL returns the longest message TTL of the descendants.
-func (u *upkeep) longestTTL(ctx context.Context) (time.Duration, error) {
-	all, err := u.fleet.List(ctx, control.Caller{}, "", false)
-	if err != nil {
-		return 0, err
-	}
-	longest, err := schedule.ParseMessageTTL(schedule.DefaultMessageTTL)
-	if err != nil {
-		return 0, err
-	}
-	for _, r := range all {
-		if ttl, err := schedule.ParseMessageTTL(r.Parent.SyncProperties.MessageTTL); err == nil {
-			longest = max(longest, ttl)
-		}
-	}
-	return longest, nil
 }
 
 // levelNone is above every level of the log.

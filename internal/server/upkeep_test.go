@@ -8,8 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ferry/internal/api"
-	"ferry/internal/control"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage"
@@ -20,7 +18,7 @@ import (
 type fakeWork struct {
 	db       *metadb.DB
 	own      *wire.ConnectedRegistry
-	below    []api.ConnectedRegistry
+	ttl      time.Duration
 	failure  error
 	full     error // returned by trimming the feed
 	collects []time.Time
@@ -46,9 +44,7 @@ func (c *fakeWork) SaveUptime(context.Context) error {
 
 func (c *fakeWork) Own(context.Context) (*wire.ConnectedRegistry, error) { return c.own, nil }
 
-func (c *fakeWork) List(context.Context, control.Caller, string, bool) ([]api.ConnectedRegistry, error) {
-	return c.below, nil
-}
+func (c *fakeWork) LongestMessageTTL() time.Duration { return c.ttl }
 
 func (c *fakeWork) SaveSeen(context.Context) error {
 	c.saved++
@@ -179,30 +175,13 @@ func TestConnectedRegistryCollectsGarbageOnItsDesiredSchedule(t *testing.T) {
 }
 
 func TestFeedIsKeptForTheLongestTTL(t *testing.T) {
-	ttl := func(text string) api.ConnectedRegistry {
-		var r api.ConnectedRegistry
-		r.Parent.SyncProperties.MessageTTL = text
-		return r
-	}
-	for _, test := range []struct {
-		name  string
-		below []api.ConnectedRegistry
-		want  time.Duration
-	}{
-		{"nobody below", nil, 48 * time.Hour},
-		{"several below", []api.ConnectedRegistry{ttl("P3D"), ttl("P20D"), ttl("P1D")}, 20 * 24 * time.Hour},
-		{"one that cannot be read", []api.ConnectedRegistry{ttl("a week"), ttl("P5D")}, 5 * 24 * time.Hour},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := &fakeWork{below: test.below}
-				after(t, 150*time.Minute, c, nil)
-				if len(c.trims) != 3 || c.trims[0] != test.want || c.trims[2] != test.want {
-					t.Errorf("kept for %v", c.trims)
-				}
-			})
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c := &fakeWork{ttl: 20 * 24 * time.Hour}
+		after(t, 150*time.Minute, c, nil)
+		if len(c.trims) != 3 || c.trims[0] != c.ttl || c.trims[2] != c.ttl {
+			t.Errorf("kept for %v", c.trims)
+		}
+	})
 }
 
 func TestConnectedRegistryLogsAtItsDesiredLevel(t *testing.T) {

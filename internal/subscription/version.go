@@ -70,6 +70,14 @@ func (v version) compare(o version) int {
 	return cmp.Compare(len(a), len(b))
 }
 
+// CompareVersions orders two semantic versions, each with or without a leading v. It returns false
+// unless both are versions.
+func CompareVersions(a, b string) (order int, ok bool) {
+	x, okX := parseVersion(a)
+	y, okY := parseVersion(b)
+	return x.compare(y), okX && okY
+}
+
 // compareIdentifiers orders numbers by value, and before words, which it orders as strings.
 func compareIdentifiers(a, b string) int {
 	x, y := isNumber(a), isNumber(b)

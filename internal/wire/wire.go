@@ -401,6 +401,7 @@ type Status struct {
 	BytesDone      int64            `json:"bytesDone,omitempty"`      // of these
 	ItemsUnplanned int              `json:"itemsUnplanned,omitempty"` // items whose layers are not in BytesTotal yet
 	BytesPerSecond int64            `json:"bytesPerSecond,omitempty"` // over the last seconds; 0 while no sync runs
+	BudgetLeft     *int64           `json:"budgetLeft,omitempty"`     // of the byte budget; nil is no budget
 	Paused         bool             `json:"paused,omitempty"`         // an operator paused syncs there
 	// NextSync is when the next window opens, or the next period of the byte budget begins. Zero
 	// while syncs may run.

@@ -1,0 +1,81 @@
+package fleet
+
+import (
+	"slices"
+
+	"ferry/internal/auth"
+	"ferry/internal/control"
+	"ferry/internal/gateway"
+	"ferry/internal/subscription"
+)
+
+// A subscriptionPath is what a descendant gets: what everyone on the way to it gets.
+type subscriptionPath struct {
+	registries []*control.Registry // itself first, and then those between it and this instance
+	tokens     []*control.Token    // their sync tokens; nil is none
+	path       []selection         // of each
+	changed    int64               // the number of the last change to one of their subscriptions
+	filters    string              // equal filters along the path have the same text
+}
+
+// selection is the part of the content that one connected registry on the path gets.
+type selection struct {
+	permissions auth.Permissions
+	filter      subscription.Filter
+	filterID    string // equal filters have the same ID
+}
+
+func newSubscriptionPath(state *control.State, registries []*control.Registry) (*subscriptionPath, error) {
+	p := &subscriptionPath{registries: registries, tokens: tokensOf(state, registries)}
+	for i, r := range registries {
+		if err := p.add(state, r, p.tokens[i]); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func tokensOf(state *control.State, registries []*control.Registry) (all []*control.Token) {
+	for _, r := range registries {
+		all = append(all, state.Token(r.SyncToken))
+	}
+	return all
+}
+
+// add adds the selection of a connected registry on the path, with its sync token.
+func (p *subscriptionPath) add(state *control.State, r *control.Registry, t *control.Token) (err error) {
+	p.changed = max(p.changed, r.Settings.SubscriptionSeq)
+	var s selection
+	if t != nil { // without its token a registry gets nothing
+		p.changed = max(p.changed, t.Seq)
+		s.permissions = t.Permissions.WithoutGateways()
+		if m := state.ScopeMap(t.ScopeMap); m != nil {
+			p.changed = max(p.changed, m.Seq)
+		}
+	}
+	sub := gateway.SubscriptionOf(wireOf(r.ConnectedRegistry, r.Settings))
+	sub.Permissions = nil
+	s.filterID = sub.ID()
+	s.filter, err = sub.Filter()
+	p.path = append(p.path, s)
+	p.filters += s.filterID + "\n"
+	return err
+}
+
+// isOf reports whether the path is still that of the registries. A change to a token or to its scope
+// map makes another token of the state.
+func (p *subscriptionPath) isOf(state *control.State, registries []*control.Registry) bool {
+	return slices.Equal(p.registries, registries) && slices.Equal(p.tokens, tokensOf(state, registries))
+}
+
+// mayRead reports whether the descendant and everyone on the path may read the repository.
+func (p *subscriptionPath) mayRead(repository string) bool {
+	return !slices.ContainsFunc(p.path, func(r selection) bool {
+		return !r.permissions.AllowsRepository(repository, auth.ContentRead)
+	})
+}
+
+// patterns returns the patterns of the repositories that the descendant itself may read.
+func (p *subscriptionPath) patterns() []string {
+	return p.path[0].permissions.Patterns(auth.ContentRead)
+}

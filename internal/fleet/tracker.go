@@ -1,0 +1,119 @@
+package fleet
+
+import (
+	"slices"
+	"sync"
+
+	"ferry/internal/control"
+	"ferry/internal/storage"
+)
+
+// A tracker knows which descendants are outdated: something changed here that they do not know of.
+// It looks only at changes since it looked last: of the content, of the control plane, and of the
+// watermarks in the reports. A request costs it the same whether there is much content or little.
+type tracker struct {
+	mu      sync.Mutex
+	head    int64 // of the feed, when it looked last
+	version int64 // of the control plane
+	of      map[string]*tracked
+}
+
+// A tracked is what the tracker knows of one descendant.
+type tracked struct {
+	*subscriptionPath
+	watermark int64
+	version   int64 // of the control plane for which the path was checked
+	outdated  bool
+	phase     phase
+	due       dueCache
+}
+
+// isOutdated reports whether a descendant was outdated at the last look.
+func (t *tracker) isOutdated(name string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.of[name] != nil && t.of[name].outdated
+}
+
+// refresh brings the tracker to the content of a view, and records since when each descendant is not
+// equal to its parent.
+func (s *Service) refresh(c *storage.View) error {
+	s.tracker.mu.Lock()
+	defer s.tracker.mu.Unlock()
+	return s.refreshLocked(c)
+}
+
+func (s *Service) refreshLocked(c *storage.View) error {
+	t, state := &s.tracker, s.control.State()
+	cache, err := newRequestCache(c)
+	if err != nil {
+		return err
+	}
+	cache.entries, cache.changed = map[string]storage.FeedEntry{}, map[changedKey]bool{}
+	fresh := map[string]bool{} // the patterns of repositories that changed since the last look
+	if cache.head > t.head {
+		entries, err := cache.changedSince(c, t.head)
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			for pattern := range patternsOf(entry.Repository) {
+				fresh[pattern] = true
+			}
+		}
+	}
+	below := state.Below(s.control.Self())
+	for _, r := range below {
+		if err := s.look(c, state, r, cache, fresh); err != nil {
+			return err
+		}
+	}
+	if t.head = max(t.head, cache.head); len(t.of) > len(below) {
+		for name, row := range t.of {
+			if row.version != state.Version() {
+				delete(t.of, name)
+			}
+		}
+	}
+	return nil
+}
+
+// look brings the tracker's row of one descendant to the present.
+func (s *Service) look(
+	c *storage.View, state *control.State, r *control.Registry, cache *requestCache, fresh map[string]bool,
+) error {
+	row := s.tracker.of[r.Name]
+	if row == nil {
+		row = &tracked{}
+		s.tracker.of[r.Name] = row
+	}
+	due := false
+	if row.version != state.Version() {
+		if path := s.pathTo(state, r); row.subscriptionPath == nil || !row.isOf(state, path) {
+			p, err := newSubscriptionPath(state, path)
+			if err != nil {
+				return err
+			}
+			row.subscriptionPath, row.phase, row.due, due = p, phase{}, dueCache{}, true
+		}
+		row.version = state.Version()
+	}
+	last := s.reports.of(r.Name)
+	if last.Status.Watermarks[s.control.InstanceID()] > cache.head && row.watermark > 0 {
+		return nil // the view is older than the report: the next look decides
+	}
+	if w := s.watermarkOf(last.Status, cache.head); w != row.watermark {
+		row.watermark, due = w, true
+	}
+	if due || slices.ContainsFunc(row.patterns(), func(pattern string) bool { return fresh[pattern] }) {
+		v := s.descendantOn(row.subscriptionPath, state, r, cache)
+		outdated, err := v.isOutdated(c)
+		if err != nil {
+			row.version = 0 // the row is looked at again
+			return err
+		}
+		row.outdated = outdated
+	}
+	s.reports.settle(r.Name, !row.outdated && hasAll(last.Status), s.now())
+	return nil
+}
