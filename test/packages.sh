@@ -4,7 +4,7 @@
 set -euo pipefail
 
 packages=(skopeo podman containerd docker.io docker-compose postgresql jq prometheus etcd-server runc
-	containernetworking-plugins iptables iproute2 nginx-light openssl curl systemd)
+	containernetworking-plugins iptables iproute2 nginx-light openssl curl systemd bash-completion fish zsh)
 
 missing=()
 for p in "${packages[@]}"; do

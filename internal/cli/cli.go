@@ -71,6 +71,10 @@ func Run(ctx context.Context, args []string, env *Env) int {
 	ctx, stop := env.watchHangups(ctx)
 	defer stop()
 	root := newRootCommand(env)
+	if isCompletion(args) {
+		writeCompletions(ctx, env, root, args)
+		return 0
+	}
 	args, err := resolve(root, args)
 	if err == nil {
 		root.SetArgs(args)
@@ -89,10 +93,6 @@ func Run(ctx context.Context, args []string, env *Env) int {
 // pflag reads. The result begins with the words of the command.
 func resolve(root *cobra.Command, args []string) ([]string, error) {
 	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd(args...)
-	if isCompletion(args) {
-		return args, nil
-	}
 	cmd, rest, err := find(root, args)
 	if err != nil {
 		return nil, err
@@ -114,12 +114,6 @@ func resolve(root *cobra.Command, args []string) ([]string, error) {
 		return nil, err
 	}
 	return append(path, rest...), nil
-}
-
-// isCompletion reports whether a shell asks for completions. Cobra answers that, with
-// commands that it adds when it runs.
-func isCompletion(args []string) bool {
-	return len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd)
 }
 
 // A usageError is a command line that could not be understood: exit code 2.

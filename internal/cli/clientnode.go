@@ -43,6 +43,7 @@ func newClientConfigureCommand(env *Env) *cobra.Command {
 		ferry client configure talos --endpoint https://edge.example:5000 --ca ca.crt > patch.yaml
 		ferry client configure auto --endpoint https://10.43.7.7 --ca /etc/ferry/ca/ca.crt --host-root /host \
 		--watch --while-daemonset edge/ship1-nodes`, o, "endpoint")
+	cmd.ValidArgs = append([]string{"auto"}, strings.Split(runtimeNames(), ", ")...)
 	cmd.Long = `Make a node's container runtime trust a registry, pull from it instead of other
 registries, and log in to it. RUNTIME is one of these:
 

@@ -86,8 +86,8 @@ func TestUnknownCommandProposesTheNearestLine(t *testing.T) {
 
 func TestUnknownFlagProposesTheNearest(t *testing.T) {
 	for line, want := range map[string]string{
-		"token show --nmae x":        "did you mean --name?",
-		"token show --regitsry home": "did you mean --registry?",
+		"token show --naem x":        "did you mean --name?",
+		"token show --registri home": "did you mean --registry?",
 		"token show --zzzzzz":        "see ferry token show --help",
 	} {
 		_, err := resolve(newRootCommand(newTestEnv(&bytes.Buffer{})), strings.Fields(line))

@@ -35,9 +35,6 @@ var flagVariables = []struct {
 
 // begin prepares a command that is about to run.
 func (e *Env) begin(cmd *cobra.Command) error {
-	if cmd.Flags().Lookup("output") == nil {
-		return nil // a shell asks for completions
-	}
 	for _, v := range flagVariables {
 		f := cmd.Flags().Lookup(v.flag)
 		for _, name := range v.names {

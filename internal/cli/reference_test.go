@@ -74,12 +74,8 @@ func writePages(t *testing.T, pages map[string]string) {
 	}
 }
 
-// referenceRoot returns the commands, as far as they are for users.
-func referenceRoot() *cobra.Command {
-	root := newRootCommand(newTestEnv(&bytes.Buffer{}))
-	root.InitDefaultCompletionCmd("completion")
-	return root
-}
+// referenceRoot returns the commands.
+func referenceRoot() *cobra.Command { return newRootCommand(newTestEnv(&bytes.Buffer{})) }
 
 // leaves returns the commands below cmd that do something; cmd itself if it has none below.
 func leaves(cmd *cobra.Command) (all []*cobra.Command) {

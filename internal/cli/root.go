@@ -34,6 +34,7 @@ func newRootCommand(env *Env) *cobra.Command {
 		newClientCommand(env),
 		newCredentialProviderCommand(env),
 		newVersionCommand(env),
+		newCompletionCommand(env),
 	)...)
 	root.Long = `Ferry is an OCI container registry that travels.
 
@@ -44,6 +45,7 @@ them to the machines at its site, whether the link is up or not.`
 	root.Example = `  ferry demo                               # see it work, on this machine
   ferry serve --data-dir /var/lib/ferry    # run a root registry
   ferry login home --url http://127.0.0.1:5000 -u admin --password-stdin`
+	root.CompletionOptions.DisableDefaultCmd = true
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.Version = telemetry.Version()
 	root.SetIn(env.Stdin)
