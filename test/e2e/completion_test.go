@@ -51,7 +51,7 @@ __start_ferry; for word in "${COMPREPLY[@]}"; do echo "${word%% *}"; done`
 		"ferry -r home token sh":                                 {"show"},
 		"ferry token show -n ":                                   {"line1", "line2"},
 		"ferry token -o tsv show --name line":                    {"line1", "line2"},
-		"ferry token create --scope-map p":                        {"pullers"},
+		"ferry token create --scope-map p":                       {"pullers"},
 		"ferry token show --out":                                 {"--output"},
 		"ferry token show -r h":                                  {"home"},
 		"ferry connected-registry update --client":               nil,
