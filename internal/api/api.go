@@ -25,12 +25,20 @@ type Tagged struct {
 // EntityTag returns the resource's entity tag.
 func (t Tagged) EntityTag() string { return t.ETag }
 
-// WriteResult is the part of the answer to a write with the connected registries that have not
-// received it yet.
+// WriteResult is the part of the answer to a write that says what the write does not do: the connected
+// registries that have not received it yet, and warnings.
 type WriteResult struct {
 	// Unheard is set in the answer to a write, unless all affected connected registries receive the
 	// write at once.
 	Unheard *Unheard `json:"unheard,omitempty" doc:"Connected registries that have not received the write yet."`
+	// Warnings are set in the answer to a write that was made, and does not do what may be expected.
+	Warnings []Warning `json:"warnings,omitempty" doc:"What the write does not do, though it may be expected."`
+}
+
+// A Warning is a part of the expected effect that a write does not have.
+type Warning struct {
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty" doc:"What to do about it."`
 }
 
 // SetUnheard sets the connected registries that have not received the write yet; nil is none.

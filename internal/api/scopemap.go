@@ -39,3 +39,11 @@ type ScopeMapPatch struct {
 	// AnonymousNetworks replaces the networks; nil leaves them as they are.
 	AnonymousNetworks []string `json:"anonymousNetworks,omitzero" maxItems:"32"`
 }
+
+// A PermissionsPatch changes the repositories that a connected registry may sync.
+type PermissionsPatch struct {
+	// Add gives the actions of the mode to the connected registry and to all its ancestors.
+	Add []string `json:"add,omitempty" maxItems:"5000" doc:"NAME, PREFIX/*, * or an exclusion such as !NAME."`
+	// Remove takes every action from the connected registry and from all its descendants.
+	Remove []string `json:"remove,omitempty" maxItems:"5000" doc:"As they are in the scope map."`
+}

@@ -11,25 +11,28 @@ import (
 	"ferry/internal/subscription"
 )
 
-// Permissions are the parsed actions of a scope map. They are additive: an action is allowed if any
+// Permissions are the parsed actions of scope maps. They are additive: an action is allowed if any
 // of them allows it.
 type Permissions struct {
 	repositories []permission
 	gateways     []permission
 }
 
-// A permission allows actions on one name, on every name under "prefix/", or
-// on every name.
+// A permission allows actions on one name, on every name under "prefix/", or on every name, except
+// what the exclusions of its scope map cover.
 type permission struct {
 	name    string // "a/b", "a/*" or "*"
 	actions []Action
+	except  []permission
 }
 
 // Everything has the rights on repositories of an operator with the role admin.
-var Everything = Permissions{repositories: []permission{{"*", repositoryActions}}}
+var Everything = Permissions{repositories: []permission{{name: "*", actions: repositoryActions}}}
 
 // ReadEverything has the rights on repositories of an operator with the role reader.
-var ReadEverything = Permissions{repositories: []permission{{"*", []Action{ContentRead, MetadataRead}}}}
+var ReadEverything = Permissions{
+	repositories: []permission{{name: "*", actions: []Action{ContentRead, MetadataRead}}},
+}
 
 var (
 	repositoryActions = []Action{ContentRead, ContentWrite, ContentDelete, MetadataRead, MetadataWrite}
@@ -44,8 +47,9 @@ const (
 
 // ParseAction parses an action of a scope map, such as "repositories/<name>/content/read" or
 // "gateway/<name>/message/write". A repository may be "prefix/*" or "*"; a star anywhere else is an
-// error. The kind is [OnRepository] or [OnGateway]. If the name is wrong, the error begins
-// with the fault and ends with the action: the user may have typed only the name.
+// error. "!" before the name, which the name keeps, makes the action an exclusion; see [Excluded]. The
+// kind is [OnRepository] or [OnGateway]. If the name is wrong, the error begins with the fault and
+// ends with the action: the user may have typed only the name.
 func ParseAction(text string) (kind, name string, action Action, err error) {
 	bad := func(err error) (string, string, Action, error) {
 		return "", "", "", fmt.Errorf("action %.300q: %w", text, err)
@@ -70,7 +74,7 @@ func ParseAction(text string) (kind, name string, action Action, err error) {
 		}
 		return kind, name, action, nil
 	}
-	if err := CheckPattern(name); err != nil {
+	if err := CheckRule(name); err != nil {
 		return badName(err)
 	}
 	if !slices.Contains(repositoryActions, action) {
@@ -91,22 +95,34 @@ func CheckGatewayName(name string) error {
 	return fmt.Errorf("%.100q is not the name of a connected registry: want letters, digits, - and _", name)
 }
 
-// ParsePermissions parses actions as [ParseAction] does.
+// ParsePermissions parses the actions of one scope map as [ParseAction] does.
 func ParsePermissions(actions []string) (Permissions, error) {
 	var p Permissions
+	var except []permission
 	for _, text := range actions {
 		kind, name, action, err := ParseAction(text)
 		if err != nil {
 			return Permissions{}, err
 		}
-		if kind == OnGateway {
+		pattern, excluded := Excluded(name)
+		switch {
+		case kind == OnGateway:
 			p.gateways = addAction(p.gateways, strings.ToLower(name), action)
-		} else {
+		case excluded:
+			except = addAction(except, pattern, action)
+		default:
 			p.repositories = addAction(p.repositories, name, action)
 		}
 	}
+	for i := range p.repositories {
+		p.repositories[i].except = except
+	}
 	return p, nil
 }
+
+// Excluded returns the pattern after the "!" of an exclusion, and whether name is an exclusion. An
+// exclusion takes its action away from all permissions of its scope map, whatever their order.
+func Excluded(name string) (pattern string, excluded bool) { return strings.CutPrefix(name, "!") }
 
 // WithoutGateways returns the permissions on repositories.
 func (p Permissions) WithoutGateways() Permissions {
@@ -118,7 +134,7 @@ func (p Permissions) ToPull() (pull Permissions) {
 	for _, r := range p.repositories {
 		for _, action := range r.actions {
 			if action == ContentRead || action == MetadataRead {
-				pull.repositories = addAction(pull.repositories, r.name, action)
+				pull.repositories = append(pull.repositories, permission{r.name, []Action{action}, r.except})
 			}
 		}
 	}
@@ -141,9 +157,22 @@ func (p Permissions) And(q Permissions) Permissions {
 // AllowsNothing reports whether there are no permissions.
 func (p Permissions) AllowsNothing() bool { return len(p.repositories)+len(p.gateways) == 0 }
 
-// AllowsRepository reports whether action is allowed on the repository name.
+// AllowsRepository reports whether action is allowed on the repository name. For a pattern, it reports
+// whether the action is allowed on everything that the pattern covers, apart from exclusions that
+// cover only a part of that.
 func (p Permissions) AllowsRepository(name string, action Action) bool {
 	return allows(p.repositories, name, action)
+}
+
+// AllowsSome reports whether action is allowed on anything that a pattern covers.
+func (p Permissions) AllowsSome(pattern string, action Action) bool {
+	return slices.ContainsFunc(p.repositories, func(r permission) bool {
+		both := pattern // what both patterns cover
+		if subscription.Covers(pattern, r.name) {
+			both = r.name
+		}
+		return r.allows(both, action)
+	})
 }
 
 // Patterns returns the names, "prefix/*" or "*" of the repositories on which action is allowed.
@@ -170,11 +199,26 @@ func (p Permissions) AllowsAnyGateway(action Action) bool {
 
 func allows(all []permission, name string, action Action) bool {
 	for _, p := range all {
-		if subscription.Covers(p.name, name) && slices.Contains(p.actions, action) {
+		if p.allows(name, action) {
 			return true
 		}
 	}
 	return false
+}
+
+// allows reports whether the permission covers action on a name, and no exclusion does.
+func (p permission) allows(name string, action Action) bool {
+	return subscription.Covers(p.name, name) && slices.Contains(p.actions, action) && !allows(p.except, name, action)
+}
+
+// CheckRule returns an error unless rule is a pattern as for [CheckPattern], or an exclusion: a
+// pattern other than "*" after "!".
+func CheckRule(rule string) error {
+	pattern, excluded := Excluded(rule)
+	if excluded && pattern == "*" {
+		return errors.New(`"!*" excludes every repository: leave the permissions out instead`)
+	}
+	return CheckPattern(pattern)
 }
 
 // CheckPattern returns an error unless pattern is the name of a repository, "prefix/*" or "*".
@@ -220,7 +264,7 @@ func addAction(all []permission, name string, action Action) []permission {
 			return all
 		}
 	}
-	return append(all, permission{name, []Action{action}})
+	return append(all, permission{name: name, actions: []Action{action}})
 }
 
 func join(actions []Action) string {

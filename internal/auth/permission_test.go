@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -58,7 +59,8 @@ func FuzzParseAction(f *testing.F) {
 		"repositories/a/content/read", "repositories/*/metadata/write", "repositories/a/*/content/delete",
 		"gateway/Ship01/config/read", "repositories//content/read",
 		"repositories/**/content/read", "gateway/a/b/config/read", "x", "", "repositories/content/read",
-		"gateway/../message/read",
+		"gateway/../message/read", "repositories/!a/content/read", "repositories/!a/*/content/read",
+		"repositories/!*/content/read", "repositories/!!a/content/read",
 	} {
 		f.Add(text)
 	}
@@ -82,6 +84,88 @@ func FuzzParseAction(f *testing.F) {
 		if kind == OnRepository && p.AllowsRepository("somewhere/else", action) && name != "*" &&
 			name != "somewhere/*" && name != "somewhere/else" {
 			t.Errorf("%q allows too much", text)
+		}
+		if pattern, excluded := Excluded(name); excluded {
+			p, err := ParsePermissions([]string{text, "repositories/*/" + string(action)})
+			if err != nil || p.AllowsSome(pattern, action) {
+				t.Errorf("%q does not exclude: %v", text, err)
+			}
+		}
+	})
+}
+
+func TestExclusionWinsWithinItsScopeMap(t *testing.T) {
+	parse := func(actions ...string) Permissions {
+		p, err := ParsePermissions(actions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := parse("repositories/!ns/secret/content/read", "repositories/ns/*/content/read",
+		"repositories/ns/*/metadata/read", "repositories/!ns/private/*/content/read",
+		"repositories/ns/private/a/content/read", "repositories/ns/secret/content/write")
+	for _, test := range []struct {
+		repository string
+		action     Action
+		want       bool
+	}{
+		{"ns/app", ContentRead, true}, {"ns/secret", ContentRead, false}, {"ns/secret/below", ContentRead, true},
+		{"ns/secret", MetadataRead, true}, {"ns/secret", ContentWrite, true}, {"ns/private/a", ContentRead, false},
+		{"ns/private/b", ContentRead, false}, {"ns/private", ContentRead, true},
+		{"ns/*", ContentRead, true}, {"ns/private/*", ContentRead, false}, {"*", ContentRead, false},
+	} {
+		if got := p.AllowsRepository(test.repository, test.action); got != test.want {
+			t.Errorf("%s %s: %t", test.repository, test.action, got)
+		}
+	}
+	if pull := p.ToPull(); pull.AllowsRepository("ns/secret", ContentRead) ||
+		!pull.AllowsRepository("ns/app", ContentRead) {
+		t.Error("ToPull lost an exclusion")
+	}
+	if !parse("repositories/!ns/secret/content/read").AllowsNothing() {
+		t.Error("an exclusion alone allows something")
+	}
+	// What one scope map excludes, another may allow.
+	both := p.And(parse("repositories/ns/secret/content/read"))
+	if !both.AllowsRepository("ns/secret", ContentRead) || both.AllowsRepository("ns/private/a", ContentRead) {
+		t.Error("an exclusion must hold within its own scope map, and nowhere else")
+	}
+}
+
+// drawRule draws the name of a permission or an exclusion, of few names, so that many overlap.
+func drawRule(t *rapid.T, label string) string {
+	rule := rapid.SampledFrom([]string{"a", "a/b", "a/b/c", "b", "a/*", "a/b/*", "*"}).Draw(t, label)
+	if rule != "*" && rapid.Bool().Draw(t, label+" is excluded") {
+		return "!" + rule
+	}
+	return rule
+}
+
+func TestPatternIsAllowedAsItsNamesAre(t *testing.T) {
+	names := []string{"a", "a/b", "a/b/c", "a/b/other", "a/other", "b", "other"}
+	rapid.Check(t, func(t *rapid.T) {
+		var actions []string
+		for range rapid.IntRange(1, 4).Draw(t, "rules") {
+			actions = append(actions, "repositories/"+drawRule(t, "rule")+"/content/read")
+		}
+		p, err := ParsePermissions(actions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, pattern := range []string{"a", "a/b", "a/*", "a/b/*", "*"} {
+			some := false
+			for _, name := range names {
+				inside := pattern == "*" || pattern == name ||
+					strings.HasSuffix(pattern, "/*") && strings.HasPrefix(name, strings.TrimSuffix(pattern, "*"))
+				some = some || inside && p.AllowsRepository(name, ContentRead)
+			}
+			if got := p.AllowsSome(pattern, ContentRead); got != some {
+				t.Errorf("%q allows some of %s: %t, want %t", actions, pattern, got, some)
+			}
+			if p.AllowsRepository(pattern, ContentRead) && !some {
+				t.Errorf("%q allows %s, and none of its names", actions, pattern)
+			}
 		}
 	})
 }

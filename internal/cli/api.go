@@ -39,7 +39,8 @@ type client struct {
 	waits *waits
 	local string // the data directory of an instance on this machine; "" if it is called over the network
 
-	unheard *api.Unheard // the answer of the last write; may be nil
+	unheard  *api.Unheard  // of the answer to the last write; may be nil
+	warnings []api.Warning // of the answers to all writes
 }
 
 // newClient returns a client, which writes to say if it waits for a slow registry.
@@ -141,8 +142,11 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 			"is a ferry registry at this address?")
 	}
 	var result api.WriteResult
-	if r.method != http.MethodGet && json.Unmarshal(a.body, &result) == nil && result.Unheard != nil {
-		c.unheard = result.Unheard
+	if r.method != http.MethodGet && json.Unmarshal(a.body, &result) == nil {
+		c.warnings = append(c.warnings, result.Warnings...)
+		if result.Unheard != nil {
+			c.unheard = result.Unheard
+		}
 	}
 	return a, nil
 }

@@ -149,6 +149,7 @@ func verb(env *Env, use, short, example string, o options, required ...string) *
 				return err
 			}
 			env.printUnheard(c.unheard)
+			env.printWarnings(c.warnings)
 			return nil
 		},
 	}

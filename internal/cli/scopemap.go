@@ -158,7 +158,7 @@ func actionsOf(repositories, gateways [][]string) ([]string, error) {
 		check                 func(name string) error
 		groups                [][]string
 	}{
-		{"repositories/", "repository", "content/read metadata/read", auth.CheckPattern, repositories},
+		{"repositories/", "repository", "content/read metadata/read", auth.CheckRule, repositories},
 		{"gateway/", "gateway", "config/read message/read", auth.CheckGatewayName, gateways},
 	} {
 		for _, group := range kind.groups {

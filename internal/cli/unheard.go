@@ -8,6 +8,16 @@ import (
 	"ferry/internal/terminal"
 )
 
+// printWarnings writes to standard error what writes did not do, though it may be expected.
+func (e *Env) printWarnings(all []api.Warning) {
+	for _, w := range all {
+		fmt.Fprintf(e.Stderr, "warning: %s\n", terminal.Printable(w.Message))
+		if w.Hint != "" {
+			fmt.Fprintf(e.Stderr, "hint: %s\n", terminal.Printable(w.Hint))
+		}
+	}
+}
+
 // maxUnheardNames bounds the number of names in a line.
 const maxUnheardNames = 3
 

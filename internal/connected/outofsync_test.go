@@ -24,7 +24,7 @@ func TestResyncListsEveryRepositoryOnce(t *testing.T) {
 		if n := ship.log.count("trigger=Resync"); n != 1 {
 			t.Errorf("every repository is listed %d times for one resync", n)
 		}
-		if s := ship.agent.Status(); s.SyncTrigger != "Resync" || s.SyncState != "Succeeded" {
+		if s := ship.agent.Status(); s.SyncTrigger != "ManualResync" || s.SyncState != "Succeeded" {
 			t.Errorf("%+v", s)
 		}
 	})

@@ -63,7 +63,7 @@ func TestTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 		{"a resync", func(root *instance) error {
 			_, err := root.fleet.Resync(root.T.Context(), by, "ship1")
 			return err
-		}, "Resync", 1},
+		}, "ManualResync", 1},
 		{"a setting that selects nothing", update(api.Settings{GCEnabled: &no}), "InitialSync", 0},
 		{"a description", func(root *instance) error {
 			return scopeMap(root, api.ScopeMapPatch{Description: &other})

@@ -18,9 +18,10 @@ const stateSetting = "connected-registry"
 // A state is everything that an agent must know after a restart with the link
 // down.
 type state struct {
-	Activated      bool                   `json:"activated"`
-	ActivatedAt    time.Time              `json:"activatedAt,omitzero"`
-	DesiredVersion string                 `json:"desiredVersion,omitempty"`
+	Activated   bool      `json:"activated"`
+	ActivatedAt time.Time `json:"activatedAt,omitzero"`
+	// DesiredVersion is of the applied desired state. Its key changes as settingDesired of package fleet does.
+	DesiredVersion string                 `json:"desiredVersion2,omitempty"`
 	Self           wire.ConnectedRegistry `json:"self"`
 
 	Paused  bool      `json:"paused,omitempty"` // no sync runs until an operator resumes them

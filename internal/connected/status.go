@@ -31,7 +31,7 @@ const (
 	triggerInitial     = "InitialSync"
 	triggerRecovery    = "RecoveryService"
 	triggerPermissions = "SyncTokenUpdate"
-	triggerResync      = "Resync"
+	triggerResync      = "ManualResync"
 )
 
 // countTimeout bounds how long [Agent.Status] waits for the database.
@@ -78,7 +78,7 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position,
 		Endpoint: o.Endpoint,
 		State:    stateOnline, At: now.UTC(),
 		LastSyncStart: st.SyncStart, LastSyncEnd: st.SyncEnd, LastSyncSuccess: st.SyncSuccess,
-		SyncTrigger: st.SyncTrigger, SyncState: st.SyncState, Details: st.Details, Paused: st.Paused,
+		SyncTrigger: st.SyncTrigger, SyncState: st.SyncState, Resync: st.Resync, Details: st.Details, Paused: st.Paused,
 	}
 	if open, _ := w.Open(now); !open {
 		s.NextSync = w.Next(now).UTC()
@@ -105,6 +105,9 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position,
 		s.Details = append(slices.Clip(st.Details), wire.StatusDetail{
 			Type: "Sync", Code: "BudgetSpent", Timestamp: since.UTC(), Description: description,
 		})
+	}
+	if d := gapDetail(st.Self, now); d != nil {
+		s.Details = append(slices.Clip(s.Details), *d)
 	}
 	if d := a.clock.detail(); d != nil {
 		s.Details = append(slices.Clip(s.Details), *d)

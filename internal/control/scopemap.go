@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -81,6 +82,9 @@ func (s *Service) PutScopeMap(
 		}
 		return s.auditAnonymous(tx, by, old.AnonymousNetworks, m)
 	})
+	if err == nil {
+		m.Warnings = s.PermissionWarnings(name)
+	}
 	return m, err
 }
 
@@ -88,6 +92,7 @@ func (s *Service) PutScopeMap(
 func (s *Service) UpdateScopeMap(
 	ctx context.Context, by Caller, name string, patch api.ScopeMapPatch, when Precondition,
 ) (m api.ScopeMap, err error) {
+	var missing []string // of the actions to remove
 	err = s.Write(ctx, by, "update", "scope-maps/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ScopeMap(name)
 		if err := when.CheckChange(row.Version, err, "scope map", name); err != nil {
@@ -101,6 +106,7 @@ func (s *Service) UpdateScopeMap(
 		if err != nil {
 			return err
 		}
+		missing = Without(remove, row.Actions)
 		before := row.AnonymousNetworks
 		row.Actions = Union(Without(row.Actions, remove), add)
 		set(&row.Description, patch.Description)
@@ -112,7 +118,24 @@ func (s *Service) UpdateScopeMap(
 		}
 		return s.auditAnonymous(tx, by, before, m)
 	})
+	if err == nil {
+		m.Warnings = append(missingWarnings(name, missing), s.PermissionWarnings(name)...)
+	}
 	return m, err
+}
+
+// missingWarnings returns a warning of actions that should be removed from a scope map, and were not in
+// it.
+func missingWarnings(name string, missing []string) []api.Warning {
+	if len(missing) == 0 {
+		return nil
+	}
+	return []api.Warning{{
+		Message: fmt.Sprintf("the scope map '%s' has no %s, so removing that changes nothing", name,
+			strings.Join(missing[:min(len(missing), 5)], ", ")),
+		Hint: fmt.Sprintf("see ferry scope-map show -n %s; what a pattern allows is taken away with an exclusion, "+
+			"such as --add-repository '!team/app' content/read", name),
+	}}
 }
 
 // WriteScopeMap writes a scope map that is not defined by the system, and returns the result.

@@ -18,6 +18,8 @@ type Spec struct {
 	// registry gets, apart from changes to its scope map.
 	SubscriptionSeq int64 `json:"subscriptionSeq,omitempty"`
 
+	ResyncAt time.Time `json:"resyncAt,omitzero"` // when an operator last asked for a resync
+
 	// Former is the schedule before the last change to it. The registry follows it until it has heard
 	// of the change.
 	Former *FormerSchedule `json:"former,omitempty"`

@@ -89,6 +89,9 @@ func (s *Service) PutToken(
 		return err
 	})
 	reveal(&t.Credentials, values)
+	if err == nil {
+		t.Warnings = s.tokenWarnings(s.State(), name, maxPermissionWarnings)
+	}
 	return t, err
 }
 
@@ -156,9 +159,13 @@ func (s *Service) changeToken(
 func (s *Service) UpdateToken(
 	ctx context.Context, by Caller, name string, patch api.TokenPatch, when Precondition,
 ) (api.Token, error) {
-	return s.changeToken(ctx, by, "update", name, when, func(tx *metadb.Tx, row *metadb.Token) error {
+	t, err := s.changeToken(ctx, by, "update", name, when, func(tx *metadb.Tx, row *metadb.Token) error {
 		return setToken(tx, row, patch.ScopeMap, patch.Status)
 	})
+	if err == nil {
+		t.Warnings = s.tokenWarnings(s.State(), name, maxPermissionWarnings)
+	}
+	return t, err
 }
 
 // GenerateCredentials generates passwords of a token, which replace those in their slots. Only this

@@ -13,8 +13,9 @@ import (
 	"ferry/internal/wire"
 )
 
-// settingDesired is the setting with the version of the last applied desired state.
-const settingDesired = "desired-version"
+// settingDesired is the setting with the version of the last applied desired state. Its name changes when
+// a desired state has something that an earlier build ignores, so that an updated instance asks again.
+const settingDesired = "desired-version-2"
 
 // Apply replaces the state of this connected registry with the desired state from its parent, in
 // one transaction: rows that the desired state does not contain are deleted. Activations below this
@@ -66,7 +67,7 @@ func (s *Service) checkDesired(d *wire.Desired) error {
 	}
 	anonymous := 0
 	for _, m := range d.ScopeMaps {
-		_, err := auth.ParsePermissions(m.Actions)
+		_, err := auth.ParsePermissions(actionsOf(m))
 		if err == nil && len(m.AnonymousNetworks) > 0 {
 			anonymous++
 			_, err = auth.ParseNetworks(m.AnonymousNetworks)
@@ -165,7 +166,7 @@ func (s *Service) applyScopeMaps(tx *metadb.Tx, scopeMaps []wire.ScopeMap) error
 	var wanted []metadb.ScopeMap
 	for _, m := range scopeMaps {
 		wanted = append(wanted, metadb.ScopeMap{
-			Name: m.Name, Type: api.UserDefined, Actions: m.Actions, AnonymousNetworks: m.AnonymousNetworks,
+			Name: m.Name, Type: api.UserDefined, Actions: actionsOf(m), AnonymousNetworks: m.AnonymousNetworks,
 			CreatedAt: s.now(),
 		})
 	}
@@ -174,6 +175,14 @@ func (s *Service) applyScopeMaps(tx *metadb.Tx, scopeMaps []wire.ScopeMap) error
 		return slices.Equal(a.Actions, b.Actions) && slices.Equal(a.AnonymousNetworks, b.AnonymousNetworks)
 	}
 	return replaceRows(rows, wanted, name, same, tx.PutScopeMap, tx.DeleteScopeMap)
+}
+
+// actionsOf returns all actions of a scope map.
+func actionsOf(m wire.ScopeMap) []string {
+	if len(m.ActionsWithExclusions) > 0 {
+		return m.ActionsWithExclusions
+	}
+	return m.Actions
 }
 
 // replaceRows writes each wanted row that differs from the existing row of the same name, and

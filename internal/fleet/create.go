@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"ferry/internal/api"
 	"ferry/internal/auth"
@@ -119,12 +120,14 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 	if !c.ownToken {
 		return c, c.readToken(tx)
 	}
-	for _, name := range put.Repositories { // checked first, so that the error names the repository and not an action
-		if err := auth.CheckPattern(name); err != nil {
-			return nil, control.Invalid("%v", err)
-		}
+	if err := checkRepositories(put.Repositories); err != nil {
+		return nil, err
 	}
-	c.actions, err = control.Normalize(repositoryActions(put.Repositories))
+	if !slices.ContainsFunc(put.Repositories, func(r string) bool { _, is := auth.Excluded(r); return !is }) {
+		return nil, control.Invalid("--repository has exclusions only, so there is nothing to sync").
+			WithHint("name what to sync, too, such as 'team/*'")
+	}
+	c.actions, err = control.Normalize(repositoryActions(put.Repositories, c.spec.Mode))
 	return c, err
 }
 
@@ -184,13 +187,15 @@ func (c *creation) readToken(tx *metadb.Tx) error {
 		if err != nil {
 			return err
 		}
-		needed = control.Union(needed, repositoryActions([]string{repository}))
+		if _, isExclusion := auth.Excluded(repository); !isExclusion {
+			needed = control.Union(needed, repositoryActions([]string{repository}, c.spec.Mode))
+		}
 	}
 	if missing := control.Without(needed, c.actions); len(missing) > 0 || len(needed) == 0 {
 		return control.Invalid("the sync token '%s' must have the actions that a sync needs on every repository "+
 			"it names",
 			token.Name).
-			WithHint("it needs content/read and metadata/read; missing: %s",
+			WithHint("the mode %s needs %s; missing: %s", c.spec.Mode, textOf(modeActions(c.spec.Mode)),
 				strings.Join(missing[:min(len(missing), 5)], ", "))
 	}
 	return nil
@@ -206,15 +211,15 @@ func (c *creation) create(tx *metadb.Tx) error {
 			return err
 		}
 	}
-	if err := c.s.addActions(tx, c.scopeMap, gatewayActions(c.row.Name)); err != nil {
+	if err := c.s.grant(tx, c.scopeMap, nil, gatewayActions(c.row.Name)); err != nil {
 		return err
 	}
 	for _, a := range c.ancestors {
-		token, err := tx.Token(a.SyncToken)
+		scopeMap, err := syncScopeMap(tx, a.ConnectedRegistry)
 		if err != nil {
-			return control.MapNotFound(err, "sync token", a.SyncToken)
+			return err
 		}
-		if err := c.s.addActions(tx, token.ScopeMap, slices.Concat(c.actions, gatewayActions(c.row.Name))); err != nil {
+		if err := c.s.grant(tx, scopeMap, c.actions, gatewayActions(c.row.Name)); err != nil {
 			return err
 		}
 	}
@@ -242,21 +247,6 @@ func (c *creation) createToken(tx *metadb.Tx) error {
 	return tx.PutToken(metadb.Token{Name: name, ScopeMap: name, Status: api.Enabled, CreatedAt: c.row.CreatedAt})
 }
 
-// addActions adds actions to a scope map.
-func (s *Service) addActions(tx *metadb.Tx, scopeMap string, actions []string) error {
-	row, err := tx.ScopeMap(scopeMap)
-	if err != nil {
-		return control.MapNotFound(err, "scope map", scopeMap)
-	}
-	all := control.Union(row.Actions, actions)
-	if len(all) == len(row.Actions) {
-		return nil
-	}
-	row.Actions = all
-	_, err = s.control.WriteScopeMap(tx, row)
-	return err
-}
-
 // compare returns an error unless the existing row equals the requested one.
 func (c *creation) compare(tx *metadb.Tx, old metadb.ConnectedRegistry) error {
 	v, err := control.SpecOf(old)
@@ -270,6 +260,7 @@ func (c *creation) compare(tx *metadb.Tx, old metadb.ConnectedRegistry) error {
 		}
 	}
 	v.Epoch, v.Resync, v.Verify, v.Permissions, v.SubscriptionSeq, v.Former = 0, 0, 0, nil, 0, nil
+	v.ResyncAt = time.Time{}
 	had, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -285,25 +276,4 @@ func (c *creation) compare(tx *metadb.Tx, old metadb.ConnectedRegistry) error {
 			WithHint("change it with ferry connected-registry update -n %s, or delete it first", old.Name)
 	}
 	return nil
-}
-
-// repositoryActions returns the actions that a sync of the repositories needs.
-func repositoryActions(repositories []string) []string {
-	var all []string
-	for _, r := range repositories {
-		for _, a := range []auth.Action{auth.ContentRead, auth.MetadataRead} {
-			all = append(all, auth.OnRepository+"/"+r+"/"+string(a))
-		}
-	}
-	return all
-}
-
-// gatewayActions returns the actions that a connected registry needs on its gateway. Scope maps
-// have its name in lower case.
-func gatewayActions(name string) []string {
-	var all []string
-	for _, a := range []auth.Action{auth.ConfigRead, auth.ConfigWrite, auth.MessageRead, auth.MessageWrite} {
-		all = append(all, auth.OnGateway+"/"+strings.ToLower(name)+"/"+string(a))
-	}
-	return all
 }

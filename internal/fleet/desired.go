@@ -114,6 +114,9 @@ func (b *builder) registry(r *control.Registry, syncToken *string) wire.Connecte
 		b.token(*syncToken)
 	}
 	w.Permissions = control.OnRepositories(b.scopeMapOf(r.SyncToken))
+	for _, g := range b.state.Gaps(r) { // a root knows all ancestors; others have its list, too
+		w.Gaps = control.Union(w.Gaps, []string{g.Repository})
+	}
 	return w
 }
 
@@ -149,9 +152,11 @@ func (b *builder) scopeMapOf(token string) []string {
 	}
 	if !b.scopeMaps[m.Name] {
 		b.scopeMaps[m.Name] = true
-		b.d.ScopeMaps = append(b.d.ScopeMaps, wire.ScopeMap{
-			Name: m.Name, Actions: m.Actions, AnonymousNetworks: m.AnonymousNetworks,
-		})
+		w := wire.ScopeMap{Name: m.Name, Actions: m.Actions, AnonymousNetworks: m.AnonymousNetworks}
+		if control.HasExclusions(m.Actions) {
+			w.Actions, w.ActionsWithExclusions = control.WithoutExclusions(m.Actions), m.Actions
+		}
+		b.d.ScopeMaps = append(b.d.ScopeMaps, w)
 	}
 	return m.Actions
 }

@@ -18,7 +18,7 @@ func syncStatusOf(st wire.Status, v api.Verdict) *api.SyncStatus {
 		Verdict: v, State: st.State, Time: st.At.UTC(), Paused: st.Paused, NextSyncTime: api.Time(st.NextSync),
 		ItemsSynced: st.ItemsSynced, ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed,
 		ByteProgress: api.ByteProgressOf(st.BytesDone, st.BytesTotal, st.ItemsUnplanned, st.BytesPerSecond),
-		Result:       resultOf(st), Details: detailsOf(st),
+		Result:       reportedResult(st), Details: detailsOf(st),
 	}
 }
 

@@ -47,7 +47,7 @@ type Standing struct {
 // problemCodes are the codes of status details that have a name of their own in the metrics: a
 // descendant may send any code.
 var problemCodes = []string{"LinkDown", "ParentUnwell", "ParentRefuses", "ParentNotReady", "Deactivated", "ClockSkew",
-	"ItemsFailed", "SyncError", "DiskError", "BudgetSpent", "Damaged"}
+	"ItemsFailed", "SyncError", "DiskError", "BudgetSpent", "Damaged", wire.PermissionGap}
 
 // Problems returns the codes of status details, each once; "Other" stands for unknown ones.
 func Problems[D any](details []D, code func(D) string) (codes []string) {

@@ -2,8 +2,10 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"ferry/internal/api"
 	"ferry/internal/control"
@@ -108,19 +110,52 @@ func (s *Service) Deactivate(ctx context.Context, by control.Caller, name string
 // Resync makes a connected registry request a listing of every repository, and compare all of its
 // content with it.
 func (s *Service) Resync(ctx context.Context, by control.Caller, name string) (api.ConnectedRegistry, error) {
-	return s.change(ctx, by, "resync", name, control.Precondition{}, func(_ *metadb.Tx, v *control.Spec) error {
-		v.Resync++
-		return nil
-	})
+	return s.resync(ctx, by, name, func(*control.Spec) {})
 }
 
 // ResyncAndVerify is like [Service.Resync], and makes the connected registry read all of its
 // content again, too.
 func (s *Service) ResyncAndVerify(ctx context.Context, by control.Caller, name string) (api.ConnectedRegistry, error) {
-	return s.change(ctx, by, "resync", name, control.Precondition{}, func(_ *metadb.Tx, v *control.Spec) error {
+	return s.resync(ctx, by, name, func(v *control.Spec) { v.Verify++ })
+}
+
+func (s *Service) resync(
+	ctx context.Context, by control.Caller, name string, more func(*control.Spec),
+) (api.ConnectedRegistry, error) {
+	r, err := s.change(ctx, by, "resync", name, control.Precondition{}, func(_ *metadb.Tx, v *control.Spec) error {
 		v.Resync++
-		v.Verify++
+		v.ResyncAt = s.now().UTC().Truncate(time.Second)
+		more(v)
 		return nil
+	})
+	if err == nil {
+		r.Warnings = s.offlineWarnings(r)
+	}
+	return r, err
+}
+
+// offlineWarnings returns warnings of a connected registry that is asked for a resync, or that has
+// descendants, and is offline. The original refuses a resync then.
+func (s *Service) offlineWarnings(r api.ConnectedRegistry) (all []api.Warning) {
+	if r.ConnectionState == api.Offline {
+		all = append(all, api.Warning{Message: fmt.Sprintf(
+			"the connected registry '%s' is offline: the resync is recorded, and begins at its next contact", r.Name)})
+	}
+	var offline []string
+	for _, d := range s.control.State().Below(r.Name) {
+		if connectionState(d.ConnectedRegistry, d.Settings, s.reports.of(d.Name), s.now()) == api.Offline {
+			offline = append(offline, d.Name)
+		}
+	}
+	if len(offline) == 0 {
+		return all
+	}
+	text := strings.Join(offline[:min(len(offline), 5)], ", ")
+	if more := len(offline) - 5; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return append(all, api.Warning{
+		Message: "offline below it: " + text + ". Each gets what the resync changes at its next contact",
 	})
 }
 

@@ -28,6 +28,7 @@ const (
 	notInSyncFailed   = "items failed"
 	notInSyncPending  = "items are still to be fetched or removed"
 	notInSyncNoSync   = "no sync has finished yet"
+	notInSyncGap      = "its ancestors may not sync a part of its repositories"
 	notInSyncOutdated = "it has not reported yet that it received what changed here"
 )
 
@@ -38,6 +39,7 @@ type evidence struct {
 	unknown  string            // why the current state is unknown; "" if it is known
 	silent   *control.Registry // the registry that should have been heard and was not; nil is none
 	outdated bool              // something changed that the registry does not know of yet
+	gap      bool              // an ancestor may not sync a part of what the registry may
 }
 
 // verdict says whether a connected registry is in sync. Every surface uses it: the registry itself
@@ -60,6 +62,8 @@ func (e evidence) verdict() api.Verdict {
 		reason = notInSyncNoSync
 	case e.outdated:
 		reason = notInSyncOutdated
+	case e.gap:
+		reason = notInSyncGap
 	default:
 		v.Status, v.InSync = api.InSync, true
 	}
@@ -76,6 +80,7 @@ func hasDetail(st wire.Status, code string) bool {
 func (s *Service) ownEvidence(st wire.Status, heard time.Time) evidence {
 	e := evidence{status: st, asOf: heard}
 	own := s.control.State().Registry(s.control.Self())
+	e.gap = own != nil && len(own.Settings.Gaps) > 0
 	switch {
 	case st.SyncState == notActivated:
 		e.unknown = unknownInactive
@@ -99,6 +104,7 @@ func (s *Service) descendantEvidence(
 	if h.SeenAt.IsZero() {
 		e.asOf = r.CreatedAt // the state is unknown since then
 	}
+	e.gap = len(r.Settings.Gaps)+len(state.Gaps(r)) > 0
 	switch {
 	case r.InstanceID == "" && h.SeenAt.IsZero() && r.Settings.Epoch == 0:
 		e.unknown = unknownNew

@@ -1,7 +1,9 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 
 	"ferry/internal/api"
 	"ferry/internal/control"
@@ -63,10 +65,36 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 			Timestamp:   h.Status.At.UTC(), CorrelationID: h.Status.InstanceID,
 		})
 	}
-	if h.Status.SyncState != "" {
-		r.RegistrySyncResult = resultOf(h.Status)
+	if d := s.gapDetail(row, h); d != nil {
+		r.StatusDetails = append(r.StatusDetails, *d)
 	}
+	r.RegistrySyncResult = resultOf(row, v, h.Status)
 	return r
+}
+
+// gapDetail returns the status detail about repositories that an ancestor may not sync; nil if there are
+// none, or the registry reports it itself.
+func (s *Service) gapDetail(row metadb.ConnectedRegistry, h lastReport) *api.StatusDetail {
+	if hasDetail(h.Status, wire.PermissionGap) {
+		return nil
+	}
+	state := s.control.State()
+	r := state.Registry(row.Name)
+	if r == nil {
+		return nil
+	}
+	gaps := state.Gaps(r)
+	if len(gaps) == 0 {
+		return nil
+	}
+	text := gaps[0].String()
+	if more := len(gaps) - 1; more > 0 {
+		text += fmt.Sprintf(", and %d more are missing so", more)
+	}
+	return &api.StatusDetail{
+		Type: "Permissions", Code: wire.PermissionGap, Description: text + "; " + gaps[0].Remedy(),
+		Timestamp: s.now().UTC(), CorrelationID: h.Status.InstanceID,
+	}
 }
 
 func loggingOf(v control.Spec) api.Logging {
@@ -84,11 +112,38 @@ func activationOf(row metadb.ConnectedRegistry) api.Activation {
 	return api.Activation{Status: "Active"}
 }
 
-func resultOf(st wire.Status) *api.RegistrySyncResult {
-	return &api.RegistrySyncResult{
-		SyncTrigger: st.SyncTrigger, SyncState: st.SyncState, LastSyncStartTime: api.Time(st.LastSyncStart),
-		LastSyncEndTime: api.Time(st.LastSyncEnd), LastSuccessfulSyncEndTime: api.Time(st.LastSyncSuccess),
+// The values of the reference for a sync. The other triggers and states come from the reports.
+const (
+	triggerInitial = "InitialSync"
+	triggerResync  = "ManualResync"
+	statePending   = "Pending"
+)
+
+// resultOf returns the result of a connected registry's last sync. A resync that was asked for, and that
+// the registry has not begun yet, is pending.
+func resultOf(row metadb.ConnectedRegistry, v control.Spec, st wire.Status) *api.RegistrySyncResult {
+	r := reportedResult(st)
+	begun := st.Resync >= v.Resync
+	if st.Resync == 0 { // nothing is known of an earlier build but its times
+		begun = st.LastSyncStart.After(v.ResyncAt)
 	}
+	if v.Resync > 0 && !begun && row.InstanceID != "" {
+		r.SyncTrigger, r.SyncState, r.LastSyncStartTime = triggerResync, statePending, api.Time(v.ResyncAt)
+	}
+	return r
+}
+
+// reportedResult returns the result of the last sync in a report.
+func reportedResult(st wire.Status) *api.RegistrySyncResult {
+	r := &api.RegistrySyncResult{
+		SyncTrigger: cmp.Or(st.SyncTrigger, triggerInitial), SyncState: cmp.Or(st.SyncState, notActivated),
+		LastSyncStartTime: api.Time(st.LastSyncStart), LastSyncEndTime: api.Time(st.LastSyncEnd),
+		LastSuccessfulSyncEndTime: api.Time(st.LastSyncSuccess),
+	}
+	if r.SyncTrigger == "Resync" { // of an earlier build
+		r.SyncTrigger = triggerResync
+	}
+	return r
 }
 
 func detailsOf(st wire.Status) []api.StatusDetail {

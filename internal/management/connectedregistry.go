@@ -89,6 +89,18 @@ func (h *handler) registries() {
 		return itemPage(in.by, at, in.N, "/connected-registries/"+url.PathEscape(in.Name)+"/sync-items", next)
 	})
 	register(h, operation{
+		"GET " + path + "/permissions", "get-permissions", "Get the scope map of a connected registry's sync token",
+	}, act(neverUnheard, h.Fleet.Permissions))
+	register(h, operation{
+		"PATCH " + path + "/permissions", "update-permissions",
+		"Change which repositories a connected registry may sync, with its ancestors or descendants",
+	}, write(since, h.Fleet.UpdatePermissions))
+	register(h, operation{
+		"GET " + path + "/client-tokens", "list-client-tokens", "List the client tokens of a connected registry",
+	}, func(ctx context.Context, in *About) (*collection[api.Token], error) {
+		return listed(h.Fleet.ClientTokens(ctx, in.Name))
+	})
+	register(h, operation{
 		"POST " + path + "/settings", "get-settings",
 		"Get the settings that an instance needs to become a connected registry",
 	}, func(ctx context.Context, in *Post[api.SettingsPost]) (*plain[api.InstanceSettings], error) {

@@ -313,6 +313,9 @@ type Spec struct {
 	// Permissions are the actions on repositories of the sync token's scope map. A root reads the
 	// scope map itself.
 	Permissions []string `json:"permissions"`
+	// Gaps are repositories and patterns that Permissions name and that an ancestor may not sync, so
+	// that they never arrive. At most 20; the root sets them. A child of an earlier build ignores them.
+	Gaps []string `json:"gaps,omitempty"`
 	// Notifications are the patterns of the events that the connected registry sends up.
 	Notifications []string `json:"notifications,omitempty"`
 	Epoch         int64    `json:"epoch,omitempty"`  // counts deactivations: each ends earlier activations
@@ -360,8 +363,13 @@ type Password struct {
 
 // A ScopeMap is a named list of actions.
 type ScopeMap struct {
-	Name    string   `json:"name"`
+	Name string `json:"name"`
+	// Actions contain no exclusions, which a child of an earlier build does not know. It would refuse
+	// the whole desired state.
 	Actions []string `json:"actions"`
+	// ActionsWithExclusions are all actions of a scope map that has exclusions; Actions are then only
+	// those that no exclusion limits. Absent without exclusions.
+	ActionsWithExclusions []string `json:"actionsWithExclusions,omitempty"`
 	// AnonymousNetworks may pull without credentials, such as 10.0.0.0/8, from the connected registries
 	// that have the scope map's token as a client token. A child of an earlier build ignores them.
 	AnonymousNetworks []string `json:"anonymousNetworks,omitempty"`
@@ -390,6 +398,7 @@ type Status struct {
 	LastSyncSuccess time.Time `json:"lastSyncSuccess,omitzero"`
 	SyncTrigger     string    `json:"syncTrigger,omitempty"` // InitialSync, ...
 	SyncState       string    `json:"syncState,omitempty"`   // NotActivated, Syncing, Failed, Succeeded, Pending
+	Resync          int64     `json:"resync,omitempty"`      // of [Spec.Resync], those that it has begun
 	// Watermarks are, by feed, the sequence numbers up to which the registry knows the listings of
 	// each ancestor. Items of those listings that it does not have are in OutOfSync, or at least counted.
 	// Absent while it does not know.
@@ -444,6 +453,10 @@ type OutOfSyncItem struct {
 // ParentRefuses is the code of a status detail: the parent answers, and refuses
 // the connected registry until a person changes something.
 const ParentRefuses = "ParentRefuses"
+
+// PermissionGap is the code of a status detail: an ancestor may not sync a part of what the connected
+// registry may, so that it never arrives.
+const PermissionGap = "PermissionGap"
 
 // Damaged is the code of a status detail: content that images need is damaged and out of service.
 const Damaged = "Damaged"
