@@ -59,6 +59,12 @@ type UnheardRegistry struct {
 	ExpectedTime *time.Time `json:"expectedTime" doc:"Null if it is not known."`
 }
 
+// The types of resources, which are those of the reference.
+const (
+	TypeConnectedRegistry = "Microsoft.ContainerRegistry/registries/connectedRegistries"
+	TypeToken             = "Microsoft.ContainerRegistry/registries/tokens"
+)
+
 // ScopeMapID returns the id of a scope map.
 func ScopeMapID(name string) string { return "/scope-maps/" + name }
 

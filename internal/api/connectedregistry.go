@@ -20,6 +20,7 @@ const (
 type ConnectedRegistry struct {
 	ID                 string              `json:"id"`
 	Name               string              `json:"name"`
+	Type               string              `json:"type" doc:"The same for each: the original's type of a resource."`
 	Mode               string              `json:"mode" enum:"ReadOnly,ReadWrite"`
 	Version            *string             `json:"version"`
 	ConnectionState    string              `json:"connectionState" enum:"Online,Offline,Syncing,Unhealthy"`
@@ -45,6 +46,13 @@ type ConnectedRegistry struct {
 	Tagged
 }
 
+// A RegistryDeletion is what the deletion of a connected registry leaves.
+type RegistryDeletion struct {
+	Leftovers []string `json:"leftovers,omitempty" doc:"Commands that delete what is left of it."`
+
+	WriteResult
+}
+
 // Activation says whether an instance has been activated as this connected registry.
 type Activation struct {
 	Status string `json:"status" enum:"Active,Inactive"`
@@ -52,13 +60,14 @@ type Activation struct {
 
 // Parent is the parent of a connected registry, with the sync settings.
 type Parent struct {
-	ID             *string        `json:"id"` // null is the root
+	ID             *string        `json:"id,omitempty" doc:"Absent if the parent is the root."`
 	SyncProperties SyncProperties `json:"syncProperties"`
 }
 
 // SyncProperties are a connected registry's sync settings.
 type SyncProperties struct {
 	TokenID         string     `json:"tokenId"`
+	AuthType        string     `json:"authType" enum:"SyncToken"`
 	Schedule        string     `json:"schedule"`   // cron, five fields, UTC
 	SyncWindow      *string    `json:"syncWindow"` // ISO 8601; null when continuous
 	MessageTTL      string     `json:"messageTtl"` // ISO 8601
@@ -77,7 +86,14 @@ type LoginServer struct {
 
 // TLS says whether a login server uses TLS.
 type TLS struct {
-	Status string `json:"status" enum:"Enabled,Disabled"`
+	Status      string       `json:"status" enum:"Enabled,Disabled"`
+	Certificate *Certificate `json:"certificate" doc:"Null without TLS, and if the site does not report it."`
+}
+
+// A Certificate says where a site has the certificate of its login server.
+type Certificate struct {
+	Type     string `json:"type" enum:"LocalDirectory"`
+	Location string `json:"location" doc:"The directory."`
 }
 
 // Logging is the log settings of a connected registry.
@@ -114,19 +130,19 @@ type RegistrySyncResult struct {
 type RegistryPut struct {
 	Mode          string   `json:"mode,omitempty" maxLength:"32" doc:"ReadOnly, the default."`
 	Parent        string   `json:"parent,omitempty" maxLength:"100" doc:"The default is the root."`
-	Repositories  []string `json:"repositories,omitempty" maxItems:"500" doc:"What to sync: NAME, PREFIX/* or *."`
+	Repositories  []string `json:"repositories,omitempty" maxItems:"5000" doc:"NAME, PREFIX/*, *, or !NAME."`
 	SyncToken     string   `json:"syncToken,omitempty" maxLength:"100" doc:"A token whose scope map says what to sync."`
-	ClientTokens  []string `json:"clientTokens,omitempty" maxItems:"1000"`
-	Notifications []string `json:"notifications,omitempty" maxItems:"100"`
+	ClientTokens  []string `json:"clientTokens,omitempty" maxItems:"10000"`
+	Notifications []string `json:"notifications,omitempty" maxItems:"1000"`
 	Settings
 }
 
 // A RegistryPatch changes a connected registry.
 type RegistryPatch struct {
-	AddClientTokens     []string `json:"addClientTokens,omitempty" maxItems:"1000"`
-	RemoveClientTokens  []string `json:"removeClientTokens,omitempty" maxItems:"1000"`
-	AddNotifications    []string `json:"addNotifications,omitempty" maxItems:"100"`
-	RemoveNotifications []string `json:"removeNotifications,omitempty" maxItems:"100"`
+	AddClientTokens     []string `json:"addClientTokens,omitempty" maxItems:"10000"`
+	RemoveClientTokens  []string `json:"removeClientTokens,omitempty" maxItems:"10000"`
+	AddNotifications    []string `json:"addNotifications,omitempty" maxItems:"1000"`
+	RemoveNotifications []string `json:"removeNotifications,omitempty" maxItems:"1000"`
 	Settings
 }
 

@@ -18,6 +18,7 @@ const (
 type Token struct {
 	ID                string           `json:"id"`
 	Name              string           `json:"name"`
+	Type              string           `json:"type" doc:"The same for each: the original's type of a resource."`
 	ScopeMapID        string           `json:"scopeMapId"`
 	Status            string           `json:"status" enum:"enabled,disabled"`
 	Credentials       TokenCredentials `json:"credentials"`
@@ -31,6 +32,8 @@ type Token struct {
 type TokenCredentials struct {
 	Username  string          `json:"username"` // the token's name
 	Passwords []TokenPassword `json:"passwords"`
+	// Certificates is for programs that know the reference. No token has any.
+	Certificates []string `json:"certificates" nullable:"false" doc:"Always empty."`
 
 	WriteResult
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -42,7 +43,7 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 	return group("connected-registry", "Connected registries: sites that follow this registry",
 		verb(env, "create", "Create a connected registry, with its sync token and permissions", `
 			ferry connected-registry create -r home -n ship1 --repository factory/app factory/tool
-			ferry connected-registry create -r home -n ship1 --repository factory/app \
+			ferry connected-registry create -r home -n ship1 --repository 'factory/*' '!factory/secret' \
 			--sync-schedule "30 * * * *" --sync-window PT1H
 			ferry connected-registry create -r home -n cabin1 --parent ship1 --repository factory/app \
 			--client-tokens line1 line2`,
@@ -67,6 +68,10 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 			--query ACR_REGISTRY_CONNECTION_STRING -o tsv --to-file ship1.connection`,
 			&connectedRegistrySettings{}, "name", "parent-protocol"),
 		newConnectedRegistryInstallCommand(env),
+		newConnectedRegistryPermissionsCommand(env),
+		newConnectedRegistryRepoCommand(env),
+		verb(env, "list-client-tokens", "List the tokens with which machines at the site can pull",
+			"ferry connected-registry list-client-tokens -r home -n ship1 -o table", &clientTokensList{}, "name"),
 		describe(verb(env, "sync-status", "Show what a site last reported about its syncs, tag by tag", `
 			ferry connected-registry sync-status -r home -n ship1
 			ferry connected-registry sync-status -r home -n ship1 --open -o json`,
@@ -99,7 +104,8 @@ type connectedRegistryCreate struct {
 func (o *connectedRegistryCreate) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	namesVar(set, &o.put.Repositories, "repository", "", "NAME...",
-		"the repositories to sync: names, team/* for all that begin with team/, or * for all")
+		"the repositories to sync: names, team/* for all that begin with team/, or * for all; !NAME and !team/* "+
+			"take out what a pattern would include")
 	textVar(set, &o.put.SyncToken, "sync-token", "", "NAME",
 		"instead of --repository: a token whose scope map names the repositories to sync")
 	choiceVar(set, &o.put.Mode, "mode", "m", api.ReadOnly,
@@ -169,6 +175,11 @@ func defineSyncFlags(set *pflag.FlagSet, s *api.Settings) {
 func managedIdentityFlags(set *pflag.FlagSet) {
 	choiceVar(set, new(string), "auth-type", "", "SyncToken", "accepted for the reference's scripts", "SyncToken")
 	set.Lookup("auth-type").Hidden = true
+	noIdentity := func(string) error {
+		return errors.New("there are no managed identities here: leave it out, and the sync token is used")
+	}
+	set.Var(&flag{kind: "ID", set: noIdentity}, "identity", "not supported: a managed identity is an account in Azure")
+	set.Lookup("identity").Hidden = true
 }
 
 type connectedRegistryUpdate struct {

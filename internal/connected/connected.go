@@ -83,13 +83,15 @@ type Options struct {
 	InstanceID  string // unique, and the same after a restart
 	Fleet       Fleet
 	Content     Content
-	Records     Records          // nil sends none
-	Version     string           // of the program, for the report
-	LoginServer string           // the address for clients, for the report; "" is unknown
-	TLS         bool             // whether that address speaks TLS
-	Endpoint    string           // the address for children, for the report; "" is LoginServer
-	Log         *slog.Logger     // nil discards
-	Now         func() time.Time // nil is time.Now
+	Records     Records // nil sends none
+	Version     string  // of the program, for the report
+	LoginServer string  // the address for clients, for the report; "" is unknown
+	TLS         bool    // whether that address speaks TLS
+	// CertificateDir is the directory of that address's certificate; "" if a proxy has it.
+	CertificateDir string
+	Endpoint       string           // the address for children, for the report; "" is LoginServer
+	Log            *slog.Logger     // nil discards
+	Now            func() time.Time // nil is time.Now
 }
 
 // An Agent runs a connected registry. [Agent.Run] is called once; the other

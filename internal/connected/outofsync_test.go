@@ -17,11 +17,11 @@ func TestResyncListsEveryRepositoryOnce(t *testing.T) {
 		if _, err := root.fleet.Resync(t.Context(), by, "ship1"); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "every repository is listed", func() bool { return ship.log.count("trigger=Resync") == 1 })
+		await(t, "every repository is listed", func() bool { return ship.log.count("trigger=ManualResync") == 1 })
 		ship.stop()
 		ship.restart()
 		time.Sleep(10 * time.Minute)
-		if n := ship.log.count("trigger=Resync"); n != 1 {
+		if n := ship.log.count("trigger=ManualResync"); n != 1 {
 			t.Errorf("every repository is listed %d times for one resync", n)
 		}
 		if s := ship.agent.Status(); s.SyncTrigger != "ManualResync" || s.SyncState != "Succeeded" {
@@ -72,7 +72,7 @@ func TestLockedListingRemovesNothingAtAChild(t *testing.T) {
 		if _, err := root.fleet.Resync(t.Context(), by, "ship1"); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "every repository is listed", func() bool { return ship.log.count("trigger=Resync") == 1 })
+		await(t, "every repository is listed", func() bool { return ship.log.count("trigger=ManualResync") == 1 })
 		time.Sleep(10 * time.Minute)
 		for repository, d := range digests {
 			if !ship.serves(repository, "v1", d) {

@@ -75,8 +75,9 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position,
 	o := a.options
 	s := &wire.Status{
 		Name: o.Name, InstanceID: o.InstanceID, Version: o.Version, LoginServer: o.LoginServer, TLS: o.TLS,
-		Endpoint: o.Endpoint,
-		State:    stateOnline, At: now.UTC(),
+		CertificateDir: o.CertificateDir,
+		Endpoint:       o.Endpoint,
+		State:          stateOnline, At: now.UTC(),
 		LastSyncStart: st.SyncStart, LastSyncEnd: st.SyncEnd, LastSyncSuccess: st.SyncSuccess,
 		SyncTrigger: st.SyncTrigger, SyncState: st.SyncState, Resync: st.Resync, Details: st.Details, Paused: st.Paused,
 	}

@@ -326,6 +326,13 @@ func (s *State) SyncedBy(token string) *Registry {
 	return nil
 }
 
+// UsedByOthers reports whether a token is a sync or client token of a connected registry other than name.
+func (s *State) UsedByOthers(token, name string) bool {
+	return slices.ContainsFunc(s.entries(s.registriesByToken, token), func(user string) bool {
+		return !strings.EqualFold(user, name)
+	})
+}
+
 // Token returns the token name; nil if there is none.
 func (s *State) Token(name string) *Token {
 	t, _ := s.tokens.Get(key(name))

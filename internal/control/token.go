@@ -19,7 +19,7 @@ const maxTokens = 20_000
 
 func tokenOf(row metadb.Token) api.Token {
 	t := api.Token{
-		ID: api.TokenID(row.Name), Name: row.Name, Status: row.Status, Credentials: credentialsOf(row),
+		ID: api.TokenID(row.Name), Name: row.Name, Type: api.TypeToken, Status: row.Status, Credentials: credentialsOf(row),
 		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, Tagged: api.Tagged{ETag: ETag(row.Version)},
 	}
 	if row.ScopeMap != "" {
@@ -29,7 +29,7 @@ func tokenOf(row metadb.Token) api.Token {
 }
 
 func credentialsOf(row metadb.Token) api.TokenCredentials {
-	c := api.TokenCredentials{Username: row.Name, Passwords: []api.TokenPassword{}}
+	c := api.TokenCredentials{Username: row.Name, Passwords: []api.TokenPassword{}, Certificates: []string{}}
 	for _, p := range row.Passwords {
 		c.Passwords = append(c.Passwords, api.TokenPassword{
 			Name: p.Name, CreationTime: p.CreatedAt, Expiry: api.Time(p.ExpiresAt),

@@ -27,7 +27,8 @@ func TestCreateMakesSyncTokenAndScopeMap(t *testing.T) {
 			"logLevel": "debug",
 		}).OK(t, nil)
 		want := `{
-			"id": "/connected-registries/Ship01", "name": "Ship01", "mode": "ReadOnly", "version": null,
+			"id": "/connected-registries/Ship01", "name": "Ship01",
+			"type": "Microsoft.ContainerRegistry/registries/connectedRegistries", "mode": "ReadOnly", "version": null,
 			"connectionState": "Offline",
 			"lastActivityTime": null, "activation": {"status": "Inactive"}, "lastRefusedLogin": null,
 			"summary": {"state": "Unknown", "reason": "NotActivated", "cause": null,
@@ -36,14 +37,16 @@ func TestCreateMakesSyncTokenAndScopeMap(t *testing.T) {
 				"nextWindowTime": null, "etaTime": null, "etaWindows": null},
 			"sync": {"status": "Unknown", "inSync": false, "asOfTime": "` + start.Format(time.RFC3339) + `",
 				"reason": "it was never activated"},
-			"parent": {"id": null, "syncProperties": {"tokenId": "/tokens/Ship01", "schedule": "30 * * * *",
+			"parent": {"syncProperties": {"tokenId": "/tokens/Ship01", "authType": "SyncToken", "schedule": "30 * * * *",
 				"syncWindow": "PT1H", "messageTtl": "P2D", "lastSyncTime": null, "bandwidth": [], "byteBudget": null,
 				"priorities": [], "gatewayEndpoint": "` + root.URL[len("http://"):] + `"}},
 			"clientTokenIds": ["/tokens/line1"], "loginServer": null,
 			"tagFilters": [], "keepLast": null, "platforms": [], "labels": {},
 			"logging": {"logLevel": "Debug", "auditLogStatus": "Disabled"}, "statusDetails": [],
 			"notificationsList": ["a:*:push"],
-			"garbageCollection": {"enabled": true, "schedule": "0 0 * * *"}, "registrySyncResult": null,
+			"garbageCollection": {"enabled": true, "schedule": "0 0 * * *"}, "registrySyncResult": {
+				"syncState": "NotActivated", "syncTrigger": "InitialSync", "lastSyncStartTime": null,
+				"lastSyncEndTime": null, "lastSuccessfulSyncEndTime": null},
 			"provisioningState": "Succeeded"
 		}`
 		if diff := cmp.Diff(parse(t, want), parse(t, got.Text)); diff != "" {

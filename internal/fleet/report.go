@@ -349,7 +349,7 @@ const (
 // truncated returns a copy of a status with its texts and lists cut to the limits.
 func truncated(st wire.Status) wire.Status {
 	clip(maxReportText, &st.InstanceID, &st.Version, &st.LoginServer, &st.Endpoint, &st.State, &st.SyncTrigger,
-		&st.SyncState)
+		&st.SyncState, &st.CertificateDir)
 	st.Details = slices.Clone(st.Details[:min(len(st.Details), maxDetails)])
 	for i := range st.Details {
 		d := &st.Details[i]

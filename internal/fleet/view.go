@@ -21,11 +21,12 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 		}
 	}
 	r := api.ConnectedRegistry{
-		ID: api.ConnectedRegistryID(row.Name), Name: row.Name, Mode: v.Mode, Version: api.Text(h.Status.Version),
+		ID: api.ConnectedRegistryID(row.Name), Name: row.Name, Type: api.TypeConnectedRegistry,
+		Mode: v.Mode, Version: api.Text(h.Status.Version),
 		ConnectionState: connectionState(row, v, h, s.now()), LastActivityTime: api.Time(h.SeenAt),
 		Activation: activationOf(row),
 		Parent: api.Parent{SyncProperties: api.SyncProperties{
-			TokenID: api.TokenID(row.SyncToken), Schedule: v.Schedule, SyncWindow: api.Text(v.SyncWindow),
+			TokenID: api.TokenID(row.SyncToken), AuthType: "SyncToken", Schedule: v.Schedule, SyncWindow: api.Text(v.SyncWindow),
 			MessageTTL:   v.MessageTTL,
 			LastSyncTime: api.Time(h.Status.LastSyncSuccess), Bandwidth: api.List(v.Bandwidth),
 			ByteBudget: api.Text(v.ByteBudget),
@@ -56,6 +57,9 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 		r.LoginServer = &api.LoginServer{Host: h.Status.LoginServer, TLS: api.TLS{Status: "Disabled"}}
 		if h.Status.TLS {
 			r.LoginServer.TLS.Status = "Enabled"
+			if at := h.Status.CertificateDir; at != "" {
+				r.LoginServer.TLS.Certificate = &api.Certificate{Type: "LocalDirectory", Location: at}
+			}
 		}
 	}
 	if h.Status.Paused {

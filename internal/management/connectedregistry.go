@@ -2,12 +2,19 @@ package management
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 
 	"ferry/internal/api"
 	"ferry/internal/fleet"
 	"ferry/internal/metadb"
 )
+
+// A registryDeletion is an answer without a body, unless there is something to say.
+type registryDeletion struct {
+	Status int
+	Body   *api.RegistryDeletion
+}
 
 func (h *handler) registries() {
 	const path = "/connected-registries/{name}"
@@ -44,9 +51,16 @@ func (h *handler) registries() {
 	}, func(ctx context.Context, in *struct {
 		Write
 		Cleanup bool `query:"cleanup" doc:"Also delete its sync token, its scope map and its ancestors' permissions."`
-	}) (*deletion, error) {
+	}) (*registryDeletion, error) {
 		unheard := since(in.Name)
-		return removed(h.Fleet.Delete(ctx, in.by, in.Name, in.Cleanup, in.when()), unheard)
+		left, err := h.Fleet.Delete(ctx, in.by, in.Name, in.Cleanup, in.when())
+		if err != nil {
+			return nil, err
+		}
+		if left.Unheard = unheard(); left.Unheard == nil && len(left.Leftovers)+len(left.Warnings) == 0 {
+			return &registryDeletion{Status: http.StatusNoContent}, nil
+		}
+		return &registryDeletion{Status: http.StatusOK, Body: &left}, nil
 	})
 	register(h, operation{
 		"POST " + path + "/deactivate", "deactivate-connected-registry",

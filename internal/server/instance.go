@@ -287,8 +287,21 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent wire.C
 		TLS:         strings.HasPrefix(cmp.Or(address, in.url), "https:"),
 		Endpoint:    endpointBelowAPath(address),
 		Log:         in.log,
+
+		CertificateDir: certificateDir(cfg),
 	})
 	return err
+}
+
+// certificateDir returns the directory of the instance's certificate; "" if it has none.
+func certificateDir(cfg config.Config) string {
+	switch cfg.TLSMode() {
+	case config.TLSOff:
+		return ""
+	case config.TLSFiles:
+		return filepath.Dir(cfg.TLSCert)
+	}
+	return filepath.Join(cfg.DataDir, tlsDir)
 }
 
 // endpointBelowAPath returns the host and the path of a URL; "" if it has no path.

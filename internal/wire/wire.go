@@ -390,9 +390,10 @@ type Status struct {
 	Version         string    `json:"version"`
 	LoginServer     string    `json:"loginServer,omitempty"` // the address for clients
 	TLS             bool      `json:"tls,omitempty"`
-	Endpoint        string    `json:"endpoint,omitempty"` // the address for children, if it is not LoginServer
-	State           string    `json:"state"`              // Online, Syncing or Unhealthy
-	At              time.Time `json:"at"`                 // of this status, by the sender's clock
+	CertificateDir  string    `json:"certificateDir,omitempty"` // where the address's certificate is, if it has TLS itself
+	Endpoint        string    `json:"endpoint,omitempty"`       // the address for children, if it is not LoginServer
+	State           string    `json:"state"`                    // Online, Syncing or Unhealthy
+	At              time.Time `json:"at"`                       // of this status, by the sender's clock
 	LastSyncStart   time.Time `json:"lastSyncStart,omitzero"`
 	LastSyncEnd     time.Time `json:"lastSyncEnd,omitzero"`
 	LastSyncSuccess time.Time `json:"lastSyncSuccess,omitzero"`
