@@ -34,8 +34,8 @@ func (g Gap) Remedy() string {
 // maxGaps bounds the gaps of one connected registry.
 const maxGaps = 20
 
-// Gaps returns at most 20 gaps of a connected registry, by repository. An exclusion that takes only a
-// part of a pattern away is no gap.
+// Gaps returns at most 20 gaps of a connected registry, as far as this state has its ancestors. An
+// exclusion that takes only a part of a pattern away is no gap.
 func (s *State) Gaps(r *Registry) (gaps []Gap) {
 	if r.Parent == "" {
 		return nil
@@ -53,7 +53,8 @@ func (s *State) Gaps(r *Registry) (gaps []Gap) {
 			}
 			g := Gap{Registry: r.Name, Repository: pattern}
 			for _, a := range ancestors {
-				if t := s.Token(a.SyncToken); t == nil || !t.Permissions.AllowsRepository(pattern, action) {
+				// A connected registry does not know its own sync token. Its parent sends it its own gaps.
+				if t := s.Token(a.SyncToken); t != nil && !t.Permissions.AllowsRepository(pattern, action) {
 					g.Ancestors = append(g.Ancestors, a.Name)
 				}
 			}
@@ -80,24 +81,27 @@ func syncActions(mode string) []auth.Action {
 const maxPermissionWarnings = 20
 
 // PermissionWarnings returns warnings of the gaps of those connected registries whose sync token has the
-// scope map, and of their descendants.
-func (s *Service) PermissionWarnings(scopeMap string) []api.Warning {
+// scope map, and of their descendants, as far as the caller sees them.
+func (s *Service) PermissionWarnings(by Caller, scopeMap string) []api.Warning {
 	state := s.State()
 	var all []api.Warning
 	for _, token := range state.entries(state.tokensByScopeMap, scopeMap) {
-		all = append(all, s.tokenWarnings(state, token, maxPermissionWarnings-len(all))...)
+		all = append(all, s.tokenWarnings(by, state, token, maxPermissionWarnings-len(all))...)
 	}
 	return all
 }
 
 // tokenWarnings returns at most limit warnings of the gaps of the connected registry with the sync
 // token, and of its descendants.
-func (s *Service) tokenWarnings(state *State, token string, limit int) (all []api.Warning) {
+func (s *Service) tokenWarnings(by Caller, state *State, token string, limit int) (all []api.Warning) {
 	r := state.SyncedBy(token)
 	if r == nil {
 		return nil
 	}
 	for _, r := range append([]*Registry{r}, state.Below(r.Name)...) {
+		if !state.SeesRegistry(by.Limits, r.Name) {
+			continue
+		}
 		for _, g := range state.Gaps(r) {
 			if len(all) >= limit {
 				return all

@@ -35,6 +35,9 @@ func (s *State) SeesScopeMap(l auth.Limits, name string) bool {
 		if err != nil {
 			return false
 		}
+		if _, isExclusion := auth.Excluded(name); isExclusion {
+			continue // it allows nothing
+		}
 		if kind == auth.OnRepository && !l.Covers(name) || kind == auth.OnGateway && !s.SeesRegistry(l, name) {
 			return false
 		}

@@ -83,7 +83,7 @@ func (s *Service) PutScopeMap(
 		return s.auditAnonymous(tx, by, old.AnonymousNetworks, m)
 	})
 	if err == nil {
-		m.Warnings = s.PermissionWarnings(name)
+		m.Warnings = s.PermissionWarnings(by, name)
 	}
 	return m, err
 }
@@ -119,14 +119,14 @@ func (s *Service) UpdateScopeMap(
 		return s.auditAnonymous(tx, by, before, m)
 	})
 	if err == nil {
-		m.Warnings = append(missingWarnings(name, missing), s.PermissionWarnings(name)...)
+		m.Warnings = append(MissingWarnings(name, missing), s.PermissionWarnings(by, name)...)
 	}
 	return m, err
 }
 
-// missingWarnings returns a warning of actions that should be removed from a scope map, and were not in
+// MissingWarnings returns a warning of actions that should be removed from a scope map, and were not in
 // it.
-func missingWarnings(name string, missing []string) []api.Warning {
+func MissingWarnings(name string, missing []string) []api.Warning {
 	if len(missing) == 0 {
 		return nil
 	}

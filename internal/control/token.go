@@ -90,7 +90,7 @@ func (s *Service) PutToken(
 	})
 	reveal(&t.Credentials, values)
 	if err == nil {
-		t.Warnings = s.tokenWarnings(s.State(), name, maxPermissionWarnings)
+		t.Warnings = s.tokenWarnings(by, s.State(), name, maxPermissionWarnings)
 	}
 	return t, err
 }
@@ -163,7 +163,7 @@ func (s *Service) UpdateToken(
 		return setToken(tx, row, patch.ScopeMap, patch.Status)
 	})
 	if err == nil {
-		t.Warnings = s.tokenWarnings(s.State(), name, maxPermissionWarnings)
+		t.Warnings = s.tokenWarnings(by, s.State(), name, maxPermissionWarnings)
 	}
 	return t, err
 }

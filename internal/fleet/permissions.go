@@ -64,7 +64,7 @@ func checkRepositories(names []string) error {
 }
 
 // Permissions returns the scope map of a connected registry's sync token.
-func (s *Service) Permissions(ctx context.Context, _ control.Caller, name string) (m api.ScopeMap, err error) {
+func (s *Service) Permissions(ctx context.Context, by control.Caller, name string) (m api.ScopeMap, err error) {
 	scopeMap, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (string, error) {
 		row, err := tx.ConnectedRegistry(name)
 		if err != nil {
@@ -72,6 +72,9 @@ func (s *Service) Permissions(ctx context.Context, _ control.Caller, name string
 		}
 		return syncScopeMap(tx, row)
 	})
+	if err == nil && !s.control.State().SeesScopeMap(by.Limits, scopeMap) {
+		err = control.MapNotFound(metadb.ErrNotFound, "scope map", scopeMap)
+	}
 	if err != nil {
 		return m, err
 	}
@@ -97,6 +100,7 @@ func syncScopeMap(tx *metadb.Tx, row metadb.ConnectedRegistry) (string, error) {
 // and from no others. The result is the registry's own scope map.
 func (s *Service) UpdatePermissions(ctx context.Context, by control.Caller, name string, patch api.PermissionsPatch,
 	when control.Precondition) (m api.ScopeMap, err error) {
+	var missing []string
 	err = s.control.Write(ctx, by, "update-permissions", "connected-registries/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ConnectedRegistry(name)
 		if err != nil {
@@ -110,6 +114,7 @@ func (s *Service) UpdatePermissions(ctx context.Context, by control.Caller, name
 		if err := when.CheckChange(own.Version, err, "scope map", u.scopeMap); err != nil {
 			return err
 		}
+		missing = u.missing(own.Actions)
 		if err := u.remove(tx); err != nil {
 			return err
 		}
@@ -123,7 +128,7 @@ func (s *Service) UpdatePermissions(ctx context.Context, by control.Caller, name
 		return m, err
 	}
 	if m, err = s.control.ScopeMap(ctx, m.Name); err == nil {
-		m.Warnings = s.control.PermissionWarnings(m.Name)
+		m.Warnings = append(control.MissingWarnings(m.Name, missing), s.control.PermissionWarnings(by, m.Name)...)
 	}
 	return m, err
 }
@@ -175,6 +180,18 @@ func (s *Service) newPermissionsUpdate(
 	}
 	u.ancestors, u.descendants = u.state.Ancestors(row.Parent), u.state.Below(row.Name)
 	return u, nil
+}
+
+// missing returns the repositories to remove that are not in the scope map's actions, each as one
+// action.
+func (u *permissionsUpdate) missing(have []string) (all []string) {
+	each := len(modeActions(api.ReadWrite))
+	for actions := range slices.Chunk(u.removed, each) {
+		if len(control.Without(actions, have)) == each {
+			all = append(all, actions[0])
+		}
+	}
+	return all
 }
 
 // add adds actions to the scope map and to those of all ancestors. An exclusion that is added holds for

@@ -26,7 +26,8 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 		ConnectionState: connectionState(row, v, h, s.now()), LastActivityTime: api.Time(h.SeenAt),
 		Activation: activationOf(row),
 		Parent: api.Parent{SyncProperties: api.SyncProperties{
-			TokenID: api.TokenID(row.SyncToken), AuthType: "SyncToken", Schedule: v.Schedule, SyncWindow: api.Text(v.SyncWindow),
+			TokenID: api.TokenID(row.SyncToken), AuthType: "SyncToken",
+			Schedule: v.Schedule, SyncWindow: api.Text(v.SyncWindow),
 			MessageTTL:   v.MessageTTL,
 			LastSyncTime: api.Time(h.Status.LastSyncSuccess), Bandwidth: api.List(v.Bandwidth),
 			ByteBudget: api.Text(v.ByteBudget),

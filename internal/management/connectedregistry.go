@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"ferry/internal/api"
 	"ferry/internal/fleet"
@@ -112,7 +113,10 @@ func (h *handler) registries() {
 	register(h, operation{
 		"GET " + path + "/client-tokens", "list-client-tokens", "List the client tokens of a connected registry",
 	}, func(ctx context.Context, in *About) (*collection[api.Token], error) {
-		return listed(h.Fleet.ClientTokens(ctx, in.Name))
+		all, err := h.Fleet.ClientTokens(ctx, in.Name)
+		return listed(slices.DeleteFunc(all, func(t api.Token) bool {
+			return !h.Control.State().SeesToken(in.by.Limits, t.Name)
+		}), err)
 	})
 	register(h, operation{
 		"POST " + path + "/settings", "get-settings",

@@ -46,6 +46,9 @@ var rules = map[string]reach{
 	"get-sync-status":                    control.KindRegistry,
 	"list-connected-registry-sync-items": control.KindRegistry, // its handler filters the repositories
 	"get-settings":                       control.KindRegistry,
+	"get-permissions":                    control.KindRegistry,
+	"update-permissions":                 control.KindRegistry,
+	"list-client-tokens":                 control.KindRegistry, // its handler filters the tokens
 
 	"list-scope-maps":  filtered,
 	"get-scope-map":    control.KindScopeMap,
