@@ -19,7 +19,8 @@ const maxTokens = 20_000
 
 func tokenOf(row metadb.Token) api.Token {
 	t := api.Token{
-		ID: api.TokenID(row.Name), Name: row.Name, Type: api.TypeToken, Status: row.Status, Credentials: credentialsOf(row),
+		ID: api.TokenID(row.Name), Name: row.Name, Type: api.TypeToken,
+		Status: row.Status, Credentials: credentialsOf(row),
 		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, Tagged: api.Tagged{ETag: ETag(row.Version)},
 	}
 	if row.ScopeMap != "" {

@@ -52,7 +52,8 @@ func newTree(t *testing.T) *instance {
 func (i *instance) expect(t *testing.T, want map[string]string) {
 	t.Helper()
 	for name, repositories := range want {
-		if diff := cmp.Diff(append([]string(nil), strings.Fields(repositories)...), i.repositories(t, name)); diff != "" {
+		wanted := append([]string(nil), strings.Fields(repositories)...)
+		if diff := cmp.Diff(wanted, i.repositories(t, name)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}

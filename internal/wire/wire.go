@@ -390,7 +390,7 @@ type Status struct {
 	Version         string    `json:"version"`
 	LoginServer     string    `json:"loginServer,omitempty"` // the address for clients
 	TLS             bool      `json:"tls,omitempty"`
-	CertificateDir  string    `json:"certificateDir,omitempty"` // of the certificate at that address; "" if a proxy has it
+	CertificateDir  string    `json:"certificateDir,omitempty"` // of that address's certificate
 	Endpoint        string    `json:"endpoint,omitempty"`       // the address for children, if it is not LoginServer
 	State           string    `json:"state"`                    // Online, Syncing or Unhealthy
 	At              time.Time `json:"at"`                       // of this status, by the sender's clock
