@@ -2,7 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -184,6 +186,12 @@ func (c *client) unreachable(err error) error {
 		return withHint(err, "the registry speaks plain HTTP: use http://%s", c.base.Host+c.base.Path)
 	case strings.Contains(text, "malformed HTTP response"):
 		return withHint(err, "the registry may speak TLS: use https://%s", c.base.Host+c.base.Path)
+	case errors.As(err, new(x509.HostnameError)):
+		return withHint(err, "use an address that the certificate names, or give the registry one for this address: "+
+			"ferry serve --tls-names")
+	case errors.As(err, new(x509.CertificateInvalidError)):
+		return withHint(err, "is the clock right, on this machine and on the registry's? "+
+			"Otherwise the registry needs a new certificate: ferry doctor --endpoint %s", c.base)
 	case strings.Contains(text, "certificate signed by unknown authority"):
 		return withHint(err, "trust its certificate authority: SSL_CERT_FILE=ca.pem ferry ...")
 	case strings.Contains(text, "timeout awaiting response headers"):
@@ -193,7 +201,7 @@ func (c *client) unreachable(err error) error {
 	case strings.Contains(text, "no such host"):
 		return withHint(err, "check the address for a misspelling")
 	}
-	return err
+	return withHint(err, "ferry doctor --endpoint %s finds out why", c.base)
 }
 
 // A refusal is a response with a status of 300 or above.
@@ -220,6 +228,15 @@ func statusOf(err error) int {
 var registryHints = map[string]string{
 	"NAME_UNKNOWN":     "see ferry repository list",
 	"MANIFEST_UNKNOWN": "see ferry repository show-tags",
+}
+
+// statusHints are hints for statuses, if the registry gives none. The map is never written.
+var statusHints = map[int]string{
+	http.StatusForbidden:             "log in as somebody with this right: ferry login NAME --url URL -u USER",
+	http.StatusNotFound:              "the list command of the same kind has the names that exist",
+	http.StatusConflict:              "the show command of the same kind has its state",
+	http.StatusPreconditionFailed:    "somebody changed it meanwhile: look at it again, then repeat the command",
+	http.StatusRequestEntityTooLarge: "make the change in several commands",
 }
 
 // fieldPrefix names the member of the request that an error is about, if it is one.
@@ -264,6 +281,13 @@ func (c *client) refused(resp *http.Response, text []byte) error {
 	}
 	if to, err := resp.Location(); err == nil { // a redirect that was not followed
 		r.hint = fmt.Sprintf("use the address that it redirects to: %s://%s", to.Scheme, to.Host)
+	}
+	switch status := resp.StatusCode; {
+	case r.hint != "":
+	case status >= 500:
+		r.hint = "the registry's log says why; --debug shows the request"
+	default:
+		r.hint = cmp.Or(statusHints[status], "--debug shows the request and the answer")
 	}
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:

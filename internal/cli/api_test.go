@@ -111,12 +111,12 @@ func TestAnErrorIsOneLineAndAHint(t *testing.T) {
 		{"a problem with errors",
 			answer(422, problem,
 				`{"detail":"validation failed","errors":[{"message":"expected string","location":"body.mode"}]}`),
-			"validation failed: mode: expected string", ""},
+			"validation failed: mode: expected string", "--debug shows the request"},
 		{"a problem with all of it",
 			answer(422, problem,
 				`{"detail":"validation failed","errors":[{"message":"expected object","location":"body"},`+
 					`{"message":"expected number","location":"query.n"}]}`),
-			"validation failed: expected object; query.n: expected number", ""},
+			"validation failed: expected object; query.n: expected number", "--debug shows the request"},
 		{"the registry's errors",
 			answer(404, "application/json",
 				`{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`),
@@ -126,10 +126,12 @@ func TestAnErrorIsOneLineAndAHint(t *testing.T) {
 			`does not accept the user "admin" with this password`, "ferry login"},
 		{"too many tries", answer(429, problem, `{"detail":"too many failed logins"}`), "too many failed logins",
 			"wait a while"},
-		{"a page of a proxy", answer(502, "text/html", `<html>Bad Gateway`), "answered 502 Bad Gateway", ""},
+		{"a page of a proxy", answer(502, "text/html", `<html>Bad Gateway`), "answered 502 Bad Gateway",
+			"the registry's log"},
 		{"something else that listens there", answer(200, "text/html", `<html>Hello`), "something other than JSON",
 			"is a ferry registry at this address?"},
-		{"a cut", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, "EOF", ""},
+		{"a cut", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, "EOF",
+			"ferry doctor --endpoint"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			srv := httptest.NewServer(test.handler)

@@ -4,8 +4,7 @@
 //
 // Results are written to standard output, in the form that --output and --query ask for.
 // Messages for people are written to standard error. An error is one line, "ferry: ...";
-// if the user can do something about it, a line "hint: ..." follows. The exit code is 0,
-// 1 for an error, or 2 for a command line that could not be understood.
+// if the user can do something about it, a line "hint: ..." follows. See [Run] for the exit code.
 package cli
 
 import (
@@ -14,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -62,7 +62,8 @@ func (e *Env) Getenv(name string) string {
 }
 
 // Run runs the command line args, without the program's name, and returns
-// the exit code: 0 for success, 1 for an error, 2 for wrong usage.
+// the exit code: 0 for success, 1 for an error, 2 for wrong usage, 3 if the resource that a
+// command should show does not exist. Some commands have others, which their help says.
 func Run(ctx context.Context, args []string, env *Env) int {
 	if env.Now == nil {
 		env.Now = time.Now
@@ -78,7 +79,9 @@ func Run(ctx context.Context, args []string, env *Env) int {
 	args, err := resolve(root, args)
 	if err == nil {
 		root.SetArgs(args)
-		err = root.ExecuteContext(ctx)
+		var cmd *cobra.Command
+		cmd, err = root.ExecuteContextC(ctx)
+		err = advise(cmd, err)
 	}
 	if err == nil || env.file.result.Len() > 0 { // a command may fail and have a result, such as verify
 		err = cmp.Or(err, env.file.close(env))
@@ -164,5 +167,32 @@ func report(w io.Writer, err error) int {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return 2
 	}
+	if e, ok := errors.AsType[exitError](err); ok {
+		return e.code
+	}
 	return 1
+}
+
+// An exitError ends the program with a code of its own.
+type exitError struct {
+	error
+	code int
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
+// exitMissing is the exit code of a command that should show a resource that does not exist. It is
+// the reference's, whose scripts look with it whether to create one.
+const exitMissing = 3
+
+// advise gives the error of a command its exit code, and a hint if it has none.
+func advise(cmd *cobra.Command, err error) error {
+	if statusOf(err) == http.StatusNotFound && strings.HasPrefix(cmd.Name(), "show") {
+		err = exitError{err, exitMissing}
+	}
+	var h interface{ Hint() string }
+	if _, ok := errors.AsType[usageError](err); ok && !errors.As(err, &h) {
+		err = withHint(err, "see %s --help", cmd.CommandPath())
+	}
+	return err
 }

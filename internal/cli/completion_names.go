@@ -3,7 +3,9 @@ package cli
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -141,6 +143,11 @@ func namesAt(ctx context.Context, env *Env, line readFlags, source nameSource) (
 	if err != nil {
 		return nil
 	}
+	return namesOf(ctx, c, source)
+}
+
+// namesOf returns the names of resources at a registry, as far as it lists them.
+func namesOf(ctx context.Context, c *client, source nameSource) (names []string) {
 	if source == repositoryNames {
 		all, _ := pages[string](ctx, c, "/v2/_catalog", url.Values{"n": {pageSize}}, "repositories", maxCompletions)
 		return all.value
@@ -178,4 +185,41 @@ func imagesAt(
 		words = append(words, completion{word: begun[:at+1] + cmp.Or(v.Name, v.Digest)})
 	}
 	return words, cobra.ShellCompDirectiveNoFileComp
+}
+
+// proposeNames gives an error about a name that does not exist a hint with the nearest that does.
+func proposeNames(cmd *cobra.Command, c *client, err error) error {
+	if c == nil || statusOf(err) != http.StatusNotFound {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
+	defer cancel()
+	hint := ""
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		source := sourceOf(cmd, f)
+		if hint != "" || source == "" || source == loginNames {
+			return
+		}
+		if source == imageNames {
+			source = repositoryNames
+		}
+		var names []string
+		for _, given := range strings.Split(f.Value.String(), separator) {
+			if source == repositoryNames {
+				given, _, _ = strings.Cut(given, "@")
+				given, _, _ = strings.Cut(given, ":")
+			}
+			if names == nil {
+				names = namesOf(ctx, c, source)
+			}
+			if near := nearestOf(given, names); near != "" && !slices.Contains(names, given) {
+				hint = fmt.Sprintf("did you mean %s?", near)
+				return
+			}
+		}
+	})
+	if hint == "" {
+		return err
+	}
+	return withHint(err, "%s", hint)
 }

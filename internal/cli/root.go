@@ -146,7 +146,7 @@ func verb(env *Env, use, short, example string, o options, required ...string) *
 				env.connect(c)
 			}
 			if err := o.run(cmd.Context(), env, c); err != nil || c == nil {
-				return err
+				return proposeNames(cmd, c, err)
 			}
 			env.printUnheard(c.unheard)
 			env.printWarnings(c.warnings)
