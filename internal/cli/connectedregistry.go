@@ -52,10 +52,15 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 			ferry connected-registry show -r home -n ship1
 			ferry connected-registry show -r home -n ship1 --query connectionState -o tsv`,
 			&showOptions[api.ConnectedRegistry]{resource: connectedRegistries}, "name"),
-		verb(env, "list", "List the connected registries, each followed by its children", `
+		describe(verb(env, "list", "List the connected registries, each followed by its children", `
 			ferry connected-registry list -r home -o table
-			ferry connected-registry list -r home --parent ship1 --no-children`,
-			&connectedRegistryList{}),
+			ferry connected-registry list -r home --parent ship1 --no-children
+			ferry connected-registry list -r home --sort worst --filter 'behind>1d group:baltic' -o table`,
+			&connectedRegistryList{}), `
+List the connected registries, each followed by its children, or the worst
+first. The table says how each stands; see also sync-status.
+
+`+filterHelp),
 		verb(env, "update", "Change a connected registry; the next sync applies it", `
 			ferry connected-registry update -r home -n ship1 --add-client-tokens line1 line2
 			ferry connected-registry update -r home -n ship1 --sync-schedule "0 2 * * *" --sync-window PT3H
@@ -72,12 +77,18 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 		newConnectedRegistryRepoCommand(env),
 		verb(env, "list-client-tokens", "List the tokens with which machines at the site can pull",
 			"ferry connected-registry list-client-tokens -r home -n ship1 -o table", &clientTokensList{}, "name"),
-		describe(verb(env, "sync-status", "Show what a site last reported about its syncs, tag by tag", `
+		describe(verb(env, "sync-status", "Show which sites are not in sync, and why; or one site, tag by tag", `
+			ferry connected-registry sync-status -r home
+			ferry connected-registry sync-status -r home --filter 'state:behind,needsyou' --watch
 			ferry connected-registry sync-status -r home -n ship1
 			ferry connected-registry sync-status -r home -n ship1 --open -o json`,
-			&connectedRegistrySyncStatus{}, "name"), `
-Show what a site last reported about its syncs, tag by tag, also while it is
-offline. At the site itself, ferry sync status shows the current state.`),
+			&connectedRegistrySyncStatus{}), `
+Show which sites are not in sync, the worst first, by how much, and why. With
+--name, show what that site last reported about its syncs, tag by tag, also
+while it is offline. At the site itself, ferry sync status shows the current
+state.
+
+`+filterHelp),
 		describe(verb(env, "resync", "Make a site compare all of its content with its parent", `
 			ferry connected-registry resync -r home -n ship1
 			ferry connected-registry resync -r home -n ship1 --verify`,

@@ -2,18 +2,19 @@ package cli
 
 import (
 	"context"
-	"net/url"
 
 	"github.com/spf13/pflag"
 
 	"ferry/internal/api"
 )
 
-// connectedRegistryListColumns are the columns of a list. The table of one registry has more.
+// connectedRegistryListColumns are the first columns of the table of one connected registry.
 var connectedRegistryListColumns = []column[api.ConnectedRegistry]{
 	{title: "NAME", text: func(r api.ConnectedRegistry) string { return r.Name }},
 	{title: "MODE", text: func(r api.ConnectedRegistry) string { return r.Mode }, rank: 6},
-	{title: "CONNECTION STATE", text: func(r api.ConnectedRegistry) string { return r.ConnectionState }},
+	{title: "STATE", text: func(r api.ConnectedRegistry) string { return r.Summary.State }},
+	{title: "REASON", text: reasonText, rank: 1},
+	{title: "CONNECTION STATE", text: func(r api.ConnectedRegistry) string { return r.ConnectionState }, rank: 4},
 	{title: "PARENT", text: func(r api.ConnectedRegistry) string { return lastSegment(value(r.Parent.ID)) }, rank: 1},
 	{title: "LOGIN SERVER", text: func(r api.ConnectedRegistry) string { return value(r.LoginServer).Host }, rank: 5},
 	{title: "SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
@@ -28,10 +29,17 @@ var connectedRegistryListColumns = []column[api.ConnectedRegistry]{
 	}, rank: 2},
 }
 
+// sortOrders are the orders of a list.
+var sortOrders = []string{"tree", "worst"}
+
 type connectedRegistryList struct {
 	target
 	parent     string
 	noChildren bool
+	filter     string
+	sort       string
+	top        int
+	watch      bool
 }
 
 func (o *connectedRegistryList) define(set *pflag.FlagSet) {
@@ -39,19 +47,30 @@ func (o *connectedRegistryList) define(set *pflag.FlagSet) {
 	textVar(set, &o.parent, "parent", "p", "NAME", "only the descendants of this connected registry")
 	set.BoolVar(&o.noChildren, "no-children", false,
 		"only direct children: of --parent, or of this registry")
+	textVar(set, &o.filter, "filter", "", "TERMS", "only those that satisfy all terms; see above")
+	choiceVar(set, &o.sort, "sort", "", "tree",
+		"tree: each is followed by its children; worst: by state and lag, the worst first", sortOrders...)
+	set.IntVar(&o.top, "top", 0, "how many at most; 0 is all")
+	watchVar(set, &o.watch)
 }
 
 func (o *connectedRegistryList) run(ctx context.Context, env *Env, c *client) error {
-	query := url.Values{}
-	if o.parent != "" {
-		query.Set("parent", o.parent)
-	}
+	q := fleetQuery{parent: o.parent, filter: o.filter, worst: o.sort == "worst", top: o.top}
 	if o.noChildren {
-		query.Set("children", "direct")
+		q.children = "direct"
 	}
-	all, err := pages[api.ConnectedRegistry](ctx, c, api.Root+"/"+connectedRegistries.kind, query, "value", 0)
+	if o.watch {
+		if env.output != "table" {
+			return usageError{errShowsNoTable}
+		}
+		return watch(ctx, env, func(ctx context.Context) (string, []api.ConnectedRegistry, error) {
+			all, err := q.list(ctx, c)
+			return layout(all.value, fleetColumns, columnsOf(env.Stdout)), all.value, err
+		})
+	}
+	all, err := q.list(ctx, c)
 	if err != nil {
 		return err
 	}
-	return showAll(env, all, connectedRegistryListColumns)
+	return showAll(env, all, fleetColumns)
 }

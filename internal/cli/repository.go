@@ -36,6 +36,7 @@ func newRepositoryCommand(env *Env) *cobra.Command {
 			ferry repository update -n home --image factory/app:1.0 --delete-enabled false --write-enabled true
 			ferry repository update -n home --repository factory/app --read-enabled false`,
 			&repositoryUpdate{}), updateLong),
+		newCoverageCommand(env),
 		describe(verb(env, "untag", "Delete a tag; its manifest stays", `
 			ferry repository untag -n home --image factory/app:1.0`,
 			&repositoryUntag{}, "image"), untagLong),

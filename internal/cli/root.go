@@ -24,6 +24,7 @@ func newRootCommand(env *Env) *cobra.Command {
 		newConnectedRegistryCommand(env),
 		newSyncCommand(env),
 		newVerifyCommand(env),
+		newWaitCommand(env),
 		newRepairCommand(env),
 		newDoctorCommand(env),
 		newMirrorCommand(env),

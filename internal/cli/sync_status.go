@@ -143,17 +143,33 @@ func shortDigest(digest string) string {
 }
 
 type connectedRegistrySyncStatus struct {
-	named
+	target
 	syncListing
+	name   string // "" is all
+	filter string
+	top    int
+	watch  bool
 }
 
 func (o *connectedRegistrySyncStatus) define(set *pflag.FlagSet) {
-	o.named.define(set)
+	o.target.define(set)
+	textVar(set, &o.name, "name", "n", "NAME", "only this connected registry, tag by tag")
+	textVar(set, &o.filter, "filter", "", "TERMS", "only those that satisfy all terms; see above")
+	set.IntVar(&o.top, "top", 20, "how many sites are listed at most; 0 is all")
+	watchVar(set, &o.watch)
 	o.syncListing.define(set)
 }
 
 func (o *connectedRegistrySyncStatus) run(ctx context.Context, env *Env, c *client) error {
 	env.output = o.output
+	switch {
+	case o.name == "" && o.open != nil:
+		return usagef("--open is for one connected registry: add --name")
+	case o.name == "":
+		return fleetStatus(ctx, env, c, fleetQuery{filter: o.filter, worst: true, top: o.top}, o.watch)
+	case o.filter != "" || o.watch:
+		return usagef("--filter and --watch are for all connected registries: leave out --name")
+	}
 	child, err := get[api.DescendantSync](ctx, c, connectedRegistries.kind, o.name, "sync-status")
 	if err != nil {
 		return err
