@@ -12,4 +12,6 @@ type AuditEntry struct {
 	Action string    `json:"action" doc:"Such as create, delete, lock or failed-login."`
 	Object string    `json:"object" doc:"The path of the object below the API's root, such as tokens/line1."`
 	Detail string    `json:"detail" doc:"Such as which locks changed."`
+
+	ConnectedRegistry *string `json:"connectedRegistry" doc:"The one that wrote the entry. Null: this instance."`
 }

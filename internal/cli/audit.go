@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +13,7 @@ import (
 
 var auditColumns = []column[api.AuditEntry]{
 	{title: "TIME (UTC)", text: func(e api.AuditEntry) string { return timeText(&e.Time) }},
+	{title: "SITE", text: func(e api.AuditEntry) string { return value(e.ConnectedRegistry) }},
 	{title: "ACTOR", text: func(e api.AuditEntry) string { return e.Actor }},
 	{title: "SENDER", text: func(e api.AuditEntry) string { return e.Sender }},
 	{title: "ACTION", text: func(e api.AuditEntry) string { return e.Action }},
@@ -25,7 +25,9 @@ func newAuditCommand(env *Env) *cobra.Command {
 	return group("audit", "The audit log of changes and failed logins",
 		verb(env, "list", "List the entries of the audit log, newest first", `
 			ferry audit list -r home -o table
-			ferry audit list -r home --actor admin --since 2030-01-02T00:00:00Z --top 0`,
+			ferry audit list -r home --actor admin --since 2030-01-02T00:00:00Z --top 0
+			ferry audit list -r home --resource tokens/line1
+			ferry audit list -r home --site ship1 --action failed-login`,
 			&auditList{}),
 	)
 }
@@ -33,6 +35,9 @@ func newAuditCommand(env *Env) *cobra.Command {
 type auditList struct {
 	target
 	actor        string
+	action       string
+	resource     string
+	registry     string
 	since, until time.Time
 	top          int
 }
@@ -40,18 +45,23 @@ type auditList struct {
 func (o *auditList) define(set *pflag.FlagSet) {
 	o.target.define(set)
 	textVar(set, &o.actor, "actor", "", "NAME", "only the actions of this operator or token")
+	textVar(set, &o.resource, "resource", "", "OBJECT",
+		"only actions on this object, such as tokens/line1, or on those below it, such as tokens or repositories/app")
+	textVar(set, &o.action, "action", "", "ACTION", "only this action, such as delete or failed-login")
+	textVar(set, &o.registry, "site", "", "NAME", "only entries of this connected registry; . is the registry itself")
 	timeVar(set, &o.since, "since", "only entries from this time on, such as 2030-01-02T03:04:05Z")
 	timeVar(set, &o.until, "until", "only entries before this time")
 	set.IntVar(&o.top, "top", 100, "show at most this many entries; 0 is all")
 }
 
 func (o *auditList) run(ctx context.Context, env *Env, c *client) error {
-	query := url.Values{"n": {"1000"}}
-	if o.top > 0 {
-		query.Set("n", strconv.Itoa(min(o.top, 1000)))
-	}
-	if o.actor != "" {
-		query.Set("actor", o.actor)
+	query := url.Values{"n": {pageSizeOf(o.top)}}
+	for name, text := range map[string]string{
+		"actor": o.actor, "action": o.action, "resource": o.resource, "connectedRegistry": o.registry,
+	} {
+		if text != "" {
+			query.Set(name, text)
+		}
 	}
 	for name, at := range map[string]time.Time{"since": o.since, "until": o.until} {
 		if !at.IsZero() {

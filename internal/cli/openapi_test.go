@@ -258,6 +258,8 @@ func (m *managed) prepare(t *testing.T, o *operation) (name string, body any) {
 	body = o.body()
 	source := "http://" + host + "/factory/app"
 	m.call(t, m.root, "PUT", "/mirror-rules/alpine", map[string]any{"source": source, "repository": "mirror/alpine"})
+	m.call(t, m.root, "PUT", "/webhooks/deploy",
+		map[string]any{"uri": "http://127.0.0.1:9/", "actions": []string{"push"}})
 	importBody := map[string]any{"source": source + ":v1.0", "images": []string{"mirror/app:v1.0"}, "force": true,
 		"username": "admin", "password": m.root.password}
 	switch o.OperationID {
@@ -376,13 +378,27 @@ func TestEveryOperationAnswersAsDocumented(t *testing.T) {
 			text, resp = m.do(t, to, "admin", o.method, path+"?nosuch=1", body)
 			m.isProblem(t, resp, text, 400, 422)
 
+			before := m.lastAudit(t, to)
 			text, resp = m.do(t, to, "admin", o.method, path+o.requiredQuery(), body)
 			if resp.StatusCode >= 300 {
 				t.Fatalf("%s %s with the document's example: %s %s", o.method, path, resp.Status, text)
 			}
 			m.fits(t, o, resp, text)
+			if !reads && m.lastAudit(t, to) == before {
+				t.Errorf("%s %s leaves no audit entry", o.method, path)
+			}
 		})
 	}
+}
+
+// lastAudit returns the number of the last entry in the audit log about the operator admin.
+func (m *managed) lastAudit(t *testing.T, of *instance) any {
+	t.Helper()
+	all := m.call(t, of, "GET", "/audit-log?n=1&actor=admin", nil)["value"].([]any)
+	if len(all) == 0 {
+		return nil
+	}
+	return all[0].(map[string]any)["id"]
 }
 
 // isProblem fails the test unless an answer is a problem document with one of the statuses.

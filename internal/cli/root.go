@@ -29,7 +29,7 @@ func newRootCommand(env *Env) *cobra.Command {
 		newDoctorCommand(env),
 		newMirrorCommand(env),
 		newImportCommand(env),
-		newAuditCommand(env),
+		newAuditCommand(env), newEventCommand(env), newWebhookCommand(env),
 		newPushLayoutCommand(env),
 		newInstallCommand(env),
 		newClientCommand(env),

@@ -56,7 +56,7 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 		"drain-delay": "5s", "mirror-names": "docker.io=hub", "mirror-default": "docker.io", "anonymous": "off",
 		"hook": "/bin/true", "hook-timeout": "5s", "webhook": "https://h/", "webhook-secret-file": "f",
 		"webhook-ca": "f",
-		"log-level": "error", "log-format": "json",
+		"log-level":  "error", "log-format": "json",
 	}
 	for _, s := range Settings() {
 		value, ok := values[s.Name]

@@ -75,7 +75,7 @@ func (s *Service) AuditLog(ctx context.Context, q metadb.AuditQuery) ([]api.Audi
 	return readAll(ctx, s, list, func(e metadb.AuditEntry) api.AuditEntry {
 		return api.AuditEntry{
 			ID: e.ID, Time: e.At, Actor: e.Actor, Sender: e.Sender,
-			Action: e.Action, Object: e.Object, Detail: e.Detail,
+			Action: e.Action, Object: e.Object, Detail: e.Detail, ConnectedRegistry: api.Text(e.Registry),
 		}
 	})
 }

@@ -24,17 +24,30 @@ type Receiver interface {
 // A Local is a subscriber of this instance's own events, in its settings.
 type Local struct {
 	Name     string // LocalWebhook or LocalHook
+	Endpoint string // for people
 	Receiver Receiver
+}
+
+// Locals returns the local subscribers.
+func (s *Service) Locals() []Local { return s.options.Local }
+
+// Wake makes the subscriber name look at its queue.
+func (s *Service) Wake(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sub := s.running[name]; sub != nil {
+		sub.notify()
+	}
 }
 
 // The names of local subscribers. No webhook of an operator has them.
 const (
-	LocalWebhook = "(local-webhook)"
-	LocalHook    = "(local-hook)"
+	LocalWebhook = "local-webhook"
+	LocalHook    = "local-hook"
 )
 
-// localTypes are the types of events that local subscribers get.
-func localTypes() []string { return []string{Complete, Failed, FirstPull} }
+// LocalTypes are the types of events that local subscribers get.
+func LocalTypes() []string { return []string{Complete, Failed, FirstPull} }
 
 // A subscriber gets events through a queue in the database.
 type subscriber struct {
@@ -109,7 +122,7 @@ func (s *Service) wanted(ctx context.Context) (map[string]*subscriber, error) {
 			return nil, err
 		}
 		sub := &subscriber{name: l.Name, receiver: l.Receiver, policy: webhookPolicy}
-		sub.selection = Selection{Types: localTypes(), Registries: []string{s.self()}, After: after}
+		sub.selection = Selection{Types: LocalTypes(), Registries: []string{s.self()}, After: after}
 		if l.Name == LocalHook {
 			sub.policy = hookPolicy
 		}

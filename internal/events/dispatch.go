@@ -118,6 +118,11 @@ func undispatched(tx *metadb.Tx) ([]metadb.Event, error) {
 // many waited.
 func droppedDeliveries(name string) string { return "deliveries-dropped/" + name }
 
+// DroppedDeliveries returns how many deliveries of a subscriber were dropped.
+func DroppedDeliveries(tx *metadb.Tx, name string) (int64, error) {
+	return tx.Counter(droppedDeliveries(name))
+}
+
 // trim deletes the oldest deliveries of a subscriber that are too many.
 func (s *Service) trim(tx *metadb.Tx, name string) error {
 	dropped, err := tx.TrimDeliveries(name, metadb.Waiting, s.maxWaiting)

@@ -19,6 +19,11 @@ type auditQuery struct {
 	Since  time.Time `query:"since" doc:"Only entries from this time on."`
 	Until  time.Time `query:"until" doc:"Only entries before this time."`
 	Actor  string    `query:"actor" maxLength:"256" doc:"Only entries of this operator or token."`
+	Action string    `query:"action" maxLength:"64" doc:"Only entries of this action, such as failed-login."`
+
+	Resource string `query:"resource" maxLength:"512" doc:"Only entries of this object, or of those below it: tokens."`
+
+	ConnectedRegistry string `query:"connectedRegistry" maxLength:"100" doc:"Only of this one; . is this instance."`
 }
 
 func (h *handler) auditLog() {
@@ -26,7 +31,8 @@ func (h *handler) auditLog() {
 		func(ctx context.Context, in *auditQuery) (*page[api.AuditEntry], error) {
 			some := scan[api.AuditEntry]{next: func(after *api.AuditEntry, limit int) ([]api.AuditEntry, error) {
 				q := metadb.AuditQuery{
-					Before: in.Before, Since: in.Since, Until: in.Until, Actor: in.Actor, Limit: limit,
+					Before: in.Before, Since: in.Since, Until: in.Until, Actor: in.Actor, Action: in.Action,
+					Object: in.Resource, Registry: in.ConnectedRegistry, Limit: limit,
 				}
 				if after != nil {
 					q.Before = after.ID
@@ -43,6 +49,10 @@ func (h *handler) auditLog() {
 // seesEntry reports whether a caller with limits sees an entry of the audit log: its own actions,
 // and those on objects within its limits.
 func (h *handler) seesEntry(ctx context.Context, by control.Caller, e api.AuditEntry) bool {
+	if e.ConnectedRegistry != nil { // its operators and its objects are others than those here
+		exists, seen, err := h.Control.Sees(ctx, by.Limits, "connected-registries/"+*e.ConnectedRegistry)
+		return err == nil && exists && seen
+	}
 	if e.Actor == by.Name {
 		return true
 	}
@@ -58,8 +68,12 @@ func (q *auditQuery) next(last api.AuditEntry) string {
 			v.Set(name, at.Format(time.RFC3339Nano))
 		}
 	}
-	if q.Actor != "" {
-		v.Set("actor", q.Actor)
+	for name, value := range map[string]string{
+		"actor": q.Actor, "action": q.Action, "resource": q.Resource, "connectedRegistry": q.ConnectedRegistry,
+	} {
+		if value != "" {
+			v.Set(name, value)
+		}
 	}
 	return api.Root + "/audit-log?" + v.Encode()
 }

@@ -17,6 +17,7 @@ var parameters = map[string]parameter{
 	"connected-registries": {"The name of the connected registry.", "ship1"},
 	"imports":              {"The name of the import, from the answer that began it.", "3f2a9c0d"},
 	"mirror-rules":         {"The name of the mirror rule.", "alpine"},
+	"webhooks":             {"The name of the webhook.", "deploy"},
 	"repositories":         {"The name of the repository; its slashes may be escaped or not.", "factory/app"},
 	"scope-maps":           {"The name of the scope map.", "pullers"},
 	"tokens":               {"The name of the token.", "line1"},
@@ -47,7 +48,12 @@ func bodyExamples() map[string]any {
 		"import": api.ImportPost{Source: "docker.io/library/alpine:3.20", Images: []string{"mirror/alpine:3.20"}},
 		"put-mirror-rule": api.MirrorRulePut{Source: "docker.io/library/alpine", Repository: "mirror/alpine",
 			Schedule: "0 2 * * *", TagFilters: []string{"3.*"}},
-		"update-mirror-rule": api.MirrorRulePatch{TagFilters: []string{"3.20", "3.21"}},
+		"put-webhook": api.WebhookPut{
+			URI: "https://ci.example/hooks/ferry", Actions: []string{"complete", "failed"}, Scope: "factory/*:*",
+		},
+		"update-webhook":       api.WebhookPatch{Actions: []string{"push", "delete"}, Status: new(api.Disabled)},
+		"retry-webhook-events": api.WebhookRetry{},
+		"update-mirror-rule":   api.MirrorRulePatch{TagFilters: []string{"3.20", "3.21"}},
 	}
 }
 

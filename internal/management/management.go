@@ -17,6 +17,7 @@ import (
 	"ferry/internal/api"
 	"ferry/internal/auth"
 	"ferry/internal/control"
+	"ferry/internal/events"
 	"ferry/internal/fleet"
 	"ferry/internal/mirror"
 	"ferry/internal/oci"
@@ -52,13 +53,14 @@ type Options struct {
 	Fleet         *fleet.Service
 	Authenticator Authenticator
 	Repositories  Repositories
-	Syncer        Syncer        // nil in a root
-	Mirrors       Mirrors       // nil in a connected registry
-	Scrubber      Scrubber      // nil leaves out its operations
-	CAFingerprint func() string // of the instance's own CA; nil if it has none
-	ParentURL     func() string // of the parent's gateway; nil in a root
-	Version       string        // of the program
-	Log           *slog.Logger  // nil discards
+	Syncer        Syncer          // nil in a root
+	Mirrors       Mirrors         // nil in a connected registry
+	Scrubber      Scrubber        // nil leaves out its operations
+	Events        *events.Service // nil leaves out webhooks
+	CAFingerprint func() string   // of the instance's own CA; nil if it has none
+	ParentURL     func() string   // of the parent's gateway; nil in a root
+	Version       string          // of the program
+	Log           *slog.Logger    // nil discards
 }
 
 // NewHandler returns the management API, for the paths below /api/v1/. Its OpenAPI document is
@@ -105,6 +107,10 @@ func newHandler(o Options) *handler {
 	h.scopeMaps()
 	h.tokens()
 	h.auditLog()
+	h.events()
+	if o.Events != nil {
+		h.webhooks(o.Events)
+	}
 	h.registries()
 	h.fleet()
 	h.repositories()

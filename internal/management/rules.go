@@ -84,6 +84,17 @@ var rules = map[string]reach{
 
 	"list-audit-log": filtered,
 
+	"list-webhooks":        whole, // a webhook gets events of every repository
+	"get-webhook":          whole,
+	"put-webhook":          whole,
+	"update-webhook":       whole,
+	"delete-webhook":       whole,
+	"get-webhook-config":   whole,
+	"ping-webhook":         whole,
+	"retry-webhook-events": whole,
+	"list-webhook-events":  whole,
+	"list-events":          filtered,
+
 	"get-sync":        open,
 	"list-sync-items": filtered,
 	"sync-now":        whole,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"ferry/internal/events"
 	"ferry/internal/mirror"
 	"ferry/internal/scrub"
 )
@@ -16,7 +17,9 @@ import (
 // TestEveryOperationHasARule fails for a new operation until it says what it shows or changes.
 func TestEveryOperationHasARule(t *testing.T) {
 	served := map[string]bool{}
-	h := newHandler(Options{Scrubber: (*scrub.Scrubber)(nil), Mirrors: (*mirror.Service)(nil)})
+	h := newHandler(Options{
+		Scrubber: (*scrub.Scrubber)(nil), Mirrors: (*mirror.Service)(nil), Events: &events.Service{},
+	})
 	for path, item := range h.huma.OpenAPI().Paths {
 		for method, op := range map[string]*huma.Operation{
 			http.MethodGet: item.Get, http.MethodPut: item.Put, http.MethodPost: item.Post,

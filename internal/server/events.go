@@ -52,7 +52,7 @@ func localSubscribers(cfg config.Config, in *instance) (all []events.Local, err 
 			return nil, withHint(err, "hook is the absolute path of a program, such as /usr/local/bin/on-image")
 		}
 		hook := &events.Hook{Program: cfg.Hook, Timeout: cfg.HookTimeout, Log: in.log}
-		all = append(all, events.Local{Name: events.LocalHook, Receiver: hook})
+		all = append(all, events.Local{Name: events.LocalHook, Endpoint: cfg.Hook, Receiver: hook})
 	}
 	if cfg.Webhook == "" {
 		return all, nil
@@ -75,7 +75,7 @@ func localSubscribers(cfg config.Config, in *instance) (all []events.Local, err 
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
 	endpoint := events.NewEndpoint(spec, secrets, time.Now)
-	return append(all, events.Local{Name: events.LocalWebhook, Receiver: endpoint}), nil
+	return append(all, events.Local{Name: events.LocalWebhook, Endpoint: secrets.Endpoint(), Receiver: endpoint}), nil
 }
 
 func readEventFile(path string) (string, error) {

@@ -387,7 +387,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 func (in *instance) management() management.Options {
 	o := management.Options{
 		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,
-		Scrubber: in.scrub, Version: telemetry.Version(), Log: in.log,
+		Scrubber: in.scrub, Events: in.events, Version: telemetry.Version(), Log: in.log,
 	}
 	if in.parent != nil {
 		o.ParentURL = in.parent.ParentURL

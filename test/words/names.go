@@ -190,7 +190,9 @@ func (c *collector) call(n *ast.CallExpr) {
 			continue
 		}
 		texts++
-		isFlag := texts == 1 && (strings.HasSuffix(called, "Var") || strings.HasSuffix(called, "VarP"))
+		// --site is what people type, and in text for people a connected registry may be a site.
+		isFlag := texts == 1 && text != "site" &&
+			(strings.HasSuffix(called, "Var") || strings.HasSuffix(called, "VarP"))
 		isKey := logMethods.MatchString(called) && (i > 0 || called == "With") && i+1 < len(n.Args) &&
 			!strings.Contains(text, " ")
 		if isFlag || isKey {

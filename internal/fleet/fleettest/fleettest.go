@@ -13,10 +13,12 @@ import (
 
 	"ferry/internal/auth"
 	"ferry/internal/control"
+	"ferry/internal/events"
 	"ferry/internal/fleet"
 	"ferry/internal/management"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/seal"
 	"ferry/internal/storage"
 	"ferry/internal/storage/storagetest"
 	"ferry/internal/wire"
@@ -30,6 +32,7 @@ type Instance struct {
 	*fleet.Service
 	storagetest.Content
 	Control  *control.Service
+	Events   *events.Service
 	Auth     *auth.Authenticator
 	URL      string
 	Password string // of the user admin
@@ -55,14 +58,23 @@ func New(t *testing.T, db *metadb.DB, self string) *Instance {
 	t.Helper()
 	i := &Instance{Log: &bytes.Buffer{}, Now: Start}
 	clock := func() time.Time { return i.Now }
-	i.Content = storagetest.New(t, storage.Options{DB: db, Now: clock})
-	var err error
+	key, err := seal.OpenKey(t.TempDir(), events.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.Events, err = events.New(t.Context(), events.Options{
+		DB: db, Registry: self, Key: key, Log: i.logger(), Now: clock,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.Content = storagetest.New(t, storage.Options{DB: db, Now: clock, Observe: i.Events.ContentChanged})
 	i.Control, err = control.New(t.Context(), control.Options{DB: db, Self: self, Log: i.logger(), Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}
 	i.Service, err = fleet.New(t.Context(), fleet.Options{
-		DB: db, Control: i.Control, Content: i.Storage, Now: clock,
+		DB: db, Control: i.Control, Content: i.Storage, Now: clock, Events: i.Events,
 		Status: func() (*wire.Status, time.Time) { return i.Status, cmp.Or(i.Heard, i.Now) },
 	})
 	if err != nil {
@@ -86,6 +98,7 @@ func New(t *testing.T, db *metadb.DB, self string) *Instance {
 func (i *Instance) Serve(t *testing.T, o management.Options) {
 	t.Helper()
 	o.Control, o.Fleet, o.Authenticator, o.Version, o.Log = i.Control, i.Service, i.Auth, "v1.2.3", i.logger()
+	o.Events = i.Events
 	if o.Repositories == nil {
 		o.Repositories = i.Storage
 	}
