@@ -13,11 +13,11 @@ import (
 
 var auditColumns = []column[api.AuditEntry]{
 	{title: "TIME (UTC)", text: func(e api.AuditEntry) string { return timeText(&e.Time) }},
-	{title: "SITE", text: func(e api.AuditEntry) string { return value(e.ConnectedRegistry) }},
 	{title: "ACTOR", text: func(e api.AuditEntry) string { return e.Actor }},
 	{title: "SENDER", text: func(e api.AuditEntry) string { return e.Sender }},
 	{title: "ACTION", text: func(e api.AuditEntry) string { return e.Action }},
 	{title: "OBJECT", text: func(e api.AuditEntry) string { return e.Object }},
+	{title: "SITE", text: func(e api.AuditEntry) string { return value(e.ConnectedRegistry) }},
 	{title: "DETAIL", text: func(e api.AuditEntry) string { return e.Detail }, cut: true},
 }
 

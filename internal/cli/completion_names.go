@@ -44,7 +44,7 @@ var flagNamesOf = map[string]nameSource{
 	"add": repositoryNames, "remove": repositoryNames, "image": imageNames, "scope-map": scopeMapNames,
 	"sync-token": tokenNames, "client-tokens": tokenNames, "add-client-tokens": tokenNames,
 	"remove-client-tokens": tokenNames, "token": tokenNames, "parent": registryNames, "gateway": registryNames,
-	"add-gateway": registryNames, "remove-gateway": registryNames, "sites": registryNames,
+	"add-gateway": registryNames, "remove-gateway": registryNames, "sites": registryNames, "site": registryNames,
 }
 
 // nounNamesOf are the sources of the names that --name takes, by the noun of the command. The map
@@ -52,6 +52,7 @@ var flagNamesOf = map[string]nameSource{
 var nounNamesOf = map[string]nameSource{
 	"connected-registry": registryNames, "token": tokenNames, "scope-map": scopeMapNames,
 	"mirror": "mirror-rules", "import": "imports", "manifest": imageNames, "operator": "operators",
+	"webhook": "webhooks",
 }
 
 // sourceOf returns the source of the names that a flag of cmd takes; "" if it has none.
