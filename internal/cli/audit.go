@@ -14,7 +14,7 @@ import (
 var auditColumns = []column[api.AuditEntry]{
 	{title: "TIME (UTC)", text: func(e api.AuditEntry) string { return timeText(&e.Time) }},
 	{title: "ACTOR", text: func(e api.AuditEntry) string { return e.Actor }},
-	{title: "SENDER", text: func(e api.AuditEntry) string { return e.Sender }},
+	{title: "SENDER", text: func(e api.AuditEntry) string { return e.Sender }, rank: 1},
 	{title: "ACTION", text: func(e api.AuditEntry) string { return e.Action }},
 	{title: "OBJECT", text: func(e api.AuditEntry) string { return e.Object }},
 	{title: "SITE", text: func(e api.AuditEntry) string { return value(e.ConnectedRegistry) }},

@@ -17,12 +17,12 @@ import (
 
 var imports = resource[api.Import]{"imports", []column[api.Import]{
 	{title: "NAME", text: func(i api.Import) string { return i.Name }},
-	{title: "SOURCE", text: func(i api.Import) string { return i.Source }},
+	{title: "SOURCE", text: func(i api.Import) string { return i.Source }, rank: 2, cut: true},
 	{title: "IMAGES", text: func(i api.Import) string { return strings.Join(i.Images, ", ") }},
 	{title: "STATE", text: func(i api.Import) string { return i.State }},
-	{title: "DIGEST", text: func(i api.Import) string { return shortDigest(value(i.Digest)) }},
-	{title: "DONE", text: func(i api.Import) string { return doneText(i.BytesDone, i.BytesTotal) }},
-	{title: "ERROR", text: func(i api.Import) string { return value(i.Error) }},
+	{title: "DIGEST", text: func(i api.Import) string { return shortDigest(value(i.Digest)) }, rank: 3},
+	{title: "DONE", text: func(i api.Import) string { return doneText(i.BytesDone, i.BytesTotal) }, rank: 4},
+	{title: "ERROR", text: func(i api.Import) string { return value(i.Error) }, cut: true},
 }}
 
 func newImportCommand(env *Env) *cobra.Command {

@@ -17,12 +17,12 @@ var mirrorRules = resource[api.MirrorRule]{"mirror-rules", []column[api.MirrorRu
 	{title: "NAME", text: func(r api.MirrorRule) string { return r.Name }},
 	{title: "SOURCE", text: func(r api.MirrorRule) string { return r.Source }},
 	{title: "REPOSITORY", text: func(r api.MirrorRule) string { return r.Repository }},
-	{title: "SCHEDULE", text: func(r api.MirrorRule) string { return r.Schedule }},
+	{title: "SCHEDULE", text: func(r api.MirrorRule) string { return r.Schedule }, rank: 5},
 	{title: "STATE", text: func(r api.MirrorRule) string { return r.Status.State }},
-	{title: "SYNCED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsSynced) }},
-	{title: "PENDING", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsPending) }},
+	{title: "SYNCED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsSynced) }, rank: 3},
+	{title: "PENDING", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsPending) }, rank: 4},
 	{title: "FAILED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsFailed) }},
-	{title: "LAST SUCCESS (UTC)", text: func(r api.MirrorRule) string { return timeText(r.Status.LastSuccessTime) }},
+	{title: "LAST SUCCESS (UTC)", text: func(r api.MirrorRule) string { return timeText(r.Status.LastSuccessTime) }, rank: 1},
 	{title: "ERROR", text: func(r api.MirrorRule) string {
 		if len(r.Status.Warnings) > 0 && value(r.Status.Error) == "" {
 			return "warning: " + r.Status.Warnings[0].Code

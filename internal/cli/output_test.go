@@ -183,6 +183,31 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	}
 }
 
+func TestNarrowTablesShortenTheLastCell(t *testing.T) {
+	rows := []string{strings.Repeat("x", 20)}
+	text := func(s string) string { return s }
+	columns := []column[string]{{title: "A", text: text}, {title: "B", text: text}, {title: "C", text: text}}
+	for _, test := range []struct {
+		limit int
+		want  string
+	}{
+		{0, rows[0] + "  " + rows[0] + "  " + rows[0]},
+		{64, rows[0] + "  " + rows[0] + "  " + rows[0]},
+		{60, rows[0] + "  " + rows[0] + "  " + strings.Repeat("x", 15) + "…"},
+		{55, rows[0] + "  " + rows[0]},
+		{40, rows[0] + "  " + strings.Repeat("x", 17) + "…"},
+		{12, strings.Repeat("x", 11) + "…"},
+	} {
+		if got := strings.Split(layout(rows, columns, test.limit), "\n")[2]; got != test.want {
+			t.Errorf("%d: %q, want %q", test.limit, got, test.want)
+		}
+	}
+	columns[2].whole = true // such as a password, which is shown only once
+	if got := strings.Split(layout(rows, columns, 30), "\n")[2]; !strings.HasSuffix(got, "  "+rows[0]) {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestNoOutputFormatPassesTerminalControls(t *testing.T) {
 	const hostile = "a\x1b]0;x\a\x7f\u009b2J\u202egnp.exe\u2066\u061c\u2028b\nferry: c\t"
 	value := []any{map[string]any{"name" + hostile: hostile, "list": hostile}}

@@ -85,8 +85,8 @@ func (o *repositoryShowTags) run(ctx context.Context, env *Env, c *client) error
 	}
 	return showAll(env, all, []column[tag]{
 		{title: "NAME", text: func(t tag) string { return t.Name }},
-		{title: "DIGEST", text: func(t tag) string { return t.Digest }},
-		{title: "CREATED", text: func(t tag) string { return timeText(&t.CreatedTime) }},
+		{title: "DIGEST", text: func(t tag) string { return t.Digest }, cut: true},
+		{title: "CREATED", text: func(t tag) string { return timeText(&t.CreatedTime) }, rank: 2},
 		{title: "LAST UPDATE", text: func(t tag) string { return timeText(&t.LastUpdateTime) }},
 		{title: "LOCKED", text: func(t tag) string { return locksText(t.ChangeableAttributes) }},
 	})

@@ -15,10 +15,10 @@ import (
 
 var scopeMaps = resource[api.ScopeMap]{"scope-maps", []column[api.ScopeMap]{
 	{title: "NAME", text: func(m api.ScopeMap) string { return m.Name }},
-	{title: "TYPE", text: func(m api.ScopeMap) string { return m.Type }},
-	{title: "CREATION DATE", text: func(m api.ScopeMap) string { return timeText(&m.CreationDate) }},
-	{title: "ANONYMOUS FROM", text: func(m api.ScopeMap) string { return strings.Join(m.AnonymousNetworks, " ") }},
-	{title: "DESCRIPTION", text: func(m api.ScopeMap) string { return m.Description }},
+	{title: "TYPE", text: func(m api.ScopeMap) string { return m.Type }, rank: 3},
+	{title: "CREATION DATE", text: func(m api.ScopeMap) string { return timeText(&m.CreationDate) }, rank: 2},
+	{title: "ANONYMOUS FROM", text: func(m api.ScopeMap) string { return strings.Join(m.AnonymousNetworks, " ") }, rank: 1},
+	{title: "DESCRIPTION", text: func(m api.ScopeMap) string { return m.Description }, cut: true},
 }}
 
 func newScopeMapCommand(env *Env) *cobra.Command {

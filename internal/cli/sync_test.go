@@ -184,7 +184,7 @@ func TestAnItemTableFitsTheTerminal(t *testing.T) {
 		{130, "REPOSITORY TAG STATE DONE RATE LEFT LAST MATCH (UTC) ERROR"},
 		{100, "REPOSITORY TAG STATE DONE RATE LEFT ERROR"},
 		{80, "REPOSITORY TAG STATE LEFT ERROR"},
-		{10, "REPOSITOR…"},
+		{10, "REPOSITORY"},
 	} {
 		lines := strings.Split(layout(items, columns, test.limit), "\n")
 		if got := strings.Join(strings.Fields(lines[0]), " "); got != test.want {

@@ -25,13 +25,18 @@ type column[T any] struct {
 	text  func(row T) string
 
 	// If the terminal is too narrow, columns with a rank above 0 are omitted, the highest
-	// rank first, and the texts of columns with cut are shortened.
-	rank int
-	cut  bool
+	// rank first, and the texts of columns with cut are shortened. If that is not enough, the
+	// last column is shortened, or omitted. A column with whole is always shown completely, such
+	// as a password, which is shown only once.
+	rank       int
+	cut, whole bool
 }
 
-// minCutWidth is the least width of a column that is shortened, in characters.
-const minCutWidth = 24
+// The least width of a column with cut, and of the last column, if it is shortened.
+const (
+	minCutWidth  = 24
+	minLastWidth = 12
+)
 
 // writeTable writes a line for each row. On a terminal, it omits columns that do not fit.
 func writeTable[T any](w io.Writer, rows []T, columns []column[T]) error {
@@ -44,10 +49,11 @@ type layoutColumn struct {
 	lines        []string // its title, a rule, and the text for each row
 	width, least int      // the width of its longest line, and its width if shortened, in characters
 	rank         int
+	whole        bool
 }
 
 func newLayoutColumn[T any](c column[T], rows []T) layoutColumn {
-	s := layoutColumn{lines: []string{terminal.Printable(c.title), ""}, rank: c.rank}
+	s := layoutColumn{lines: []string{terminal.Printable(c.title), ""}, rank: c.rank, whole: c.whole}
 	s.width = textWidth(s.lines[0]) + 2 // the reference's tables have this much room
 	for _, row := range rows {
 		text := terminal.Printable(c.text(row))
@@ -83,6 +89,16 @@ func layout[T any](rows []T, columns []column[T], limit int) string {
 			laidOut = slices.DeleteFunc(laidOut, func(s layoutColumn) bool { return s.rank == worst.rank })
 			room += worst.least + 2
 		}
+		for room < 0 && len(laidOut) > 1 && !laidOut[len(laidOut)-1].whole {
+			last := &laidOut[len(laidOut)-1]
+			if last.least+room >= minLastWidth {
+				last.least += room
+				room = 0
+				break
+			}
+			room += last.least + 2
+			laidOut = laidOut[:len(laidOut)-1]
+		}
 		for i, s := range laidOut {
 			laidOut[i].width = min(s.width, s.least+max(room, 0))
 		}
@@ -94,9 +110,10 @@ func layout[T any](rows []T, columns []column[T], limit int) string {
 			lines[i] += widths.FillRight(cutText(text, s.width), s.width) + "  "
 		}
 	}
+	isWhole := slices.ContainsFunc(laidOut, func(s layoutColumn) bool { return s.whole })
 	for i, line := range lines {
-		if line = strings.TrimRight(line, " "); limit > 0 {
-			line = cutText(line, limit) // its last cell, if nothing else can be omitted
+		if line = strings.TrimRight(line, " "); limit > 0 && !isWhole {
+			line = cutText(line, limit) // if nothing else can be omitted
 		}
 		lines[i] = line + "\n"
 	}

@@ -17,11 +17,11 @@ import (
 var tokens = resource[api.Token]{"tokens", []column[api.Token]{
 	{title: "NAME", text: func(t api.Token) string { return t.Name }},
 	{title: "SCOPE MAP", text: func(t api.Token) string { return lastSegment(t.ScopeMapID) }},
-	{title: "PASSWORD1 EXPIRY", text: func(t api.Token) string { return expiryOf(t, api.Password1) }},
-	{title: "PASSWORD2 EXPIRY", text: func(t api.Token) string { return expiryOf(t, api.Password2) }},
+	{title: "PASSWORD1 EXPIRY", text: func(t api.Token) string { return expiryOf(t, api.Password1) }, rank: 1},
+	{title: "PASSWORD2 EXPIRY", text: func(t api.Token) string { return expiryOf(t, api.Password2) }, rank: 2},
 	{title: "STATUS", text: func(t api.Token) string { return t.Status }},
-	{title: "PROVISIONING STATE", text: func(t api.Token) string { return t.ProvisioningState }},
-	{title: "CREATION DATE", text: func(t api.Token) string { return timeText(&t.CreationDate) }},
+	{title: "PROVISIONING STATE", text: func(t api.Token) string { return t.ProvisioningState }, rank: 4},
+	{title: "CREATION DATE", text: func(t api.Token) string { return timeText(&t.CreationDate) }, rank: 3},
 }}
 
 // expiryOf returns the time when a token's password expires: "" if there is no such
@@ -239,8 +239,8 @@ func (o *credentialGenerate) run(ctx context.Context, env *Env, c *client) error
 	}
 	return show(env, made, []column[api.TokenCredentials]{
 		{title: "USERNAME", text: func(c api.TokenCredentials) string { return c.Username }},
-		{title: "PASSWORD1", text: password(api.Password1)},
-		{title: "PASSWORD2", text: password(api.Password2)},
+		{title: "PASSWORD1", text: password(api.Password1), whole: true},
+		{title: "PASSWORD2", text: password(api.Password2), whole: true},
 	})
 }
 
