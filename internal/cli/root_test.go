@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // commands calls visit with every command of the program.
@@ -43,21 +45,46 @@ func TestHelpOfEveryCommandHasExamples(t *testing.T) {
 	})
 }
 
-func TestHelpFitsIn80Columns(t *testing.T) {
+func TestHelpFitsTheWidthAndDescribes(t *testing.T) {
+	for width, want := range map[string]int{"80": 80, "": helpColumns, "200": maxHelpColumns, "x": helpColumns} {
+		commands(t, func(cmd *cobra.Command) {
+			if cmd.Hidden || cmd.Name() == "help" {
+				return
+			}
+			var stdout bytes.Buffer
+			env := newTestEnv(&stdout)
+			env.LookupEnv = Variables(map[string]string{"COLUMNS": width})
+			args := append(strings.Fields(cmd.CommandPath())[1:], "--help")
+			if code := Run(context.Background(), args, env); code != 0 {
+				t.Fatalf("ferry %s: exit code %d", strings.Join(args, " "), code)
+			}
+			help := stdout.String()
+			for line := range strings.Lines(help) {
+				if line = strings.TrimRight(line, "\n"); utf8.RuneCountInString(line) > want {
+					t.Errorf("ferry %s: %q is longer than %d characters", strings.Join(args, " "), line, want)
+				}
+			}
+			description, rest, _ := strings.Cut(help, "\n\nUsage:\n")
+			if description == "" || !strings.Contains(rest, "\nExamples:\n") ||
+				!strings.Contains(rest, "\nFlags of every command:\n") ||
+				!cmd.HasSubCommands() && !strings.Contains(rest, "\nFlags:\n") {
+				t.Errorf("ferry %s lacks a description, examples or flags:\n%s", strings.Join(args, " "), help)
+			}
+			cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+				if f.Usage == "" {
+					t.Errorf("ferry %s: --%s has no description", strings.Join(args, " "), f.Name)
+				}
+			})
+		})
+	}
+}
+
+func TestEveryCommandWritesEveryForm(t *testing.T) {
 	commands(t, func(cmd *cobra.Command) {
-		if len(cmd.Commands()) == 0 && cmd.Name() == "help" {
-			return
-		}
-		stdout := &capturedOutput{columns: 80}
-		args := append(strings.Fields(cmd.CommandPath())[1:], "--help")
-		if code := Run(context.Background(), args, newTestEnv(stdout)); code != 0 {
-			t.Fatalf("ferry %s: exit code %d", strings.Join(args, " "), code)
-		}
-		for line := range strings.Lines(stdout.String()) {
-			line = strings.TrimRight(line, "\n")
-			exempt := strings.HasPrefix(line, "Use \"ferry")
-			if !exempt && utf8.RuneCountInString(line) > 80 {
-				t.Errorf("ferry %s: %q is longer than 80 characters", strings.Join(args, " "), line)
+		own, ok := cmd.Flag("output").Value.(*flag)
+		for _, form := range outputForms {
+			if !ok || !slices.Contains(own.choices, form) {
+				t.Errorf("%s does not know -o %s; see textOutputVar", cmd.CommandPath(), form)
 			}
 		}
 	})

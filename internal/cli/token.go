@@ -132,10 +132,23 @@ func (o *tokenCreate) run(ctx context.Context, env *Env, c *client) error {
 	if err != nil {
 		return err
 	}
-	if !o.noPasswords {
-		env.warnShownOnce()
+	if o.noPasswords {
+		return show(env, t, tokens.columns)
 	}
-	return show(env, t, tokens.columns)
+	env.warnShownOnce()
+	return show(env, t, append([]column[api.Token]{tokens.columns[0]}, passwordColumns(
+		func(t api.Token) api.TokenCredentials { return t.Credentials })...))
+}
+
+// passwordColumns are the columns with the values of new passwords.
+func passwordColumns[T any](of func(T) api.TokenCredentials) []column[T] {
+	password := func(slot string) func(T) string {
+		return func(v T) string { return value(value(passwordOf(of(v), slot)).Value) }
+	}
+	return []column[T]{
+		{title: "PASSWORD1", text: password(api.Password1), whole: true},
+		{title: "PASSWORD2", text: password(api.Password2), whole: true},
+	}
 }
 
 // warnShownOnce writes a note to standard error, so that it does not mix with the result.
@@ -234,14 +247,10 @@ func (o *credentialGenerate) run(ctx context.Context, env *Env, c *client) error
 		return err
 	}
 	env.warnShownOnce()
-	password := func(slot string) func(api.TokenCredentials) string {
-		return func(c api.TokenCredentials) string { return value(value(passwordOf(c, slot)).Value) }
-	}
-	return show(env, made, []column[api.TokenCredentials]{
-		{title: "USERNAME", text: func(c api.TokenCredentials) string { return c.Username }},
-		{title: "PASSWORD1", text: password(api.Password1), whole: true},
-		{title: "PASSWORD2", text: password(api.Password2), whole: true},
-	})
+	username := column[api.TokenCredentials]{title: "USERNAME",
+		text: func(c api.TokenCredentials) string { return c.Username }}
+	return show(env, made, append([]column[api.TokenCredentials]{username}, passwordColumns(
+		func(c api.TokenCredentials) api.TokenCredentials { return c })...))
 }
 
 type credentialDelete struct {
