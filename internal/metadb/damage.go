@@ -65,7 +65,7 @@ func (tx *Tx) putDamage(d Damage) (pending int64, err error) {
 	for _, m := range needing {
 		// The new time tells a running Sync that the row changed after it was read.
 		n, err := tx.exec(`UPDATE sync_items SET state = 'pending', changed_at = changed_at + 1
-			WHERE repository = $1 AND digest = $2`, m.Repository, m.Digest)
+			WHERE repository = $1 AND digest = $2 AND state <> 'held'`, m.Repository, m.Digest)
 		if err != nil {
 			return 0, wrap(err, "fetch "+m.Repository+"@"+m.Digest+" again")
 		}

@@ -59,15 +59,17 @@ type SyncItemKind string
 
 const (
 	AnySyncItem     SyncItemKind = `1 = 1`
-	OutOfSyncItem   SyncItemKind = `state <> 'synced'`
-	WantedSyncItem  SyncItemKind = `state <> 'synced' AND digest <> ''` // to be fetched
-	AwaitedSyncItem SyncItemKind = `state <> 'synced' AND digest <> ''
-		AND NOT (state = 'failed' AND permanent = 1)` // wanted, and not failed permanently: it may still come
+	OutOfSyncItem   SyncItemKind = `state IN ('pending', 'failed')`
+	WantedSyncItem  SyncItemKind = OutOfSyncItem + ` AND digest <> ''` // to be fetched
+	AwaitedSyncItem SyncItemKind = WantedSyncItem +
+		` AND NOT (state = 'failed' AND permanent = 1)` // not failed permanently: it may still come
 	PermanentSyncItem SyncItemKind = `state = 'failed' AND permanent = 1`     // failed permanently
-	LeavingSyncItem   SyncItemKind = `state <> 'synced' AND digest = ''`      // to be deleted
+	LeavingSyncItem   SyncItemKind = OutOfSyncItem + ` AND digest = ''`       // to be deleted
 	GoneSyncItem      SyncItemKind = `state = 'synced' AND digest = ''`       // deleted
 	FailedSyncItem    SyncItemKind = `state = 'failed'`                       // the last try failed
 	RemainingSyncItem SyncItemKind = `NOT (state = 'synced' AND digest = '')` // all but those that were deleted
+	HeldSyncItem      SyncItemKind = `state = 'held'`                         // changed here, and not sent yet
+	DifferingSyncItem SyncItemKind = `state <> 'synced'`                      // out of sync, or held
 )
 
 // SyncItems returns up to limit items of source and of kind after (repository, item), in that
@@ -123,10 +125,18 @@ func (tx *Tx) countSyncItems(query, source string) (map[string]int, error) {
 	return counts, err
 }
 
-// HasSyncItemOf reports whether an item of repository, from any source, names digest.
+// HasSyncItemOf reports whether an item of repository, from any source, names digest, or whether
+// digest was pushed here and not sent yet.
 func (tx *Tx) HasSyncItemOf(repository, digest string) (bool, error) {
 	return get[bool](tx, "read sync items of "+repository,
-		`SELECT EXISTS (SELECT 1 FROM sync_items WHERE repository = $1 AND digest = $2)`, repository, digest)
+		`SELECT EXISTS (SELECT 1 FROM sync_items WHERE repository = $1 AND digest = $2)
+		OR EXISTS (SELECT 1 FROM outbox WHERE repository = $1 AND item = $2)`, repository, digest)
+}
+
+// DeleteSyncItem deletes the row of an item of source.
+func (tx *Tx) DeleteSyncItem(source, repository, item string) error {
+	return tx.do("delete sync item "+repository+" "+item,
+		`DELETE FROM sync_items WHERE source = $1 AND repository = $2 AND item = $3`, source, repository, item)
 }
 
 // HasSyncedItem reports whether an item of source in repository that is in sync names digest with
@@ -166,11 +176,16 @@ func (tx *Tx) UnlistedRepositories(source string) ([]string, error) {
 		ORDER BY repository`, source)
 }
 
-// MarkForRemoval marks every item of source in repository for removal.
-func (tx *Tx) MarkForRemoval(source, repository string, now time.Time) error {
+// MarkForRemoval marks every item of source in repository for removal, except those that the parent
+// accepted from this registry after the sequence number seq. An item that was changed here, and not
+// sent yet, stays as it is.
+func (tx *Tx) MarkForRemoval(source, repository string, seq int64, now time.Time) error {
 	return tx.do("mark sync items for removal in "+repository,
-		`UPDATE sync_items SET digest = '', state = 'pending', error = '', permanent = 0, changed_at = $3
-		WHERE source = $1 AND repository = $2 AND digest <> ''`, source, repository, millis(now))
+		`UPDATE sync_items SET digest = '', state = CASE WHEN state = 'held' THEN 'held' ELSE 'pending' END,
+		error = '', permanent = 0, changed_at = $4
+		WHERE source = $1 AND repository = $2 AND digest <> '' AND NOT (source = '' AND EXISTS (SELECT 1 FROM outbox o
+		WHERE o.repository = sync_items.repository AND o.item = sync_items.item AND o.seq > $3))`,
+		source, repository, seq, millis(now))
 }
 
 // DeleteGoneSyncItems deletes the rows of items of source in repository that were removed.

@@ -106,7 +106,7 @@ func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 			return nil
 		})
 		update(t, db, func(tx *metadb.Tx) error {
-			if err := tx.MarkForRemoval(metadb.Parent, "a", now); err != nil {
+			if err := tx.MarkForRemoval(metadb.Parent, "a", 0, now); err != nil {
 				return err
 			}
 			if _, err := tx.SyncItem(metadb.Parent, "c", "v1"); !errors.Is(err, metadb.ErrNotFound) {

@@ -204,6 +204,9 @@ func (e *Engine) recordItem(tx *metadb.Tx, row metadb.SyncItem, failure error) e
 	if err != nil || now.Digest != row.Digest || !now.ChangedAt.Equal(row.ChangedAt) {
 		return err
 	}
+	if errors.Is(failure, storage.ErrUnsent) {
+		return nil // the row says so, too, or the item is synced once the change was sent
+	}
 	before := now
 	failedBefore := before.State == Failed
 	now.State, now.Error, now.Permanent = Synced, "", false
@@ -264,6 +267,9 @@ func (r *run) finishImage(c *commit) {
 			for l := range c.main.allLayers() { // another writer took the reserved space
 				r.spaceShort[l.Digest] = l.Size
 			}
+		}
+		if errors.Is(failure, storage.ErrUnsent) {
+			continue
 		}
 		log := r.log.With("repo", item.Repository, "tag", item.Tag, "digest", item.Digest)
 		if failure != nil {

@@ -75,10 +75,10 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 			return err
 		}
 		if a.Restart {
-			p = Position{Pass: a.Head, AsOf: p.AsOf}
-			if err := tx.ClearPass(e.name); err != nil {
+			if err := e.restartPass(tx, p, a); err != nil {
 				return err
 			}
+			p = Position{Pass: a.Head, AsOf: p.AsOf}
 		}
 		p.Feed, p.Subscription, p.Cursor = a.Feed, a.Subscription, a.Cursor
 		p.Watermarks, p.Lacking, p.Locks = a.Watermarks, a.Lacking, a.Locks
@@ -97,11 +97,14 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 		p.Since, p.AsOf = p.Cursor, e.now()
 		if p.Pass > 0 {
 			p.Pass = 0
-			dropped, err := e.endPass(tx, locks)
+			dropped, err := e.endPass(tx, locks, p.Cursor)
 			if err != nil {
 				return err
 			}
 			repositories = append(repositories, dropped...)
+		}
+		if err := e.relistAnswered(tx, &p); err != nil {
+			return err
 		}
 		return e.savePosition(tx, p)
 	})
@@ -145,12 +148,14 @@ func (e *Engine) applyPage(
 
 // endPass marks the items of repositories that the pass did not list for removal, and
 // returns those repositories.
-func (e *Engine) endPass(tx *metadb.Tx, locks *storage.ParentLocks) (dropped []string, err error) {
+func (e *Engine) endPass(
+	tx *metadb.Tx, locks *storage.ParentLocks, cursor int64,
+) (dropped []string, err error) {
 	if dropped, err = tx.UnlistedRepositories(e.name); err != nil {
 		return nil, err
 	}
 	for _, repository := range dropped {
-		if err := tx.MarkForRemoval(e.name, repository, e.now()); err != nil {
+		if err := tx.MarkForRemoval(e.name, repository, cursor, e.now()); err != nil {
 			return nil, err
 		}
 		if err := locks.ForgetRepository(repository); err != nil {
@@ -184,7 +189,17 @@ func (e *Engine) applyListing(
 	if err != nil {
 		return false, false, err
 	}
+	newer, err := e.answeredAfter(tx, l)
+	if err != nil {
+		return false, false, err
+	}
+	for name := range newer {
+		delete(recorded, name)
+	}
 	for _, item := range l.Items {
+		if newer[item.Name()] {
+			continue
+		}
 		old, ok := recorded[item.Name()]
 		delete(recorded, item.Name()) // the items that remain at the end are gone
 		if ok && old.Digest == string(item.Digest) && old.Part == item.Part {
@@ -196,7 +211,10 @@ func (e *Engine) applyListing(
 				return false, false, err
 			}
 		}
-		changed = changed || row.State == Pending
+		changed = changed || row.State != Synced
+		if row, err = e.acceptedItem(tx, row); err != nil {
+			return false, false, err
+		}
 		if err := tx.PutSyncItem(row); err != nil {
 			return false, false, err
 		}
@@ -208,9 +226,19 @@ func (e *Engine) applyListing(
 		}
 		changed = true
 		gone = append(gone, row.Item)
-		if err := tx.PutSyncItem(e.changedItem(l.Repository, ListedItem{Tag: row.Tag}, row, asOf)); err != nil {
+		now, err := e.acceptedItem(tx, e.changedItem(l.Repository, ListedItem{Tag: row.Tag}, row, asOf))
+		if err != nil {
 			return false, false, err
 		}
+		if err := tx.PutSyncItem(now); err != nil {
+			return false, false, err
+		}
+		if err := e.tagLeft(tx, row); err != nil {
+			return false, false, err
+		}
+	}
+	if len(newer) > 0 { // the sum is of what the parent had before
+		return changed, true, nil
 	}
 	if locks != nil {
 		if err := applyLocks(tx, locks, l, gone); err != nil {
@@ -263,10 +291,14 @@ func (e *Engine) changedItem(repository string, item ListedItem, old metadb.Sync
 	if !now.After(old.ChangedAt) { // a Sync tells the rows apart by ChangedAt
 		now = old.ChangedAt.Add(time.Millisecond)
 	}
-	return metadb.SyncItem{
+	row := metadb.SyncItem{
 		Source: e.name, Repository: repository, Item: cmp.Or(old.Item, item.Name()), Tag: item.Tag,
 		Digest: string(item.Digest), Part: item.Part, State: Pending, ChangedAt: now, SyncedAt: old.SyncedAt,
 	}
+	if old.State == metadb.Held {
+		row.State = metadb.Held
+	}
+	return row
 }
 
 // sumMatches reports whether the recorded items of a repository match a listing's sum.

@@ -9,6 +9,7 @@ import (
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
+	"ferry/internal/storage"
 )
 
 // removeOldContent removes the items that left the source, and then the manifests that
@@ -86,9 +87,10 @@ func (r *run) removeItem(ctx context.Context, row metadb.SyncItem) error {
 	return r.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error { return r.recordItem(tx, row, nil) })
 }
 
-// cannotRemove reports whether err says that the content is locked or does not exist.
+// cannotRemove reports whether err says that the content is locked or does not exist, or that a client
+// changed it here meanwhile.
 func cannotRemove(err error) bool {
-	return errors.Is(err, oci.ErrManifestUnknown) || errors.Is(err, oci.ErrDenied)
+	return errors.Is(err, oci.ErrManifestUnknown) || errors.Is(err, oci.ErrDenied) || errors.Is(err, storage.ErrUnsent)
 }
 
 func (r *run) removeUnreferenced(ctx context.Context, repository string, d digest.Digest) error {

@@ -24,6 +24,7 @@ type change struct {
 	unlocked   bool          // locks forbid nothing; see [Unlocked]
 	tagged     digest.Digest // of the manifest that the change also tags; "" is none
 	content    []ContentChange
+	records    bool // each changed item is recorded for the parent; see outbox.go
 }
 
 // update runs fn in a transaction on one repository, by write or remove. After the commit, it
@@ -31,7 +32,7 @@ type change struct {
 func (s *Storage) update(ctx context.Context, repository string, by transaction, fn func(*change) error) error {
 	c := &change{Storage: s, repository: repository}
 	err := by(ctx, func(tx *metadb.Tx) error {
-		c.tx, c.seq, c.added, c.content = tx, 0, "", nil
+		c.tx, c.seq, c.added, c.content, c.records = tx, 0, "", nil, false
 		if err := fn(c); err != nil {
 			return err
 		}
@@ -39,6 +40,9 @@ func (s *Storage) update(ctx context.Context, repository string, by transaction,
 	})
 	if err == nil && c.seq > 0 {
 		s.watchers.notify(repository)
+		if c.records {
+			s.outboxChanged.notify()
+		}
 	}
 	return err
 }
@@ -89,7 +93,9 @@ func (c *change) relistReferrers() error {
 func (c *change) referenced(digests ...string) error {
 	first, err := c.tx.MarkReferenced(c.repository, digests...)
 	for i := 0; i < len(first) && err == nil; i++ {
-		err = c.removed(first[i])
+		if err = c.removed(first[i]); err == nil && c.records {
+			err = c.tx.DropUntagged(c.repository, first[i])
+		}
 	}
 	return err
 }

@@ -22,7 +22,8 @@ type Image struct {
 
 // PutImages makes images visible, in their order and in one transaction, in which it then runs
 // also. Each manifest and tag is treated as by [Storage.PutManifest] and [Storage.SetTag]. If
-// any of them is refused, no image is stored.
+// any of them is refused, no image is stored. A tag that a client changed here, and that was not sent
+// yet, is refused with [ErrUnsent].
 func (s *Storage) PutImages(ctx context.Context, images []Image, also func(*metadb.Tx) error) error {
 	return s.putImages(ctx, images, false, also)
 }
@@ -98,6 +99,9 @@ func (c *change) putImage(im Image, manifests []preparedPut) error {
 			if err := checkTagUnmoved(c.tx, im.Repository, tag, im.Root); err != nil {
 				return err
 			}
+		}
+		if err := c.checkSent(tag); err != nil {
+			return err
 		}
 		if err := c.putTag(tag, im.Root); err != nil {
 			return err

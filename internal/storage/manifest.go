@@ -184,15 +184,28 @@ func (s *Storage) ReferrerDigests(ctx context.Context, repository string, d dige
 // that an index holds is not deleted: the error is [oci.ErrDenied]. Its referrers stay, and can
 // be pulled by digest.
 func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest, notes ...Note) error {
-	return s.deleteManifest(ctx, repository, d, false, notes)
+	return s.deleteManifest(ctx, repository, d, byClient, notes)
+}
+
+// PruneManifest deletes a manifest that the source of a sync does not have any more, with its tags. The
+// error is [ErrUnsent] if a client pushed or tagged it here, and the parent does not have that yet.
+func (s *Storage) PruneManifest(ctx context.Context, repository string, d digest.Digest) error {
+	return s.deleteManifest(ctx, repository, d, bySync, nil)
 }
 
 func (s *Storage) deleteManifest(
-	ctx context.Context, repository string, d digest.Digest, unlocked bool, notes []Note,
+	ctx context.Context, repository string, d digest.Digest, by author, notes []Note,
 ) error {
 	var tags []string
 	err := s.update(ctx, repository, s.remove, func(c *change) (err error) {
-		c.unlocked = unlocked
+		rows, err := c.tx.TagsOf(repository, string(d))
+		if err != nil {
+			return err
+		}
+		names := convert(rows, func(row Tag) string { return row.Name })
+		if err := by(c, append(names, string(d))...); err != nil {
+			return err
+		}
 		if tags, err = c.deleteManifest(d); err != nil {
 			return err
 		}
@@ -247,6 +260,9 @@ func (c *change) removeManifest(d digest.Digest) error {
 		return err
 	}
 	if err := c.tx.TouchRepository(c.repository, c.now()); err != nil {
+		return err
+	}
+	if err := c.recordItem(string(d), "", ""); err != nil {
 		return err
 	}
 	return c.removed(string(d))

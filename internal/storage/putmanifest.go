@@ -26,6 +26,7 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 		return nil, err
 	}
 	err = s.update(ctx, p.Repository, s.write, func(c *change) (err error) {
+		c.records = s.sendsUp
 		if len(p.Tags) > 0 {
 			c.tagged = prepared.row.Digest
 		}
@@ -120,6 +121,9 @@ func (c *change) put(p preparedPut) (Manifest, error) {
 	default:
 		row.WasReferenced = len(p.Tags) > 0
 		row, err = c.addManifest(row, children)
+		if err == nil && !row.WasReferenced {
+			err = c.recordItem(string(row.Digest), "", row.Digest)
+		}
 	}
 	if err != nil {
 		return row, err

@@ -47,7 +47,22 @@ func (s *Storage) HasManifests(ctx context.Context, name string) (bool, error) {
 // DeleteRepository deletes a repository with all its content. If a lock of the repository or of
 // its content forbids that, the error is [oci.ErrDenied].
 func (s *Storage) DeleteRepository(ctx context.Context, name string, notes ...Note) error {
-	err := s.update(ctx, name, s.remove, func(c *change) error { return c.deleteRepository(notes) })
+	return s.removeRepository(ctx, name, byClient, notes)
+}
+
+// PruneRepository deletes a repository that the source of a sync does not have any more. The error is
+// [ErrUnsent] if a client changed an item in it, and the parent does not have that change yet.
+func (s *Storage) PruneRepository(ctx context.Context, name string) error {
+	return s.removeRepository(ctx, name, bySync, nil)
+}
+
+func (s *Storage) removeRepository(ctx context.Context, name string, by author, notes []Note) error {
+	err := s.update(ctx, name, s.remove, func(c *change) error {
+		if err := by(c, wholeRepository); err != nil {
+			return err
+		}
+		return c.deleteRepository(notes)
+	})
 	s.cache.forgetRepository(name)
 	return err
 }
@@ -64,6 +79,7 @@ func (s *Storage) DeleteRepositoryListing(
 	ctx context.Context, name string, limit int, notes ...Note,
 ) (gone Deleted, err error) {
 	err = s.update(ctx, name, s.remove, func(c *change) error {
+		c.records = s.sendsUp
 		manifests, err := c.tx.Manifests(name, "", limit)
 		if err != nil {
 			return err
@@ -96,6 +112,9 @@ func (c *change) deleteRepository(notes []Note) error {
 		}
 	}
 	if err := c.relist(); err != nil {
+		return err
+	}
+	if err := c.recordRepository(); err != nil {
 		return err
 	}
 	if err := c.deletedAll(); err != nil {

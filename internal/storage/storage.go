@@ -38,6 +38,8 @@ type Options struct {
 	Grace  time.Duration // how long unreferenced content is safe from collection; 0 is an hour
 	// Observe is called in the transaction of each change of content; nil is not called.
 	Observe ContentObserver
+	// SendsUp says that clients' changes are recorded for a parent; see outbox.go.
+	SendsUp bool
 }
 
 // A Storage is the content of an instance. It is safe for concurrent use. A data directory may
@@ -64,6 +66,9 @@ type Storage struct {
 	anyDamage    atomic.Int32                  // see [damageUnknown]
 	damageFound  signal
 	observe      ContentObserver
+
+	sendsUp       bool   // clients' changes are recorded for the parent
+	outboxChanged signal // raised after a client's change was recorded
 }
 
 // New returns the storage in o's database and blob store. It reads nothing, so that it is fast
@@ -75,6 +80,7 @@ func New(o Options) (*Storage, error) {
 	s := &Storage{
 		db: o.DB, blobs: o.Blobs, now: o.Now, cache: newCache(cacheSize),
 		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), grace: cmp.Or(o.Grace, defaultGrace), observe: o.Observe,
+		sendsUp: o.SendsUp,
 	}
 	s.transfers.open = map[*Transfer]bool{}
 	s.reservations.all = map[*Reservation]bool{}

@@ -115,6 +115,9 @@ func (c *change) setTag(name string, d digest.Digest) error {
 		return err
 	}
 	c.pushed(name, d)
+	if err := c.recordItem(name, name, d); err != nil {
+		return err
+	}
 	if err := c.referenced(string(d)); err != nil {
 		return err
 	}
@@ -135,7 +138,22 @@ func (c *change) inheritTagLocks(tag Tag) error {
 
 // DeleteTag deletes a tag. The manifest that it named stays.
 func (s *Storage) DeleteTag(ctx context.Context, repository, name string, notes ...Note) error {
-	err := s.update(ctx, repository, s.remove, func(c *change) error { return c.deleteTag(name, notes) })
+	return s.removeTag(ctx, repository, name, byClient, notes)
+}
+
+// PruneTag deletes a tag that the source of a sync does not have any more. The error is [ErrUnsent] if
+// a client changed it here, and the parent does not have that change yet.
+func (s *Storage) PruneTag(ctx context.Context, repository, name string) error {
+	return s.removeTag(ctx, repository, name, bySync, nil)
+}
+
+func (s *Storage) removeTag(ctx context.Context, repository, name string, by author, notes []Note) error {
+	err := s.update(ctx, repository, s.remove, func(c *change) error {
+		if err := by(c, name); err != nil {
+			return err
+		}
+		return c.deleteTag(name, notes)
+	})
 	s.cache.forget(repository, name)
 	return err
 }
@@ -160,6 +178,9 @@ func (c *change) deleteTag(name string, notes []Note) error {
 
 func (c *change) removeTag(name string) error {
 	if err := c.tx.DeleteTag(c.repository, name); err != nil {
+		return err
+	}
+	if err := c.recordItem(name, name, ""); err != nil {
 		return err
 	}
 	if err := c.removed(name); err != nil {

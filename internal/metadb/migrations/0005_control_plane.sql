@@ -121,3 +121,40 @@ CREATE TABLE api_keys (
 );
 
 -- Outbox ------------------------------------------------------------------
+
+-- The changes that clients made to items of a connected registry, until the parent has them: one row
+-- for each item, with its last change.
+CREATE TABLE outbox (
+  repository TEXT COLLATE "C" NOT NULL,
+  item       TEXT COLLATE "C" NOT NULL, -- the tag, or the digest of an untagged manifest; '' is the repository
+  tag        TEXT COLLATE "C" NOT NULL,
+  digest     TEXT COLLATE "C" NOT NULL, -- '' if the item was removed
+  base       TEXT COLLATE "C" NOT NULL, -- the parent's digest when the item was first changed; '' is none
+  attempted  TEXT NOT NULL,             -- digests that were sent without an answer: a JSON array
+  state      TEXT NOT NULL,             -- unsent, failed, or sent
+  version    BIGINT NOT NULL,           -- orders the changes
+  seq        BIGINT NOT NULL,           -- the sequence number there of the answer; earlier listings are outdated
+  error      TEXT NOT NULL,
+  changed_at BIGINT NOT NULL,
+  PRIMARY KEY (repository, item)
+);
+CREATE INDEX outbox_version ON outbox (state, version);
+
+-- The uploads at the parent that have begun.
+CREATE TABLE outbox_uploads (
+  repository TEXT COLLATE "C" NOT NULL,
+  digest     TEXT COLLATE "C" NOT NULL,
+  location   TEXT NOT NULL,
+  PRIMARY KEY (repository, digest)
+);
+
+-- Tags that this registry and its parent both changed.
+CREATE TABLE conflicts (
+  repository    TEXT COLLATE "C" NOT NULL,
+  tag           TEXT COLLATE "C" NOT NULL,
+  digest        TEXT COLLATE "C" NOT NULL, -- of this registry; '' if the tag was removed here
+  parent_digest TEXT COLLATE "C" NOT NULL, -- '' if the tag was removed there
+  kept_as       TEXT COLLATE "C" NOT NULL, -- the tag that names digest now; '' is none
+  found_at      BIGINT NOT NULL,
+  PRIMARY KEY (repository, tag, digest)
+);
