@@ -117,6 +117,10 @@ type PollResponse struct {
 	// after a change: each begins at a random moment within it.
 	SpreadSeconds int `json:"spreadSeconds,omitempty"`
 
+	// ReceivesChanges says that the parent receives the changes of this child's clients, at [PathPush].
+	// Absent: it is an earlier build, or the child's mode is ReadOnly.
+	ReceivesChanges bool `json:"receivesChanges,omitempty"`
+
 	// Watermarks are, by feed, the sequence numbers up to which the parent has everything of each
 	// of its ancestors. They hold for the child once it has recorded everything up to Cursor.
 	Watermarks map[string]int64 `json:"watermarks,omitempty"`
@@ -413,6 +417,10 @@ type Status struct {
 	BytesPerSecond int64            `json:"bytesPerSecond,omitempty"` // over the last seconds; 0 while no sync runs
 	BudgetLeft     *int64           `json:"budgetLeft,omitempty"`     // of the byte budget; nil is no budget
 	Paused         bool             `json:"paused,omitempty"`         // an operator paused syncs there
+	// ItemsToSend are the items that clients changed at the connected registry and that its parent
+	// does not have yet, and BytesToSend is how many bytes of layers that takes at most. Absent: 0.
+	ItemsToSend int   `json:"itemsToSend,omitempty"`
+	BytesToSend int64 `json:"bytesToSend,omitempty"`
 	// NextSync is when the next window opens, or the next period of the byte budget begins. Zero
 	// while syncs may run.
 	NextSync time.Time `json:"nextSync,omitzero"`
@@ -443,6 +451,9 @@ type OutOfSyncItem struct {
 	Here       digest.Digest `json:"here,omitempty"`     // at the connected registry; "" if it has none
 	Error      string        `json:"error,omitempty"`    // of the last try, if it failed
 	MatchedAt  time.Time     `json:"matchedAt,omitzero"` // when both digests were last the same
+	// Unsent says that a client changed the item at the connected registry, and that its parent does
+	// not have the change yet. If Here is "", the client removed it. Absent: no.
+	Unsent bool `json:"unsent,omitempty"`
 
 	// Of an image in flight, or one that a stopped sync had begun.
 	BytesTotal     int64 `json:"bytesTotal,omitempty"`     // of the layers that were missing
@@ -461,6 +472,14 @@ const PermissionGap = "PermissionGap"
 
 // Damaged is the code of a status detail: content that images need is damaged and out of service.
 const Damaged = "Damaged"
+
+// Conflict is the code of a status detail: a tag was changed at the connected registry and at its
+// parent. The parent's change holds, and a person must decide what becomes of the other one.
+const Conflict = "Conflict"
+
+// ChangesRefused is the code of a status detail: the parent refuses changes that clients made at the
+// connected registry, or they cannot be sent.
+const ChangesRefused = "ChangesRefused"
 
 // A StatusDetail is one thing that is wrong.
 type StatusDetail struct {
