@@ -144,7 +144,7 @@ func (s *server) pollHeld(
 	if err != nil {
 		return nil, err
 	}
-	in.version = version
+	in.version, in.readWrite = version, d.Self.Mode == wire.ModeReadWrite
 	changed, stop := s.Storage.Watch(in.id, c.mayRead)
 	defer stop()
 	var a *pollAnswer
@@ -191,6 +191,8 @@ type selection struct {
 	id      string
 	filter  subscription.Filter
 	version int64 // of the control plane that it was compiled from
+	// readWrite says that the caller's mode is ReadWrite.
+	readWrite bool
 }
 
 // selectionOf returns the desired state of the caller, and its selection.
@@ -243,6 +245,7 @@ func (s *server) pollOnce(
 ) (a *pollAnswer, version int64, err error) {
 	a = &pollAnswer{PollResponse: wire.PollResponse{
 		Capability: commonCapability(q.Capability), Feed: s.Feed, Subscription: in.id, Cursor: q.Cursor, Locks: true,
+		ReceivesChanges: in.readWrite,
 	}}
 	watermarks, lacking := s.Watermarks() // first, because they hold for the content that is read next
 	a.Watermarks = watermarks

@@ -22,6 +22,7 @@ var requestRates = map[string]struct {
 	wire.PathPoll:     {1, 100},
 	wire.PathPlan:     {5, 100},
 	wire.PathBlobs:    {100, 500},
+	wire.PathPush:     {10, 100},
 }
 
 const (

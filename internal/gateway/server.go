@@ -55,6 +55,10 @@ type ServerOptions struct {
 	Receive func(ctx context.Context, child string, events []wire.Event, audit []wire.AuditEntry) (wire.Stored, error)
 	// Suspect is called with a blob that a child got with wrong content; nil is not called.
 	Suspect func(d digest.Digest)
+	// Writable returns an error if clients may not do action here; nil allows everything.
+	Writable func(repository string, need ...auth.Action) error
+	// AuditNote returns a function that writes to the audit log; nil writes nothing.
+	AuditNote func(actor, sender, action, object, detail string) storage.Note
 	Log     *slog.Logger // nil discards
 
 	maxListed int  // about how many items an answer lists; 0 is [maxListed]
@@ -97,6 +101,12 @@ func NewServer(o ServerOptions) http.Handler {
 	if s.Suspect == nil {
 		s.Suspect = func(digest.Digest) {}
 	}
+	if s.Writable == nil {
+		s.Writable = func(string, ...auth.Action) error { return nil }
+	}
+	if s.AuditNote == nil {
+		s.AuditNote = func(_, _, _, _, _ string) storage.Note { return nil }
+	}
 	if s.Spread == nil {
 		s.Spread = func() time.Duration { return 0 }
 	}
@@ -105,6 +115,7 @@ func NewServer(o ServerOptions) http.Handler {
 	mux.Handle("POST "+wire.PathPoll, handle(s, s.poll, writeJSON))
 	mux.Handle("POST "+wire.PathPlan, handle(s, s.plan, (*server).writeStream))
 	mux.Handle("POST "+wire.PathBlobs, handle(s, s.batch, (*server).writeStream))
+	mux.Handle("POST "+wire.PathPush, handle(s, s.push, writeJSON))
 	mux.HandleFunc("/gateway/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, problem(http.StatusNotFound, "NOT_FOUND", "there is no such path in the gateway"))
 	})

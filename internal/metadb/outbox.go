@@ -205,13 +205,22 @@ func (tx *Tx) ResendAnswered(seq int64) error {
 		AND o.item = sync_items.item AND o.state = 'sent' AND o.seq > $1)`, seq); err != nil {
 		return err
 	}
-	return tx.do("reset outbox", `UPDATE outbox SET seq = 0, state = CASE WHEN state = 'sent' THEN 'unsent' ELSE state END
+	return tx.do("reset outbox", `UPDATE outbox SET seq = 0,
+		state = CASE WHEN state = 'sent' THEN 'unsent' ELSE state END
 		WHERE seq > $1`, seq)
 }
 
 // RetryFailed marks every failed change as unsent.
 func (tx *Tx) RetryFailed() error {
 	return tx.do("reset outbox", `UPDATE outbox SET state = 'unsent' WHERE state = 'failed'`)
+}
+
+// OtherRepository returns another repository that has a blob, preferably one that the parent has, too.
+func (tx *Tx) OtherRepository(repository, digest string) (string, error) {
+	return get[string](tx, "find blob "+digest, `SELECT b.repository FROM repository_blobs b
+		WHERE b.digest = $2 AND b.repository <> $1 ORDER BY CASE WHEN EXISTS (SELECT 1 FROM sync_items i
+		WHERE i.source = '' AND i.repository = b.repository AND i.digest <> '') THEN 0 ELSE 1 END, b.repository LIMIT 1`,
+		repository, digest)
 }
 
 // OutboxUpload returns the location of the upload of a blob at the parent.

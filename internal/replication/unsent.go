@@ -62,8 +62,8 @@ func (e *Engine) restartPass(tx *metadb.Tx, p Position, a Answer) error {
 	if err := tx.ClearPass(e.name); err != nil || e.name != metadb.Parent {
 		return err
 	}
-	if known := a.Head; a.Feed == p.Feed {
-		return tx.ResendAnswered(known)
+	if a.Feed == p.Feed {
+		return tx.ResendAnswered(a.Head)
 	}
 	return tx.ResendAnswered(0)
 }

@@ -25,7 +25,7 @@ type ItemChange struct {
 	KeepAs  string // with such a conflict: the tag that Digest gets; "" is none
 }
 
-// A ItemOutcome is the outcome of an [ItemChange].
+// An ItemOutcome is the outcome of an [ItemChange].
 type ItemOutcome struct {
 	Conflict bool
 	Current  digest.Digest // of the tag, afterwards; "" if there is none
@@ -33,9 +33,12 @@ type ItemOutcome struct {
 }
 
 // ApplyChange applies a change that a child made, in one transaction. Content that something else
-// still references stays. The error is [oci.ErrDenied] if a lock forbids the change, and
+// still references stays. note returns what is written to the audit log with an outcome; nil is nothing.
+// The error is [oci.ErrDenied] if a lock forbids the change, and
 // [oci.ErrManifestUnknown] if Digest is not stored.
-func (s *Storage) ApplyChange(ctx context.Context, ch ItemChange, notes ...Note) (o ItemOutcome, err error) {
+func (s *Storage) ApplyChange(
+	ctx context.Context, ch ItemChange, note func(ItemOutcome) Note,
+) (o ItemOutcome, err error) {
 	by := s.remove
 	if ch.Digest != "" {
 		if err := s.checkReserve(); err != nil {
@@ -55,8 +58,8 @@ func (s *Storage) ApplyChange(ctx context.Context, ch ItemChange, notes ...Note)
 		default:
 			deleted, err = c.deleteEmpty()
 		}
-		if err == nil && c.seq > 0 {
-			err = writeNotes(c.tx, notes)
+		if write := note(o); err == nil && write != nil && (c.seq > 0 || o.Conflict) {
+			err = write(c.tx)
 		}
 		if err != nil {
 			return err

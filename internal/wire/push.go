@@ -6,6 +6,9 @@ import "github.com/opencontainers/go-digest"
 // content is sent to /v2/ before.
 const PathPush = "/gateway/v1/push"
 
+// ModeReadWrite is the mode of a connected registry whose clients may push.
+const ModeReadWrite = "ReadWrite"
+
 // MaxPushChanges is how many changes a request has at most.
 const MaxPushChanges = 100
 
