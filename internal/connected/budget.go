@@ -61,8 +61,8 @@ func (s state) budgetLeft(now time.Time) *int64 {
 	return &left
 }
 
-// spendBudget counts n bytes of a layer that came. If the budget is spent then, it stops
-// the running sync, unless that fetches only urgent repositories.
+// spendBudget counts n bytes of a layer that came, or was sent. If the budget is spent then, it stops
+// the running sync and the sending of changes, unless these are for urgent repositories only.
 func (a *Agent) spendBudget(ctx context.Context, n int) {
 	now := a.now()
 	a.mu.Lock()
@@ -75,8 +75,12 @@ func (a *Agent) spendBudget(ctx context.Context, n int) {
 	if due {
 		a.unsaved = 0
 	}
-	if spent, _ := a.state.budgetSpent(now); spent && !a.urgentOnly && a.stopSync != nil {
+	spent, _ := a.state.budgetSpent(now)
+	if spent && !a.urgentOnly && a.stopSync != nil {
 		a.stopSync(errBudgetSpent)
+	}
+	if spent && !a.sendsUrgentOnly && a.stopSend != nil {
+		a.stopSend(errBudgetSpent)
 	}
 	a.mu.Unlock()
 	if due {

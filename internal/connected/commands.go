@@ -29,8 +29,10 @@ func (a *Agent) Pause(ctx context.Context) {
 	a.log.Info("syncs are paused")
 	a.update(ctx, func(s *state) {
 		s.Paused = true
-		if a.stopSync != nil {
-			a.stopSync(errPaused)
+		for _, stop := range []context.CancelCauseFunc{a.stopSync, a.stopSend} {
+			if stop != nil {
+				stop(errPaused)
+			}
 		}
 	})
 	a.wake()

@@ -21,8 +21,10 @@ import (
 	"ferry/internal/events"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/outbox"
 	"ferry/internal/replication"
 	"ferry/internal/retry"
+	"ferry/internal/storage"
 	"ferry/internal/wire"
 )
 
@@ -30,6 +32,7 @@ import (
 type Parent interface {
 	replication.Source
 	download.Batcher
+	outbox.Parent
 	// Activate binds the instance to the connected registry.
 	Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error)
 	// Poll sends the report, and asks for changes.
@@ -76,17 +79,21 @@ type Records interface {
 // Options are the parts and settings of an Agent. Name, Parent, DB, Engine,
 // InstanceID, Fleet and Content are required.
 type Options struct {
-	Name        string // of the connected registry, from the connection string
-	Parent      Parent
-	DB          *metadb.DB
-	Engine      *replication.Engine
-	InstanceID  string // unique, and the same after a restart
-	Fleet       Fleet
-	Content     Content
-	Records     Records // nil sends none
-	Version     string  // of the program, for the report
-	LoginServer string  // the address for clients, for the report; "" is unknown
-	TLS         bool    // whether that address speaks TLS
+	Name       string // of the connected registry, from the connection string
+	Parent     Parent
+	DB         *metadb.DB
+	Engine     *replication.Engine
+	InstanceID string // unique, and the same after a restart
+	Fleet      Fleet
+	Content    Content
+	Records    Records // nil sends none
+	// Storage has the changes that clients make here, which are sent to the parent. nil sends nothing.
+	Storage *storage.Storage
+	// Audit returns what is written to the audit log about a conflict; nil is nothing.
+	Audit       func(action, object, detail string) storage.Note
+	Version     string // of the program, for the report
+	LoginServer string // the address for clients, for the report; "" is unknown
+	TLS         bool   // whether that address speaks TLS
 	// CertificateDir is the directory of that address's certificate; "" if a proxy has it.
 	CertificateDir string
 	Endpoint       string           // the address for children, for the report; "" is LoginServer
@@ -105,15 +112,20 @@ type Agent struct {
 	link      *parentLink
 	clock     *clock
 	bandwidth *bandwidthCap
+	outbox    *outbox.Sender // nil if nothing is sent
 
-	mu          sync.Mutex
-	state       state
-	stopSync    context.CancelCauseFunc // stops the running sync; nil while none runs
-	urgentOnly  bool                    // the running sync fetches only urgent repositories
-	wakeup      chan struct{}           // closed when an operator asks for something
-	moved       chan struct{}           // closed when the watermarks change
-	answerSaved time.Time               // when the time of the parent's last answer was last saved
-	unsaved     int64                   // bytes of the byte budget that were spent since the last save
+	mu         sync.Mutex
+	state      state
+	stopSync   context.CancelCauseFunc // stops the running sync; nil while none runs
+	urgentOnly bool                    // the running sync fetches only urgent repositories
+	wakeup     chan struct{}           // closed when an operator asks for something
+	moved      chan struct{}           // closed when the watermarks change
+	stopSend   context.CancelCauseFunc // stops the sending of changes; nil while nothing is sent
+	// sendsUrgentOnly says that only changes in urgent repositories are sent.
+	sendsUrgentOnly bool
+	receives        bool      // the parent receives changes
+	answerSaved     time.Time // when the time of the parent's last answer was last saved
+	unsaved         int64     // bytes of the byte budget that were spent since the last save
 }
 
 // New returns the agent, with the state that an earlier run saved.
@@ -137,6 +149,12 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 		moved: make(chan struct{}),
 	}
 	a.bandwidth = newBandwidthCap(func() []string { return a.current().Self.Bandwidth }, a.now)
+	if o.Storage != nil {
+		a.outbox = outbox.New(outbox.Options{
+			Storage: o.Storage, DB: o.DB, Parent: o.Parent, Name: o.Name, InstanceID: o.InstanceID, Limit: a.limitSent,
+			Audit: o.Audit, Log: o.Log,
+		})
+	}
 	if err := a.load(ctx); err != nil {
 		return nil, err
 	}

@@ -100,6 +100,11 @@ func (a *Agent) outOfSync(ctx context.Context) (all []wire.OutOfSyncItem, err er
 			return err
 		}
 		all = append(all, underway[:min(len(underway), maxOutOfSync-len(all))]...)
+		unsent, err := a.unsentItems(tx, maxOutOfSync-len(all))
+		if err != nil {
+			return err
+		}
+		all = append(all, unsent...)
 		// Of these rows, at most maxOutOfSync failed, and as many are in flight.
 		return add(tx.SyncItems(metadb.Parent, metadb.OutOfSyncItem, "", "", 3*maxOutOfSync))
 	})

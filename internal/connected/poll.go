@@ -70,6 +70,7 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	s.engine.MarkReported(suspects)
+	s.parentHeard(ctx, a)
 	if a.Desired != nil {
 		if err := s.applyDesired(ctx, a.Desired); err != nil {
 			return false, err
@@ -101,7 +102,8 @@ type interruptions struct {
 
 // ask sends a poll. If the parent holds it, it ends with [errSyncOver] when the running sync ends,
 // and with [errReportsChanged] or [errEventsRecorded] a while after one of the interruptions. If no
-// sync runs, it ends with [errDamageFound] when content is found damaged.
+// sync runs, it ends with [errDamageFound] when content is found damaged. It ends with [errOutboxNews]
+// when changes of clients were sent or refused.
 func (s *session) ask(ctx context.Context, q wire.PollRequest, in interruptions) (*wire.PollResponse, error) {
 	if q.WaitSeconds == 0 {
 		return s.parent.Poll(ctx, q)
@@ -121,6 +123,8 @@ func (s *session) ask(ctx context.Context, q wire.PollRequest, in interruptions)
 				cancel(errSyncOver)
 			case <-damaged:
 				cancel(errDamageFound)
+			case <-s.news:
+				cancel(errOutboxNews)
 			case <-in.reported:
 				in.reported, due = nil, time.After(in.wait)
 			case <-due:
@@ -138,7 +142,8 @@ func (s *session) ask(ctx context.Context, q wire.PollRequest, in interruptions)
 	<-watched
 	switch cause := context.Cause(held); {
 	case err == nil:
-	case cause == errSyncOver, cause == errDamageFound, cause == errReportsChanged, cause == errEventsRecorded:
+	case cause == errSyncOver, cause == errDamageFound, cause == errReportsChanged, cause == errEventsRecorded,
+		cause == errOutboxNews:
 		return nil, cause
 	}
 	return a, err

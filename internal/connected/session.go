@@ -56,6 +56,9 @@ type session struct {
 	// their requests.
 	notBefore   time.Time
 	damageFound <-chan struct{} // closed if content was found damaged since the last look
+
+	answers chan struct{} // receives when the parent has answered a poll, for the sender of changes
+	news    chan struct{} // receives when the sender of changes has something to report
 }
 
 // runSession keeps this registry in sync until the window closes, the parent ends the activation,
@@ -71,10 +74,19 @@ func (a *Agent) runSession(ctx context.Context) {
 	s := &session{
 		Agent: a, end: cancel, retry: retry.NewBackoff(itemPause, itemMaxPause, pauseFactor),
 		polls: rate.NewLimiter(pollRate, pollBurst), damageFound: a.options.Content.DamageFound(),
+		answers: make(chan struct{}, 1), news: make(chan struct{}, 1),
 	}
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		if a.outbox != nil {
+			s.sendChanges(window)
+		}
+	}()
 	err := s.pollUntilEnd(window)
 	cancel(err)
 	<-closed
+	<-sent
 	if s.sync != nil {
 		s.finishSync(<-s.sync)
 	}
@@ -101,6 +113,9 @@ func (s *session) pollUntilEnd(ctx context.Context) error {
 		case errors.Is(err, errSyncOver): // the next poll reports it
 			s.finishSync(<-s.sync)
 			continue
+		case errors.Is(err, errOutboxNews):
+			s.changed, s.notBefore = true, time.Time{} // after a conflict, the parent's tag is fetched
+			pause = s.polls.Reserve().Delay()
 		case errors.Is(err, errDamageFound), errors.Is(err, errReportsChanged),
 			errors.Is(err, errEventsRecorded): // the next poll is due
 			pause = s.polls.Reserve().Delay()

@@ -120,6 +120,7 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position,
 			s.State = stateUnhealthy
 		}
 	}
+	err = errors.Join(err, a.addBacklog(ctx, s))
 	switch {
 	case !st.Activated:
 		s.SyncState = stateInactive
@@ -159,11 +160,26 @@ func (a *Agent) damage(ctx context.Context) (*wire.StatusDetail, error) {
 }
 
 // Watermarks returns, for each ancestor's feed, the sequence number up to which
-// everything is here, and the items that are not, because they fail permanently.
+// everything is here, and the items that are not, because they fail permanently, or because a client
+// changed them here and the parent does not have that yet.
 // The results must not be changed.
 func (a *Agent) Watermarks() (map[string]int64, []wire.OutOfSyncItem) {
 	st := a.current()
-	return st.Watermarks, st.Lacking
+	var unsent []wire.OutOfSyncItem
+	err := a.options.DB.View(context.Background(), func(tx *metadb.Tx) (err error) {
+		unsent, err = a.unsentItems(tx, maxOutOfSync+1)
+		return err
+	})
+	if err != nil || len(st.Lacking)+len(unsent) > maxOutOfSync {
+		return nil, nil // it is not known, or too much to say, what is not as the ancestors have it
+	}
+	if len(unsent) == 0 {
+		return st.Watermarks, st.Lacking
+	}
+	for i := range unsent {
+		unsent[i].Error = "it was changed there, and its parent does not have the change yet"
+	}
+	return st.Watermarks, append(unsent, st.Lacking...)
 }
 
 // WatermarksChanged returns a channel that is closed when the results of
@@ -178,9 +194,16 @@ func (a *Agent) WatermarksChanged() <-chan struct{} {
 func (a *Agent) setWatermarks(ctx context.Context, watermarks map[string]int64, lacking []wire.OutOfSyncItem) {
 	a.update(ctx, func(st *state) {
 		st.Watermarks, st.Lacking = watermarks, lacking
-		close(a.moved)
-		a.moved = make(chan struct{})
 	})
+	a.notifyWatermarks()
+}
+
+// notifyWatermarks tells those who wait that the results of [Agent.Watermarks] have changed.
+func (a *Agent) notifyWatermarks() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	close(a.moved)
+	a.moved = make(chan struct{})
 }
 
 // report returns the report for the parent.
@@ -189,7 +212,7 @@ func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if self.ItemsPending+self.ItemsFailed > 0 {
+	if self.ItemsPending+self.ItemsFailed+self.ItemsToSend > 0 {
 		if self.OutOfSync, err = a.outOfSync(ctx); err != nil {
 			return nil, err
 		}

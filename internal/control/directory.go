@@ -143,7 +143,3 @@ func (s *Service) admit(state *State, p *auth.Principal) error {
 	p.Permissions = p.Permissions.WithoutGateways()
 	return nil
 }
-
-// Writable reports whether clients may push here. They may do so only in a root, because nothing
-// sends pushed content from a connected registry to its parent, even in mode ReadWrite.
-func (s *Service) Writable() bool { return s.self == "" }

@@ -89,11 +89,9 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 	switch {
 	case put.Mode == "" || strings.EqualFold(put.Mode, api.ReadOnly):
 	case strings.EqualFold(put.Mode, api.ReadWrite):
-		// Nothing sends pushed content to the parent yet.
-		return nil, control.Invalid("the mode ReadWrite is not implemented yet").
-			WithHint("create it with --mode ReadOnly, and push to the root")
+		c.spec.Mode = api.ReadWrite
 	default:
-		return nil, control.Invalid("'%.32s' is not a mode: want ReadOnly", put.Mode)
+		return nil, control.Invalid("'%.32s' is not a mode: want ReadOnly or ReadWrite", put.Mode)
 	}
 	if err := changeSettings(&c.spec.Spec, put.Settings); err != nil {
 		return nil, err
@@ -139,6 +137,10 @@ func (c *creation) setParent(name string) error {
 	if parent == nil {
 		return control.Refuse(api.CodeNotFound, "the parent connected registry '%.100s' could not be found", name).
 			WithHint("see ferry connected-registry list")
+	}
+	if c.spec.Mode == api.ReadWrite && parent.Settings.Mode != api.ReadWrite {
+		return control.Invalid("the parent '%s' is ReadOnly, so that nothing can be sent up through it", parent.Name).
+			WithHint("create it with --mode ReadOnly, or below the root, or below a ReadWrite connected registry")
 	}
 	c.row.Parent = parent.Name
 	c.ancestors = c.state.Ancestors(parent.Name)

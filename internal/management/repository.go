@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"ferry/internal/api"
+	"ferry/internal/auth"
 	"ferry/internal/control"
 	"ferry/internal/storage"
 )
@@ -59,7 +60,7 @@ func (h *handler) repositories() {
 
 // deleteRepository deletes a repository, with an audit entry.
 func (h *handler) deleteRepository(ctx context.Context, by control.Caller, name string) error {
-	if !h.Control.Writable() {
+	if h.Control.Writable(name, auth.ContentDelete) != nil {
 		return control.Refuse(api.CodeManaged, "This operation is not allowed on this registry.").
 			WithHint("delete it in the parent registry; the deletion arrives with the next sync")
 	}

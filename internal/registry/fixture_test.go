@@ -93,7 +93,7 @@ func newInstanceOn(t testing.TB, db *metadb.DB, users directory, names ...regist
 		t.Fatal(err)
 	}
 	accounts := auth.AuthenticatorOptions{Directory: users.principals(t), Signer: signer}
-	content := registry.Options{Storage: s.storage, Writable: func() bool { return !s.readOnly }}
+	content := registry.Options{Storage: s.storage, Writable: s.writable}
 	if p, ok := users["anonymous"]; ok { // has no credentials
 		rights, err := auth.ParsePermissions(p)
 		if err != nil {
@@ -241,4 +241,12 @@ func (s *instance) push(repo, tag, content string) (manifest string, d digest.Di
 	manifest = image(s.pushBlob(repo, "{}"), s.pushBlob(repo, content))
 	s.do("PUT", "/v2/"+repo+"/manifests/"+tag, manifest, "Content-Type: "+oci.MediaTypeImageManifest).want(s.t, 201)
 	return manifest, digest.FromString(manifest)
+}
+
+// writable is the answer of a registry that may be ReadOnly.
+func (s *instance) writable(string, ...auth.Action) error {
+	if s.readOnly {
+		return oci.ErrDenied.With("This operation is not allowed on this registry.")
+	}
+	return nil
 }

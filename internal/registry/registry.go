@@ -43,8 +43,9 @@ type Auditor interface {
 type Options struct {
 	Storage    *storage.Storage
 	Authorizer Authorizer
-	// Writable reports whether clients may write; if it is nil, they always may.
-	Writable func() bool
+	// Writable returns an error if clients may not do the actions of need on a repository, whoever they
+	// are; nil allows everything.
+	Writable func(repository string, need ...auth.Action) error
 	Mirrors  MirrorNames
 	Auditor  Auditor // records deletions and lock changes; nil records nothing
 	// Pulled is called when a client has pulled a manifest; it must not wait. nil is not called.
@@ -57,7 +58,7 @@ type Options struct {
 type Registry struct {
 	storage    *storage.Storage
 	authorizer Authorizer
-	writable   func() bool
+	writable   func(repository string, need ...auth.Action) error
 	mirrors    MirrorNames
 	auditor    Auditor
 	pulled     func(repository string, d digest.Digest)
@@ -83,14 +84,10 @@ func New(o Options) *Registry {
 		r.pulled = func(string, digest.Digest) {}
 	}
 	if r.writable == nil {
-		r.writable = func() bool { return true }
+		r.writable = func(string, ...auth.Action) error { return nil }
 	}
 	return r
 }
-
-// errReadOnly answers a write to a ReadOnly connected registry, with the reference's
-// message.
-var errReadOnly = oci.ErrDenied.With("This operation is not allowed on this registry.")
 
 // ServeHTTP implements http.Handler.
 func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -115,12 +112,14 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
-	if q.route.write && !g.writable() {
-		// The client must be known, but its rights do not matter: nobody may write.
-		if _, err := g.authorizer.Authorize(r); err != nil {
+	if q.route.write {
+		if err := g.writable(q.repository, q.route.need...); err != nil {
+			// The client must be known, but its rights do not matter: nobody may write.
+			if _, err := g.authorizer.Authorize(r); err != nil {
+				return err
+			}
 			return err
 		}
-		return errReadOnly
 	}
 	if err := g.authorize(q); err != nil {
 		return err

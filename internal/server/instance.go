@@ -159,7 +159,7 @@ func open(
 		return in, err
 	}
 	in.storage, err = storage.New(storage.Options{
-		DB: in.db, Blobs: blobs, Log: in.log, Observe: in.events.ContentChanged,
+		DB: in.db, Blobs: blobs, Log: in.log, Observe: in.events.ContentChanged, SendsUp: parent != nil,
 	})
 	if err != nil {
 		return in, err
@@ -274,8 +274,12 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent wire.C
 		in.parent.Trust(roots)
 	}
 	in.agent, err = connected.New(ctx, connected.Options{
-		Name:        parent.Name,
-		Parent:      in.parent,
+		Name:    parent.Name,
+		Parent:  in.parent,
+		Storage: in.storage,
+		Audit: func(action, object, detail string) storage.Note {
+			return in.control.AuditNote(parent.Name, "", action, object, detail)
+		},
 		DB:          in.db,
 		Engine:      engine,
 		InstanceID:  in.control.InstanceID(),
@@ -353,7 +357,10 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	parent := gateway.ServerOptions{
 		Storage: in.storage, ControlPlane: in.fleet, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(),
-		Suspect: in.scrub.Suspect, Polling: in.fleet.Polling, Receive: in.fleet.Receive,
+		Suspect: in.scrub.Suspect, Polling: in.fleet.Polling, Receive: in.fleet.Receive, Writable: in.control.Writable,
+		AuditNote: func(actor, sender, action, object, detail string) storage.Note {
+			return in.control.AuditNote(actor, sender, action, object, detail)
+		},
 		Log: in.log, Spread: func() time.Duration { return in.settings.Load().spread(in.control.State().Count()) },
 	}
 	health := &syncHealth{damaged: in.damaged, now: time.Now}
