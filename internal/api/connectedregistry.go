@@ -128,7 +128,7 @@ type RegistrySyncResult struct {
 
 // A RegistryPut creates a connected registry. It contains either Repositories or SyncToken.
 type RegistryPut struct {
-	Mode          string   `json:"mode,omitempty" maxLength:"32" doc:"ReadOnly, the default."`
+	Mode          string   `json:"mode,omitempty" maxLength:"32" doc:"ReadOnly, the default, or ReadWrite."`
 	Parent        string   `json:"parent,omitempty" maxLength:"100" doc:"The default is the root."`
 	Repositories  []string `json:"repositories,omitempty" maxItems:"5000" doc:"NAME, PREFIX/*, *, or !NAME."`
 	SyncToken     string   `json:"syncToken,omitempty" maxLength:"100" doc:"A token whose scope map says what to sync."`

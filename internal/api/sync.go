@@ -9,6 +9,7 @@ const (
 	Pending  = "Pending"
 	Failed   = "Failed"
 	ToRemove = "ToRemove"
+	ToSend   = "ToSend" // a client changed it at the site, and the parent does not have that yet
 	Unknown  = "Unknown"
 )
 
@@ -33,6 +34,8 @@ type SyncStatus struct {
 	ItemsSynced  int        `json:"itemsSynced"`
 	ItemsPending int        `json:"itemsPending"`
 	ItemsFailed  int        `json:"itemsFailed"`
+	ItemsToSend  int        `json:"itemsToSend" doc:"Items that clients changed, and that the parent does not have."`
+	BytesToSend  int64      `json:"bytesToSend" doc:"Bytes of layers that must be sent for them, at most."`
 	ByteProgress
 	Result  *RegistrySyncResult `json:"result"`
 	Details []StatusDetail      `json:"details" nullable:"false"`
@@ -42,7 +45,7 @@ type SyncStatus struct {
 type SyncItem struct {
 	Repository    string     `json:"repository"`
 	Tag           *string    `json:"tag" doc:"Null for a manifest without a tag."`
-	State         string     `json:"state" enum:"InSync,Pending,Failed,ToRemove,Unknown"`
+	State         string     `json:"state" enum:"InSync,Pending,Failed,ToRemove,ToSend,Unknown"`
 	Digest        *string    `json:"digest" doc:"The digest that the site serves; null if none."`
 	ParentDigest  *string    `json:"parentDigest" doc:"The digest at the parent; null if it was removed."`
 	LastMatchTime *time.Time `json:"lastMatchTime" doc:"When both digests were last known to be equal."`

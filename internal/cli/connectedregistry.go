@@ -120,7 +120,8 @@ func (o *connectedRegistryCreate) define(set *pflag.FlagSet) {
 	textVar(set, &o.put.SyncToken, "sync-token", "", "NAME",
 		"instead of --repository: a token whose scope map names the repositories to sync")
 	choiceVar(set, &o.put.Mode, "mode", "m", api.ReadOnly,
-		"ReadOnly: clients of the site may pull. ReadWrite is not implemented yet", api.ReadOnly, api.ReadWrite)
+		"ReadOnly: clients of the site may pull. ReadWrite: they may push and delete, too, which the site sends up",
+		api.ReadOnly, api.ReadWrite)
 	textVar(set, &o.put.Parent, "parent", "p", "NAME",
 		"the connected registry that it syncs from (default this registry itself)")
 	namesVar(set, &o.put.ClientTokens, "client-tokens", "", "NAME...",

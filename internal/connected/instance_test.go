@@ -71,7 +71,7 @@ func newInstance(t testing.TB, name string, db *metadb.DB) *instance {
 	t.Helper()
 	s := &instance{name: name, log: &safeBuffer{}, link: newListener()}
 	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s.Content = storagetest.New(t, storage.Options{DB: db, Log: log})
+	s.Content = storagetest.New(t, storage.Options{DB: db, Log: log, SendsUp: name != ""})
 	var err error
 	s.control, err = control.New(t.Context(), control.Options{DB: db, Self: name, Log: log})
 	if err != nil {
@@ -113,9 +113,14 @@ func newInstance(t testing.TB, name string, db *metadb.DB) *instance {
 		Polling: s.fleet.Polling,
 		Ready:   s.fleet.Ready,
 		Spread:  func() time.Duration { return time.Duration(s.spread.Load()) },
-		Suspect: s.scrub.Suspect,
+		Suspect: s.scrub.Suspect, Writable: s.control.Writable,
+		AuditNote: func(actor, sender, action, object, detail string) storage.Note {
+			return s.control.AuditNote(actor, sender, action, object, detail)
+		},
 	})
-	content := registry.New(registry.Options{Storage: s.Storage, Authorizer: authenticator, Log: log})
+	content := registry.New(registry.Options{
+		Storage: s.Storage, Authorizer: authenticator, Log: log, Writable: s.control.Writable, Auditor: s.control,
+	})
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
 		if strings.Contains(r.URL.Path, "/blobs") {
@@ -205,7 +210,7 @@ func (s *instance) connectedRegistry(name string, put api.RegistryPut) wire.Conn
 	if put.Mode == "" {
 		put.Mode = "ReadOnly"
 	}
-	if len(put.Repositories) == 0 {
+	if len(put.Repositories) == 0 && put.SyncToken == "" {
 		put.Repositories = []string{"app/*"}
 	}
 	if _, err := s.fleet.Create(s.T.Context(), by, name, put, control.Precondition{}); err != nil {
@@ -263,7 +268,10 @@ func (s *instance) startAt(child *instance, c wire.ConnectionString,
 		Engine:     child.engine,
 		InstanceID: child.control.InstanceID(), Fleet: child.fleet, Version: "test", LoginServer: "child:5000",
 		Log:     log,
-		Content: child.scrub,
+		Content: child.scrub, Storage: child.Storage,
+		Audit: func(action, object, detail string) storage.Note {
+			return child.control.AuditNote(c.Name, "", action, object, detail)
+		},
 		Now:     func() time.Time { return time.Now().Add(time.Duration(child.ahead.Load())) },
 	})
 	if err != nil {

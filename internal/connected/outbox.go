@@ -19,7 +19,7 @@ import (
 
 // retryRefusedEvery is how often changes are sent again that the parent refused. They are also sent
 // again when the parent lists something, or when a window opens.
-const retryRefusedEvery = 15 * time.Minute
+const retryRefusedEvery = 5 * time.Minute
 
 // errOutboxNews is the cause with which this registry ends a poll that the parent holds, because the
 // next poll must report what became of clients' changes.
@@ -29,8 +29,12 @@ var errOutboxNews = errors.New("the state of clients' changes is new")
 // the polls and the syncs of a session, and each of them may fail alone.
 func (s *session) sendChanges(ctx context.Context) {
 	pauses := retry.NewBackoff(linkPause, linkMaxPause, pauseFactor)
-	s.retryRefused(ctx)
+	var retried time.Time // when refused changes were last tried again
 	for ctx.Err() == nil {
+		if age := s.now().Sub(retried); age < 0 || age >= retryRefusedEvery {
+			s.retryRefused(ctx)
+			retried = s.now()
+		}
 		changed, wakeup := s.options.Storage.OutboxChanged(), s.awaitWakeup() // first, so that none is missed
 		progress, err := s.sendOnce(ctx)
 		if progress {
@@ -68,7 +72,6 @@ func (s *session) awaitChange(ctx context.Context, changed, wakeup <-chan struct
 		s.retryRefused(ctx)
 	case <-s.answers:
 	case <-timer.C:
-		s.retryRefused(ctx)
 	case <-ctx.Done():
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/oci"
 	"ferry/internal/wire"
 )
 
@@ -455,17 +456,31 @@ func TestOverdueConnectedRegistryIsOffline(t *testing.T) {
 	}
 }
 
-func TestUnknownModeDoesNotAllowPushes(t *testing.T) {
+func TestOnlyReadWriteAllowsPermittedChanges(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	d, err := p.root.Desired(t.Context(), "Ship01")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Version, d.Self.Mode = "other", "ReadWrite"
-	if err := p.ship.Apply(t.Context(), d); err != nil {
-		t.Fatal(err)
+	d.Self.Permissions = []string{"repositories/app/*/content/read", "repositories/app/*/content/write"}
+	for _, mode := range []string{"ReadOnly", "Other", "ReadWrite"} {
+		d.Version, d.Self.Mode = mode, mode
+		if err := p.ship.Apply(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		push := p.ship.Control.Writable("app/a", auth.ContentRead, auth.ContentWrite)
+		if (push == nil) != (mode == "ReadWrite") {
+			t.Errorf("a push in mode %s: %v", mode, push)
+		}
+		for _, denied := range []error{
+			p.ship.Control.Writable("app/a", auth.ContentDelete), p.ship.Control.Writable("other", auth.ContentWrite),
+		} {
+			if !errors.Is(denied, oci.ErrDenied) {
+				t.Errorf("what the registry may not do at its parent, in mode %s: %v", mode, denied)
+			}
+		}
 	}
-	if p.ship.Control.Writable() || !p.root.Control.Writable() {
-		t.Errorf("the site takes pushes: %t, the root: %t", p.ship.Control.Writable(), p.root.Control.Writable())
+	if err := p.root.Control.Writable("any", auth.ContentDelete); err != nil {
+		t.Errorf("a root: %v", err)
 	}
 }

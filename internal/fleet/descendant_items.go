@@ -161,12 +161,16 @@ func (v descendant) itemsIn(c *storage.View, repository string) (items []api.Syn
 	return items, nil
 }
 
-// itemsToRemove returns the items that a descendant must still remove, from a report about a
+// itemsToRemove returns the items that a descendant must still remove or send, from a report about a
 // repository that is deleted here. There are none if the removal of the whole repository is an item
 // already.
 func itemsToRemove(reported map[string]api.SyncItem, removed []api.SyncItem) map[string]api.SyncItem {
 	left := map[string]api.SyncItem{}
 	for key, i := range reported {
+		if i.State == api.ToSend {
+			left[key] = i
+			continue
+		}
 		if len(removed) > 0 || i.ParentDigest != nil && i.Digest == nil {
 			continue
 		}
@@ -266,6 +270,8 @@ func SyncItemOf(o wire.OutOfSyncItem) api.SyncItem {
 	switch {
 	case o.Error != "":
 		i.State = api.Failed
+	case o.Unsent:
+		i.State = api.ToSend
 	case o.Digest == "":
 		i.State = api.ToRemove
 	}
@@ -296,7 +302,7 @@ func (v descendant) stateOf(t selectedTag) api.SyncItem {
 	st := v.report.Status
 	switch {
 	case t.seq > v.watermark:
-	case max(t.scopeSeq, v.changed) > v.watermark, st.ItemsPending+st.ItemsFailed > len(st.OutOfSync):
+	case max(t.scopeSeq, v.changed) > v.watermark, st.ItemsPending+st.ItemsFailed+st.ItemsToSend > len(st.OutOfSync):
 		i.State = api.Unknown
 	default:
 		i.State, i.Digest, i.LastMatchTime = api.InSync, i.ParentDigest, api.Time(v.report.SeenAt)

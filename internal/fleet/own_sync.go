@@ -17,6 +17,7 @@ func syncStatusOf(st wire.Status, v api.Verdict) *api.SyncStatus {
 	return &api.SyncStatus{
 		Verdict: v, State: st.State, Time: st.At.UTC(), Paused: st.Paused, NextSyncTime: api.Time(st.NextSync),
 		ItemsSynced: st.ItemsSynced, ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed,
+		ItemsToSend: st.ItemsToSend, BytesToSend: st.BytesToSend,
 		ByteProgress: api.ByteProgressOf(st.BytesDone, st.BytesTotal, st.ItemsUnplanned, st.BytesPerSecond),
 		Result:       reportedResult(st), Details: detailsOf(st),
 	}
@@ -60,7 +61,7 @@ func (s *Service) SyncItems(
 	_, verdict := s.ownVerdict()
 	kind := metadb.RemainingSyncItem
 	if at.OutOfSync && verdict.Status != api.Unknown { // otherwise no item is known to be in sync
-		kind = metadb.OutOfSyncItem
+		kind = metadb.DifferingSyncItem
 	}
 	progress := map[[2]string]wire.OutOfSyncItem{}
 	for _, o := range inFlight {
@@ -74,6 +75,15 @@ func (s *Service) SyncItems(
 				return nil, err
 			}
 			i := downgrade(syncItemOf(row, here), verdict)
+			if row.State == metadb.Held {
+				change, err := control.OrNil(tx.OutboxItem(row.Repository, row.Item))
+				if err != nil {
+					return nil, err
+				}
+				if change != nil && change.Error != "" {
+					i.State, i.Error = api.Failed, &change.Error
+				}
+			}
 			if row.State == replication.Synced && verdict.AsOfTime != nil && verdict.AsOfTime.After(row.SyncedAt) {
 				i.LastMatchTime = verdict.AsOfTime // a change would have been in the parent's answer
 			}
@@ -115,6 +125,8 @@ func syncItemOf(row metadb.SyncItem, here digest.Digest) api.SyncItem {
 		i.State = api.InSync
 	case replication.Failed:
 		i.State = api.Failed
+	case metadb.Held:
+		i.State = api.ToSend
 	}
 	return i
 }

@@ -27,6 +27,7 @@ const (
 
 	notInSyncFailed   = "items failed"
 	notInSyncPending  = "items are still to be fetched or removed"
+	notInSyncUnsent   = "changes made there are not sent to its parent yet"
 	notInSyncNoSync   = "no sync has finished yet"
 	notInSyncGap      = "its ancestors may not sync a part of its repositories"
 	notInSyncOutdated = "it has not reported yet that it received what changed here"
@@ -56,6 +57,8 @@ func (e evidence) verdict() api.Verdict {
 		reason = notInSyncFailed
 	case st.ItemsPending > 0:
 		reason = notInSyncPending
+	case st.ItemsToSend > 0:
+		reason = notInSyncUnsent
 	case st.Watermarks == nil:
 		v.Status, reason = api.Unknown, unknownListing
 	case st.LastSyncSuccess.IsZero():

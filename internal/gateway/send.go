@@ -115,7 +115,8 @@ func (c *Client) SendManifest(
 ) error {
 	_, err := c.v2(ctx, v2Request{
 		method: http.MethodPut, repository: repository, path: "/manifests/" + string(d),
-		header: http.Header{"Content-Type": {mediaType}}, body: bytes.NewReader(payload), size: int64(len(payload)),
+		header: http.Header{"Content-Type": {mediaType}, wire.HeaderChangeFollows: {"true"}},
+		body:   bytes.NewReader(payload), size: int64(len(payload)),
 	})
 	if err != nil {
 		return fmt.Errorf("send manifest %s: %w", d, err)

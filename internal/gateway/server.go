@@ -59,7 +59,7 @@ type ServerOptions struct {
 	Writable func(repository string, need ...auth.Action) error
 	// AuditNote returns a function that writes to the audit log; nil writes nothing.
 	AuditNote func(actor, sender, action, object, detail string) storage.Note
-	Log     *slog.Logger // nil discards
+	Log       *slog.Logger // nil discards
 
 	maxListed int  // about how many items an answer lists; 0 is [maxListed]
 	unlimited bool // children have no rate limits

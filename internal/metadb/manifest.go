@@ -203,6 +203,14 @@ func (tx *Tx) MarkReferenced(repository string, digests ...string) (first []stri
 		WHERE repository = $1 AND was_referenced = 0 AND digest IN (%s) RETURNING digest`, repository, digests)
 }
 
+// MarkUnreferenced makes a manifest an item of its own, from the change with the sequence number seq on,
+// although a tag or an index may have referenced it before.
+func (tx *Tx) MarkUnreferenced(repository, digest string, seq int64) error {
+	return tx.one("list manifest "+repository+"@"+digest,
+		`UPDATE manifests SET was_referenced = 0, seq = $3 WHERE repository = $1 AND digest = $2`, repository, digest,
+		seq)
+}
+
 // MarkReferrers records permanently that the subject has referenced the manifests that refer to
 // it, because the subject may be deleted.
 func (tx *Tx) MarkReferrers(repository, subject string) error {

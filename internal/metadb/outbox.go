@@ -110,7 +110,7 @@ func (tx *Tx) CountOutbox() (map[string]int, error) {
 func (tx *Tx) UnsentBlobs(limit int) ([]Blob, error) {
 	return list[Blob](tx, "list blobs of the outbox", `WITH RECURSIVE below (repository, digest) AS (
 			SELECT repository, digest FROM outbox WHERE state <> 'sent' AND digest <> ''
-			UNION SELECT c.repository, c.digest FROM manifest_children c
+			UNION SELECT c.repository, c.child FROM manifest_children c
 				JOIN below b ON c.repository = b.repository AND c.parent = b.digest)
 		SELECT `+blobColumns+` FROM blobs WHERE digest IN (SELECT digest FROM below) ORDER BY digest LIMIT $1`, limit)
 }
@@ -219,7 +219,8 @@ func (tx *Tx) RetryFailed() error {
 func (tx *Tx) OtherRepository(repository, digest string) (string, error) {
 	return get[string](tx, "find blob "+digest, `SELECT b.repository FROM repository_blobs b
 		WHERE b.digest = $2 AND b.repository <> $1 ORDER BY CASE WHEN EXISTS (SELECT 1 FROM sync_items i
-		WHERE i.source = '' AND i.repository = b.repository AND i.digest <> '') THEN 0 ELSE 1 END, b.repository LIMIT 1`,
+		WHERE i.source = '' AND i.repository = b.repository AND i.digest <> '') THEN 0 ELSE 1 END, b.repository
+		LIMIT 1`,
 		repository, digest)
 }
 

@@ -17,6 +17,7 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // maxTagParameters is how many tags a push may set in addition to its reference.
@@ -125,6 +126,7 @@ func (g *Registry) putManifest(w http.ResponseWriter, q *request) error {
 	put.Tags = tags
 	if oci.IsDigest(q.reference) {
 		put.Digest = digest.Digest(q.reference)
+		put.Pending = len(tags) == 0 && q.Header.Get(wire.HeaderChangeFollows) != ""
 	} else {
 		put.Tags = append([]string{q.reference}, tags...)
 	}

@@ -114,17 +114,14 @@ func (c *change) applyTag(ch ItemChange, o *ItemOutcome) error {
 	return c.removeTag(ch.Tag)
 }
 
-// applyManifest checks that a pushed manifest is here, or deletes a manifest that nothing references.
+// applyManifest lists a pushed manifest as an item of its own, or deletes a manifest that nothing references.
 func (c *change) applyManifest(ch ItemChange) error {
 	has, err := c.tx.HasManifest(c.repository, string(ch.Manifest))
 	if err != nil {
 		return err
 	}
-	if ch.Digest != "" {
-		if !has {
-			return oci.ErrManifestUnknown
-		}
-		return nil
+	if ch.Digest != "" && !has {
+		return oci.ErrManifestUnknown
 	}
 	unreferenced, err := c.tx.IsUnreferenced(c.repository, string(ch.Manifest))
 	if err != nil || !has || !unreferenced {
@@ -134,10 +131,28 @@ func (c *change) applyManifest(ch ItemChange) error {
 	if err != nil {
 		return err
 	}
+	if ch.Digest != "" {
+		return c.listManifest(row)
+	}
 	if err := c.checkRemovable("manifest "+string(ch.Manifest), row.Locks); err != nil {
 		return err
 	}
 	return c.removeManifest(ch.Manifest)
+}
+
+// listManifest makes a manifest without a tag an item of the repository.
+func (c *change) listManifest(row Manifest) error {
+	if !row.WasReferenced {
+		return nil
+	}
+	seq, err := c.number()
+	if err != nil {
+		return err
+	}
+	if err := c.tx.MarkUnreferenced(c.repository, string(row.Digest), seq); err != nil {
+		return err
+	}
+	return c.recordItem(string(row.Digest), "", row.Digest)
 }
 
 // deleteEmpty deletes the repository if nothing is left in it.

@@ -119,7 +119,7 @@ func (c *change) put(p preparedPut) (Manifest, error) {
 			err = c.setChildren(row, children)
 		}
 	default:
-		row.WasReferenced = len(p.Tags) > 0
+		row.WasReferenced = len(p.Tags) > 0 || p.Pending
 		row, err = c.addManifest(row, children)
 		if err == nil && !row.WasReferenced {
 			err = c.recordItem(string(row.Digest), "", row.Digest)

@@ -182,6 +182,9 @@ type Put struct {
 	Payload    []byte
 	Digest     digest.Digest // that the payload must have; "" is its sha256
 	Tags       []string      // set in the same transaction, last
+	// Pending says that the tag, the index or the [ItemChange] that needs the manifest follows. Until then,
+	// it is no item of the repository.
+	Pending bool
 	// Omitted are children that an index is stored without, because a platform filter omits
 	// them. The index does not hold them, even if they are here. All others must be here.
 	Omitted []digest.Digest

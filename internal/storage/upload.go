@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -18,9 +19,14 @@ import (
 	"ferry/internal/storage/blob"
 )
 
-// checkpointEvery is how many bytes of an upload are received at most before they are made
-// durable, so that a client can resume after a crash in the middle of a large request.
-const checkpointEvery = 32 << 20
+// How many bytes of an upload are received at most, and for how long, before they are made durable, so
+// that a client can resume after a crash in the middle of a large request. On a slow link the time
+// counts, as soon as there are enough bytes.
+const (
+	checkpointEvery = 32 << 20
+	checkpointTime  = time.Second
+	checkpointLeast = 256 << 10
+)
 
 // copyBuffer is the size of one read from a client, in bytes.
 const copyBuffer = 128 << 10
@@ -34,6 +40,7 @@ type Upload struct {
 	hash    hash.Hash // sha256 of the first size bytes
 	size    int64
 	saved   int64 // the size in the stored row
+	savedAt metadb.Uptime
 	release func()
 }
 
@@ -146,7 +153,8 @@ func (u *Upload) copy(ctx context.Context, r io.Reader) error {
 					u.partial.Truncate(u.size)))
 			}
 			u.hash.Write(buf[:n])
-			if u.size += int64(n); u.size-u.saved >= checkpointEvery {
+			u.size += int64(n)
+			if u.checkpointIsDue() {
 				if err := u.makeDurable(ctx); err != nil {
 					return err
 				}
@@ -159,6 +167,12 @@ func (u *Upload) copy(ctx context.Context, r io.Reader) error {
 			return fmt.Errorf("read upload %s: %w", u.row.ID, readErr)
 		}
 	}
+}
+
+// checkpointIsDue reports whether the bytes that came since the last checkpoint must be made durable.
+func (u *Upload) checkpointIsDue() bool {
+	n := u.size - u.saved
+	return n >= checkpointEvery || n >= checkpointLeast && u.s.Uptime().Sub(u.savedAt) >= checkpointTime
 }
 
 // rewind truncates the file to the size in the row. After a failed sync, the bytes after that
@@ -200,7 +214,7 @@ func (u *Upload) makeDurable(ctx context.Context) error {
 	if err := u.s.write(ctx, func(tx *metadb.Tx) error { return tx.PutUpload(row) }); err != nil {
 		return err
 	}
-	u.row, u.saved = row, u.size
+	u.row, u.saved, u.savedAt = row, u.size, row.UpdatedAt
 	return nil
 }
 

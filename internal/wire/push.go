@@ -6,6 +6,10 @@ import "github.com/opencontainers/go-digest"
 // content is sent to /v2/ before.
 const PathPush = "/gateway/v1/push"
 
+// HeaderChangeFollows is in a request that stores a manifest by its digest, if a change follows that
+// needs it. Until then the manifest is no item, so that nobody is told of it.
+const HeaderChangeFollows = "Ferry-Change-Follows"
+
 // ModeReadWrite is the mode of a connected registry whose clients may push.
 const ModeReadWrite = "ReadWrite"
 

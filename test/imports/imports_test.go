@@ -83,6 +83,10 @@ var layers = []layer{
 		"it records what storage and the engine do; the APIs show it, and the fleet says who sends what",
 	},
 	{
+		[]string{"internal/outbox"},
+		"it sends stored content and changes to a parent, through an interface of its own, so it knows no protocol",
+	},
+	{
 		[]string{"internal/registry", "internal/gateway"},
 		"each serves storage in its own protocol, and neither needs the other",
 	},
