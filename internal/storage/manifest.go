@@ -187,12 +187,6 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 	return s.deleteManifest(ctx, repository, d, byClient, notes)
 }
 
-// PruneManifest deletes a manifest that the source of a sync does not have any more, with its tags. The
-// error is [ErrUnsent] if a client pushed or tagged it here, and the parent does not have that yet.
-func (s *Storage) PruneManifest(ctx context.Context, repository string, d digest.Digest) error {
-	return s.deleteManifest(ctx, repository, d, bySync, nil)
-}
-
 func (s *Storage) deleteManifest(
 	ctx context.Context, repository string, d digest.Digest, by author, notes []Note,
 ) error {

@@ -31,20 +31,16 @@ func byClient(c *change, _ ...string) error {
 	return nil
 }
 
-// bySync is a sync, which must not change an item that a client changed and that was not sent yet.
+// bySync is a sync, which no lock hinders, and which must not change an item that a client changed and
+// that was not sent yet.
 func bySync(c *change, items ...string) error {
+	c.unlocked = true
 	for _, item := range items {
 		if err := c.checkSent(item); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// bySyncUnlocked is [bySync] without regard to locks.
-func bySyncUnlocked(c *change, items ...string) error {
-	c.unlocked = true
-	return bySync(c, items...)
 }
 
 // recordItem records that a client changed an item, if the parent must hear of it. An empty digest

@@ -50,12 +50,6 @@ func (s *Storage) DeleteRepository(ctx context.Context, name string, notes ...No
 	return s.removeRepository(ctx, name, byClient, notes)
 }
 
-// PruneRepository deletes a repository that the source of a sync does not have any more. The error is
-// [ErrUnsent] if a client changed an item in it, and the parent does not have that change yet.
-func (s *Storage) PruneRepository(ctx context.Context, name string) error {
-	return s.removeRepository(ctx, name, bySync, nil)
-}
-
 func (s *Storage) removeRepository(ctx context.Context, name string, by author, notes []Note) error {
 	err := s.update(ctx, name, s.remove, func(c *change) error {
 		if err := by(c, wholeRepository); err != nil {

@@ -141,12 +141,6 @@ func (s *Storage) DeleteTag(ctx context.Context, repository, name string, notes 
 	return s.removeTag(ctx, repository, name, byClient, notes)
 }
 
-// PruneTag deletes a tag that the source of a sync does not have any more. The error is [ErrUnsent] if
-// a client changed it here, and the parent does not have that change yet.
-func (s *Storage) PruneTag(ctx context.Context, repository, name string) error {
-	return s.removeTag(ctx, repository, name, bySync, nil)
-}
-
 func (s *Storage) removeTag(ctx context.Context, repository, name string, by author, notes []Note) error {
 	err := s.update(ctx, repository, s.remove, func(c *change) error {
 		if err := by(c, name); err != nil {

@@ -12,8 +12,8 @@ import (
 
 // Unlocked is the content without regard to locks. Locks are for clients: the sync with a parent
 // writes and deletes what the parent decided, locks included, and connected registries receive
-// content that no client may pull, so that unlocking it needs no transfer. It refuses changes of items
-// with [ErrUnsent], as [Storage.PruneTag] does.
+// content that no client may pull, so that unlocking it needs no transfer. It refuses with
+// [ErrUnsent] to change an item that a client changed here, while the parent does not have that yet.
 type Unlocked struct{ s *Storage }
 
 // Unlocked returns the content without regard to locks.
@@ -38,15 +38,15 @@ func (u Unlocked) PutImages(ctx context.Context, images []Image, also func(*meta
 
 // DeleteTag is [Storage.DeleteTag].
 func (u Unlocked) DeleteTag(ctx context.Context, repository, name string, notes ...Note) error {
-	return u.s.removeTag(ctx, repository, name, bySyncUnlocked, notes)
+	return u.s.removeTag(ctx, repository, name, bySync, notes)
 }
 
 // DeleteManifest is [Storage.DeleteManifest].
 func (u Unlocked) DeleteManifest(ctx context.Context, repository string, d digest.Digest, notes ...Note) error {
-	return u.s.deleteManifest(ctx, repository, d, bySyncUnlocked, notes)
+	return u.s.deleteManifest(ctx, repository, d, bySync, notes)
 }
 
 // DeleteRepository is [Storage.DeleteRepository].
 func (u Unlocked) DeleteRepository(ctx context.Context, name string, notes ...Note) error {
-	return u.s.removeRepository(ctx, name, bySyncUnlocked, notes)
+	return u.s.removeRepository(ctx, name, bySync, notes)
 }
