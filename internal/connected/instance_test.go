@@ -272,7 +272,7 @@ func (s *instance) startAt(child *instance, c wire.ConnectionString,
 		Audit: func(action, object, detail string) storage.Note {
 			return child.control.AuditNote(c.Name, "", action, object, detail)
 		},
-		Now:     func() time.Time { return time.Now().Add(time.Duration(child.ahead.Load())) },
+		Now: func() time.Time { return time.Now().Add(time.Duration(child.ahead.Load())) },
 	})
 	if err != nil {
 		s.T.Fatal(err)

@@ -270,10 +270,11 @@ func TestUnsentContentSurvivesEveryRemoval(t *testing.T) {
 		root.link.cut()
 		ship.push("app/a", "2", "v1", 100)
 		untagged, d := ship.push("app/a", "3", "", 100), ship.push("app/a", "4", "v1", 100)
-		if err := ship.Storage.Unlocked().DeleteTag(t.Context(), "app/a", "v1"); !errors.Is(err, storage.ErrUnsent) {
+		synced := ship.Storage.Unlocked()
+		if err := synced.DeleteTag(t.Context(), "app/a", "v1"); !errors.Is(err, storage.ErrUnsent) {
 			t.Errorf("a sync removes an unsent tag: %v", err)
 		}
-		if err := ship.Storage.Unlocked().DeleteManifest(t.Context(), "app/a", untagged); !errors.Is(err, storage.ErrUnsent) {
+		if err := synced.DeleteManifest(t.Context(), "app/a", untagged); !errors.Is(err, storage.ErrUnsent) {
 			t.Errorf("a sync removes an unsent manifest: %v", err)
 		}
 		image := storage.Image{Repository: "app/a", Root: first, Tags: []string{"v1"}}
