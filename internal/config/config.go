@@ -36,6 +36,7 @@ type Config struct {
 	Metrics              string // permission to read /metrics: one of the constants below
 	PathPrefix           string // that proxies put before every path; "" is the path of ExternalURL
 	TrustedProxies       string // addresses and networks whose X-Forwarded- headers are trusted; see [ParseProxies]
+	Limits               string // how many resources a root may have; see control.ParseMaxima
 	MirrorNames          string // repositories that stand for other registries; see registry.ParseMirrorNames
 	MirrorDefault        string // the registry that stands in for a repository that does not exist; "" is none
 	Anonymous            string // pulls without credentials: one of the constants below

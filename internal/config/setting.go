@@ -91,6 +91,11 @@ func (c *Config) settings() []Setting {
 		{"path-prefix", "PATH", c.PathPrefix,
 			"path below which a proxy sends requests, such as /registry; paths without it are served, too. " +
 				"The default is the path of external-url", text(&c.PathPrefix)},
+		{"limits", "LIST", c.Limits,
+			"how many resources a root may have, where that differs from the default, as NAME=NUMBER, such as " +
+				"tokens=50000,permissions=2000: connected-registries (10000), levels (16), client-tokens (1000), " +
+				"notifications (100), scope-maps (20000), tokens (20000), permissions (500) and " +
+				"gateway-permissions (4000)", text(&c.Limits)},
 		{"metrics", "WHO", c.Metrics,
 			"who may read /metrics: operators (with user and password), loopback (operators, and every user " +
 				"of this machine) or anyone", text(&c.Metrics)},

@@ -7,13 +7,6 @@ import (
 	"ferry/internal/auth"
 )
 
-// Limits on a scope map: the number of actions on repositories, as in the reference, and on
-// gateways, which is four for each descendant of a connected registry.
-const (
-	maxPermissions        = 500
-	maxGatewayPermissions = 4000
-)
-
 // Normalize checks actions and returns them in the form in which a scope map stores them: verbs in
 // lower case, no duplicates.
 func Normalize(actions []string) ([]string, error) {
@@ -62,16 +55,23 @@ func OnRepositories(actions []string) []string {
 }
 
 // checkCount returns an error if a scope map would have too many actions.
-func checkCount(name string, actions []string) error {
+func (s *Service) checkCount(name string, actions []string) error {
 	on := len(OnRepositories(actions))
-	if on > maxPermissions {
+	if on > s.maxima.Permissions {
 		return Invalid("the scope map '%s' would have %d permissions on repositories: at most %d are allowed", name, on,
-			maxPermissions).
-			WithHint("name many repositories at once, such as team/* or *")
+			s.maxima.Permissions).
+			WithHint("name many repositories at once, such as team/* or *; or raise permissions in --limits of ferry serve")
 	}
-	if n := len(actions) - on; n > maxGatewayPermissions {
+	if n := len(actions) - on; n > s.maxima.GatewayPermissions {
 		return Invalid("the scope map '%s' would have %d permissions on gateways: at most %d are allowed", name, n,
-			maxGatewayPermissions)
+			s.maxima.GatewayPermissions).
+			WithHint("raise gateway-permissions in --limits of ferry serve")
 	}
 	return nil
+}
+
+// tooMany is the refusal of another resource. The setting is the name of its maximum.
+func tooMany(nouns string, n int, setting string) *Error {
+	return Conflict("there are %d %s already, which is the most", n, nouns).
+		WithHint("raise %s in --limits of ferry serve", setting)
 }

@@ -32,8 +32,10 @@ type Options struct {
 	// Adopt creates missing settings again in a database that is in use. Without it the result is
 	// [ErrDamaged].
 	Adopt bool
-	Log   *slog.Logger     // nil discards
-	Now   func() time.Time // nil is time.Now
+	// Maxima are how many resources there can be; nil is [DefaultMaxima].
+	Maxima *Maxima
+	Log    *slog.Logger     // nil discards
+	Now    func() time.Time // nil is time.Now
 }
 
 // A Service manages the control plane of one instance. It is safe for concurrent use. Every
@@ -44,6 +46,7 @@ type Service struct {
 	log  *slog.Logger
 	now  func() time.Time
 
+	maxima   Maxima
 	instance string
 	verifier *auth.OperatorVerifier
 	failed   *failedLogins
@@ -74,6 +77,9 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	if s.maxima = DefaultMaxima(); o.Maxima != nil {
+		s.maxima = *o.Maxima
+	}
 	err := s.prepare(ctx, o)
 	if err == nil {
 		err = s.reload(ctx)
@@ -90,6 +96,9 @@ func (s *Service) InstanceID() string { return s.instance }
 // Directory returns the users of this instance: in a root, every enabled token; in a connected
 // registry, its client tokens and the sync tokens of its children; in both, the operators.
 func (s *Service) Directory() auth.Directory { return directory{s} }
+
+// Maxima returns how many resources there can be.
+func (s *Service) Maxima() Maxima { return s.maxima }
 
 // Self returns the name of the connected registry that this instance is; "" is
 // a root.

@@ -13,11 +13,8 @@ import (
 	"ferry/internal/metadb"
 )
 
-// Limits of the reference.
-const (
-	maxDescription = 256 // characters
-	maxScopeMaps   = 20_000
-)
+// maxDescription is the limit of the reference, in characters.
+const maxDescription = 256
 
 // set copies from to to, unless from is nil.
 func set[T any](to, from *T) {
@@ -71,8 +68,8 @@ func (s *Service) PutScopeMap(
 			if err != nil {
 				return err
 			}
-			if n >= maxScopeMaps {
-				return Conflict("there are %d scope maps already, which is the most", n)
+			if n >= s.maxima.ScopeMaps {
+				return tooMany("scope maps", n, "scope-maps")
 			}
 		}
 		row := metadb.ScopeMap{Name: name, Type: api.UserDefined, Description: put.Description, Actions: actions,
@@ -146,7 +143,7 @@ func (s *Service) WriteScopeMap(tx *metadb.Tx, row metadb.ScopeMap) (api.ScopeMa
 	if n := utf8.RuneCountInString(row.Description); n > maxDescription {
 		return api.ScopeMap{}, Invalid("the description has %d characters: at most %d are allowed", n, maxDescription)
 	}
-	if err := checkCount(row.Name, row.Actions); err != nil {
+	if err := s.checkCount(row.Name, row.Actions); err != nil {
 		return api.ScopeMap{}, err
 	}
 	networks, err := auth.ParseNetworks(row.AnonymousNetworks)

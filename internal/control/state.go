@@ -13,9 +13,6 @@ import (
 	"ferry/internal/metadb"
 )
 
-// MaxDepth is the maximum number of levels of connected registries.
-const MaxDepth = 16
-
 // A State is the control plane at one version: all connected registries, tokens, scope maps and
 // operators. It is immutable: reading it needs no lock and no SQL. Successive versions share
 // everything that did not change.

@@ -14,9 +14,6 @@ import (
 	"ferry/internal/metadb"
 )
 
-// maxTokens is the reference's limit.
-const maxTokens = 20_000
-
 func tokenOf(row metadb.Token) api.Token {
 	t := api.Token{
 		ID: api.TokenID(row.Name), Name: row.Name, Type: api.TypeToken,
@@ -106,8 +103,8 @@ func (s *Service) CheckNewToken(tx *metadb.Tx, name string) error {
 		return Conflict("'%s' is the name of an operator, so no token can have it", name)
 	}
 	n, err := tx.CountTokens()
-	if err == nil && n >= maxTokens {
-		err = Conflict("there are %d tokens already, which is the most", n)
+	if err == nil && n >= s.maxima.Tokens {
+		err = tooMany("tokens", n, "tokens")
 	}
 	return err
 }

@@ -28,7 +28,7 @@ type connection struct {
 func (s *Service) Polling(child string) (end func(answered bool)) {
 	s.connections.mu.Lock()
 	defer s.connections.mu.Unlock()
-	if s.connections.of == nil || len(s.connections.of) >= maxRegistries {
+	if s.connections.of == nil || len(s.connections.of) >= s.control.Maxima().ConnectedRegistries {
 		s.connections.of = map[string]*connection{}
 	}
 	c := s.connections.of[strings.ToLower(child)]

@@ -16,12 +16,6 @@ import (
 	"ferry/internal/metadb"
 )
 
-// Limits on connected registries.
-const (
-	maxRegistries   = 10_000
-	maxClientTokens = 1_000
-)
-
 // registryName matches the names of connected registries. The reference allows 5 to 40 characters
 // in one place and 5 to 50 in another.
 var registryName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{4,49}$`)
@@ -97,18 +91,19 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 		return nil, err
 	}
 	var err error
-	if c.spec.Notifications, err = notifications(put.Notifications); err != nil {
+	if c.spec.Notifications, err = s.notifications(put.Notifications); err != nil {
 		return nil, err
 	}
 	c.state = s.control.State() // the state as of this transaction
-	if n := c.state.Count(); n >= maxRegistries {
-		return nil, control.Conflict("there are %d connected registries already, which is the most", n)
+	if n := c.state.Count(); n >= s.control.Maxima().ConnectedRegistries {
+		return nil, control.Conflict("there are %d connected registries already, which is the most", n).
+			WithHint("raise connected-registries in --limits of ferry serve")
 	}
 	c.row = metadb.ConnectedRegistry{Name: name, SyncToken: cmp.Or(put.SyncToken, name), CreatedAt: s.now()}
 	if err := c.setParent(put.Parent); err != nil {
 		return nil, err
 	}
-	if c.spec.ClientTokens, err = checkClientTokens(tx, put.ClientTokens); err != nil {
+	if c.spec.ClientTokens, err = s.checkClientTokens(tx, put.ClientTokens); err != nil {
 		return nil, err
 	}
 	if other := c.state.SyncedBy(c.row.SyncToken); other != nil && !strings.EqualFold(other.Name, name) {
@@ -144,14 +139,14 @@ func (c *creation) setParent(name string) error {
 	}
 	c.row.Parent = parent.Name
 	c.ancestors = c.state.Ancestors(parent.Name)
-	if len(c.ancestors) >= control.MaxDepth {
-		return control.Invalid("there can be at most %d levels of connected registries", control.MaxDepth)
+	if most := c.s.control.Maxima().Levels; len(c.ancestors) >= most {
+		return control.Invalid("there can be at most %d levels of connected registries", most)
 	}
 	return nil
 }
 
 // checkClientTokens returns the tokens without duplicates. All of them must exist.
-func checkClientTokens(tx *metadb.Tx, names []string) ([]string, error) {
+func (s *Service) checkClientTokens(tx *metadb.Tx, names []string) ([]string, error) {
 	var all []string
 	for _, name := range names {
 		name = strings.TrimPrefix(name, api.TokenID(""))
@@ -162,10 +157,15 @@ func checkClientTokens(tx *metadb.Tx, names []string) ([]string, error) {
 			all = append(all, name)
 		}
 	}
-	if len(all) > maxClientTokens {
-		return nil, control.Invalid("%d client tokens are too many: at most %d are allowed", len(all), maxClientTokens)
+	return all, s.checkTokenCount(len(all))
+}
+
+func (s *Service) checkTokenCount(n int) error {
+	if most := s.control.Maxima().ClientTokens; n > most {
+		return control.Invalid("%d client tokens are too many: at most %d are allowed", n, most).
+			WithHint("raise client-tokens in --limits of ferry serve")
 	}
-	return all, nil
+	return nil
 }
 
 // readToken reads the scope map of an existing sync token. The scope map must allow all that a sync

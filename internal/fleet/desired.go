@@ -38,7 +38,7 @@ func (s *Service) Desired(_ context.Context, name string) (*wire.Desired, error)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.desired) >= maxRegistries {
+	if len(s.desired) >= s.control.Maxima().ConnectedRegistries {
 		clear(s.desired)
 	}
 	s.desired[name] = cachedDesired{d, state.Version()}

@@ -5,11 +5,8 @@ import (
 	"ferry/internal/events"
 )
 
-// maxNotifications is how many patterns a connected registry may have.
-const maxNotifications = 100
-
 // notifications checks patterns of events and returns them without duplicates.
-func notifications(patterns []string) ([]string, error) {
+func (s *Service) notifications(patterns []string) ([]string, error) {
 	for _, p := range patterns {
 		if _, err := events.ParsePattern(p); err != nil {
 			return nil, control.Invalid("notification '%.100s': %s", p, err).
@@ -17,8 +14,9 @@ func notifications(patterns []string) ([]string, error) {
 		}
 	}
 	all := control.Union(nil, patterns)
-	if len(all) > maxNotifications {
-		return nil, control.Invalid("%d notifications are too many: at most %d are allowed", len(all), maxNotifications)
+	if most := s.control.Maxima().Notifications; len(all) > most {
+		return nil, control.Invalid("%d notifications are too many: at most %d are allowed", len(all), most).
+			WithHint("raise notifications in --limits of ferry serve")
 	}
 	return all, nil
 }

@@ -24,7 +24,7 @@ func (s *Service) Update(ctx context.Context, by control.Caller, name string, pa
 		if unheard := v.Former != nil && s.reports.of(name).SeenAt.Before(v.Former.Until); changed && !unheard {
 			v.Former = &former
 		}
-		if err := applyLists(tx, patch, v); err != nil || len(patch.AddClientTokens) == 0 {
+		if err := s.applyLists(tx, patch, v); err != nil || len(patch.AddClientTokens) == 0 {
 			return err
 		}
 		state := s.control.State() // as it is in this transaction
@@ -60,14 +60,14 @@ func (s *Service) change(
 }
 
 // applyLists changes the client tokens and the notifications.
-func applyLists(tx *metadb.Tx, p api.RegistryPatch, v *control.Spec) error {
+func (s *Service) applyLists(tx *metadb.Tx, p api.RegistryPatch, v *control.Spec) error {
 	if err := checkNoOverlap("client token", p.AddClientTokens, p.RemoveClientTokens); err != nil {
 		return err
 	}
 	if err := checkNoOverlap("notification", p.AddNotifications, p.RemoveNotifications); err != nil {
 		return err
 	}
-	added, err := checkClientTokens(tx, p.AddClientTokens)
+	added, err := s.checkClientTokens(tx, p.AddClientTokens)
 	if err != nil {
 		return err
 	}
@@ -80,11 +80,10 @@ func applyLists(tx *metadb.Tx, p api.RegistryPatch, v *control.Spec) error {
 			v.ClientTokens = append(v.ClientTokens, t)
 		}
 	}
-	if len(v.ClientTokens) > maxClientTokens {
-		return control.Invalid("%d client tokens are too many: at most %d are allowed", len(v.ClientTokens),
-			maxClientTokens)
+	if err := s.checkTokenCount(len(v.ClientTokens)); err != nil {
+		return err
 	}
-	v.Notifications, err = notifications(control.Union(control.Without(v.Notifications, p.RemoveNotifications),
+	v.Notifications, err = s.notifications(control.Union(control.Without(v.Notifications, p.RemoveNotifications),
 		p.AddNotifications))
 	return err
 }

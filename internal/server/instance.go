@@ -178,6 +178,11 @@ func open(
 			return in.agent.Status(), heard
 		}
 	}
+	maxima, err := control.ParseMaxima(cfg.Limits)
+	if err != nil {
+		return in, err
+	}
+	resources.Maxima = &maxima
 	if in.control, err = control.New(ctx, resources); err != nil {
 		return in, err
 	}

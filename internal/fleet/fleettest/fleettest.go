@@ -56,6 +56,13 @@ func NewRoot(t *testing.T) *Instance {
 // New returns an instance on db: the connected registry self, or a root if self is "".
 func New(t *testing.T, db *metadb.DB, self string) *Instance {
 	t.Helper()
+	return NewWith(t, control.Options{DB: db, Self: self})
+}
+
+// NewWith is like [New], with other options of the control plane.
+func NewWith(t *testing.T, o control.Options) *Instance {
+	t.Helper()
+	db := o.DB
 	i := &Instance{Log: &bytes.Buffer{}, Now: Start}
 	clock := func() time.Time { return i.Now }
 	key, err := seal.OpenKey(t.TempDir(), events.KeyFile)
@@ -63,13 +70,14 @@ func New(t *testing.T, db *metadb.DB, self string) *Instance {
 		t.Fatal(err)
 	}
 	i.Events, err = events.New(t.Context(), events.Options{
-		DB: db, Registry: self, Key: key, Log: i.logger(), Now: clock,
+		DB: db, Registry: o.Self, Key: key, Log: i.logger(), Now: clock,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	i.Content = storagetest.New(t, storage.Options{DB: db, Now: clock, Observe: i.Events.ContentChanged})
-	i.Control, err = control.New(t.Context(), control.Options{DB: db, Self: self, Log: i.logger(), Now: clock})
+	o.Log, o.Now = i.logger(), clock
+	i.Control, err = control.New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
