@@ -108,10 +108,11 @@ const bearerName = "(bearer)"
 
 // bearer returns the principal of a bearer token that is no signed token.
 func (a *Authenticator) bearer(r *http.Request, value string) (*Principal, error) {
-	if !IsAPIKey(value) {
-		return nil, ErrUnauthenticated
+	var p *Principal
+	err := ErrUnauthenticated
+	if IsAPIKey(value) {
+		p, err = a.directory.AuthenticateKey("", value)
 	}
-	p, err := a.directory.AuthenticateKey("", value)
 	if errors.Is(err, ErrUnauthenticated) {
 		err = a.refuse(sender(r), bearerName)
 		a.failed(r.Context(), sender(r), bearerName)

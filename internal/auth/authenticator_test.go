@@ -332,3 +332,48 @@ func TestAddressIsTheOneThatTheCallerUsed(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestWrongAPIKeysCountAsFailedLogins(t *testing.T) {
+	f := newFixture(t)
+	key, err := auth.GenerateAPIKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong, err := auth.GenerateAPIKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.directory.keys = map[string]string{key: "puller"}
+	request := func(header string) *http.Request {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", header)
+		return r
+	}
+	for _, good := range []string{"Bearer " + key, "bearer " + key, basic("puller", key)} {
+		if p, err := f.Authenticate(request(good)); err != nil || p.Name != "puller" {
+			t.Errorf("%.10s: %+v, %v", good, p, err)
+		}
+		if g, err := f.Authorize(request(good)); err != nil || g.Name() != "puller" {
+			t.Errorf("%.10s: %v", good, err)
+		}
+	}
+	for name, bad := range map[string]string{
+		"another key": "Bearer " + wrong, "no key": "Bearer x", "another name": basic("admin", key),
+	} {
+		if p, err := f.Authenticate(request(bad)); !errors.Is(err, auth.ErrUnauthenticated) {
+			t.Errorf("%s: %+v, %v", name, p, err)
+		}
+	}
+	var challenge *auth.ChallengeError
+	for range 20 {
+		if _, err := f.Authenticate(request("Bearer " + wrong)); errors.As(err, &challenge) {
+			break
+		}
+	}
+	if challenge == nil || challenge.RetryAfter == 0 {
+		t.Error("wrong keys are not limited")
+	}
+	if _, err := f.Authenticate(request("Bearer " + key)); err != nil {
+		t.Errorf("the right key is limited by others: %v", err)
+	}
+}

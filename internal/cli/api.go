@@ -119,7 +119,11 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 		req.Header.Set("If-None-Match", "*")
 	}
 	req.Header.Set("User-Agent", "ferry/"+telemetry.Version())
-	if c.local == "" {
+	switch {
+	case c.local != "":
+	case c.login.Bearer != "":
+		req.Header.Set("Authorization", "Bearer "+c.login.Bearer)
+	default:
 		req.SetBasicAuth(c.login.User, c.login.Password)
 	}
 	defer c.waits.begin(func() string { return "waiting for " + c.base.String() + " to answer" })()

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 
+	"ferry/internal/api"
 	"ferry/internal/atomicfile"
 
 	"github.com/spf13/cobra"
@@ -28,7 +29,8 @@ func newLoginCommand(env *Env) *cobra.Command {
 	o := &loginOptions{}
 	cmd := verb(env, "login NAME", "Check and save the user and password for a registry", `
 		ferry login home --url http://127.0.0.1:5000 -u admin --password-stdin < initial-admin-password
-		ferry login ship --url https://registry.ship.example -u admin`, o, "url", "username")
+		ferry login ship --url https://registry.ship.example -u admin
+		ferry login home --url https://registry.example --api-key-stdin < ci.key`, o, "url")
 	cmd.Long = `Check a registry's user and password, and save them under a name. Other
 commands take that name in --registry.
 
@@ -51,12 +53,15 @@ type loginOptions struct {
 	name          string // to save it under
 	address, user string
 	fromStdin     bool // read the password there
+	keyFromStdin  bool // read an API key there
 }
 
 func (o *loginOptions) define(set *pflag.FlagSet) {
 	textVar(set, &o.address, "url", "", "URL", "the registry's address, such as https://registry.example")
 	textVar(set, &o.user, "username", "u", "USER", "a user, or a token")
 	set.BoolVar(&o.fromStdin, "password-stdin", false, "read the password from standard input (default ask for it)")
+	set.BoolVar(&o.keyFromStdin, "api-key-stdin", false,
+		"read an operator's API key from standard input, which needs no --username")
 }
 
 func (o *loginOptions) run(ctx context.Context, env *Env, _ *client) error {
@@ -64,14 +69,17 @@ func (o *loginOptions) run(ctx context.Context, env *Env, _ *client) error {
 	if err != nil {
 		return err
 	}
-	if c.login.Password, err = env.readPassword(o.fromStdin); err != nil {
-		return err
+	switch {
+	case o.keyFromStdin && o.fromStdin:
+		return usagef("--password-stdin and --api-key-stdin are both given: want one of them")
+	case o.keyFromStdin:
+		err = o.withKey(ctx, env, c)
+	case o.user == "":
+		return withHint(usagef("the following arguments are required: --username/-u"), "see ferry login --help")
+	default:
+		err = o.withPassword(ctx, env, c)
 	}
-	if _, err := c.do(ctx, call{method: http.MethodGet, path: "/v2/"}); err != nil {
-		if statusOf(err) == http.StatusUnauthorized {
-			return withHint(err, "the first administrator's password is in initial-admin-password, "+
-				"in the registry's data directory")
-		}
+	if err != nil {
 		return err
 	}
 	saved, err := env.loadLogins()
@@ -83,7 +91,36 @@ func (o *loginOptions) run(ctx context.Context, env *Env, _ *client) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(env.Stderr, "Logged in to %s as %s; saved as %q in %s\n", c.login.URL, o.user, o.name, path)
+	fmt.Fprintf(env.Stderr, "Logged in to %s as %s; saved as %q in %s\n", c.login.URL, c.login.User, o.name, path)
+	return nil
+}
+
+// withPassword reads a password, and checks it.
+func (o *loginOptions) withPassword(ctx context.Context, env *Env, c *client) (err error) {
+	if c.login.Password, err = env.readPassword(o.fromStdin); err != nil {
+		return err
+	}
+	_, err = c.do(ctx, call{method: http.MethodGet, path: "/v2/"})
+	if statusOf(err) == http.StatusUnauthorized {
+		return withHint(err, "the first administrator's password is in initial-admin-password, "+
+			"in the registry's data directory")
+	}
+	return err
+}
+
+// withKey reads an API key, and asks the registry for the name of its operator.
+func (o *loginOptions) withKey(ctx context.Context, env *Env, c *client) (err error) {
+	if c.login.Bearer, err = env.readPassword(true); err != nil {
+		return err
+	}
+	l, err := ask[api.Login](ctx, c, call{method: http.MethodGet, path: api.Root + "/login"})
+	if err != nil {
+		return err
+	}
+	if o.user != "" && o.user != l.value.Name {
+		return fmt.Errorf("the API key belongs to the operator %q", clip(l.value.Name))
+	}
+	c.login.User, c.login.Password, c.login.Bearer = l.value.Name, c.login.Bearer, ""
 	return nil
 }
 
@@ -121,6 +158,7 @@ type login struct {
 	URL      string `json:"url"`
 	User     string `json:"user"`
 	Password string `json:"password"`
+	Bearer   string `json:"-"` // instead of a user and a password
 }
 
 // logins are the saved registries by name. They are kept in one JSON file, which only its

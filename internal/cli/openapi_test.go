@@ -262,7 +262,13 @@ func (m *managed) prepare(t *testing.T, o *operation) (name string, body any) {
 		map[string]any{"uri": "http://127.0.0.1:9/", "actions": []string{"push"}})
 	importBody := map[string]any{"source": source + ":v1.0", "images": []string{"mirror/app:v1.0"}, "force": true,
 		"username": "admin", "password": m.root.password}
+	if strings.HasPrefix(o.path, "/operators/") {
+		m.do(t, m.root, "admin", "DELETE", "/operators/ci", nil)
+		put("/operators/ci", "put-operator")
+	}
 	switch o.OperationID {
+	case "delete-api-key":
+		put("/operators/ci/api-keys/build", "create-api-key")
 	case "import":
 		body = importBody
 	case "get-import":

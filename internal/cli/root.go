@@ -21,6 +21,7 @@ func newRootCommand(env *Env) *cobra.Command {
 		newManifestCommand(env),
 		newScopeMapCommand(env),
 		newTokenCommand(env),
+		newOperatorCommand(env),
 		newConnectedRegistryCommand(env),
 		newSyncCommand(env),
 		newVerifyCommand(env),

@@ -29,6 +29,12 @@ func (s *Service) Write(ctx context.Context, by Caller, action, object string, f
 		return Refuse(api.CodeManaged, "%s is managed by the parent registry", object).
 			WithHint("make the change in the root registry; it arrives with the next sync")
 	}
+	return s.WriteHere(ctx, by, action, object, fn)
+}
+
+// WriteHere is like [Service.Write], for resources that each instance has of its own, such as
+// operators. A connected registry does not refuse.
+func (s *Service) WriteHere(ctx context.Context, by Caller, action, object string, fn func(*metadb.Tx) error) error {
 	err := s.Change(ctx, func(tx *metadb.Tx) error {
 		if err := s.checkBefore(tx, by, object); err != nil {
 			return err

@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -123,6 +124,9 @@ func Outside(operator, object string) error {
 // checkBefore returns an error if the object of a change exists, and is not within the caller's
 // limits.
 func (s *Service) checkBefore(tx *metadb.Tx, by Caller, object string) error {
+	if by.Name == "" {
+		return fmt.Errorf("change %s: nobody asked for it", object) // whose limits would be unknown
+	}
 	exists, seen, err := s.State().Sees(tx, by.Limits, object)
 	if err == nil && exists && !seen {
 		err = Outside(by.Name, object)

@@ -4,8 +4,15 @@ import (
 	"sync"
 	"time"
 
+	"ferry/internal/api"
 	"ferry/internal/auth"
 	"ferry/internal/metadb"
+)
+
+// The roles of an operator.
+const (
+	roleAdmin  = api.RoleAdmin  // may do everything within its limits
+	roleReader = api.RoleReader // may read within its limits
 )
 
 // An Operator is an operator with its rights and its API keys.
@@ -73,7 +80,9 @@ type keyUse struct {
 func (u *keyUse) note(hash string, at time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.last[hash] = at
+	if at.After(u.last[hash]) {
+		u.last[hash] = at
+	}
 }
 
 // of returns when a key was last used; stored is the time in its row.

@@ -52,7 +52,7 @@ func TestActivationsAgreeAcrossLevels(t *testing.T) {
 				}
 			},
 			"deactivate": func(rt *rapid.T) {
-				if _, err := p.root.Deactivate(t.Context(), control.Caller{}, "Cabin1"); err != nil {
+				if _, err := p.root.Deactivate(t.Context(), control.Caller{Name: "admin"}, "Cabin1"); err != nil {
 					rt.Fatal(err)
 				}
 				pending = true

@@ -192,3 +192,39 @@ func TestLimitedAdminManagesResourcesWithinItsLimits(t *testing.T) {
 	}
 	root.CallAs(t, "viewer", "secret", "DELETE", "/repositories/team/web", nil).Fails(t, 403, "DENIED", "may only read")
 }
+
+func TestOperatorsManageOnlyTheirOwnLogins(t *testing.T) {
+	root := limited(t)
+	expiry := object{"expiry": start.AddDate(0, 1, 0)}
+	for _, operator := range []string{"baltic", "viewer"} {
+		call := func(method, path string, body any) fleettest.Response {
+			return root.CallAs(t, operator, "secret", method, path, body)
+		}
+		call("GET", "/operators/"+operator, nil).OK(t, nil)
+		var k api.APIKey
+		call("PUT", "/operators/"+operator+"/api-keys/k", expiry).OK(t, &k)
+		call("PUT", "/operators/admin/api-keys/k", expiry).Fails(t, 403, "DENIED")
+		call("POST", "/operators/admin/password", object{}).Fails(t, 403, "DENIED")
+		call("PUT", "/operators/new", object{"role": "reader"}).Fails(t, 403, "DENIED")
+		call("PATCH", "/operators/"+operator, object{"repositories": []string{}}).Fails(t, 403, "DENIED")
+		// With the key it reads the same, and changes no login.
+		var l api.Login
+		bearer := func(method, path string, body any) fleettest.Response {
+			return root.CallAs(t, "", "", method, path, body, "Authorization", "Bearer "+*k.Value)
+		}
+		bearer("GET", "/login", nil).OK(t, &l)
+		if l.Name != operator || *l.APIKey != "k" || !l.Limits {
+			t.Errorf("%+v", l)
+		}
+		bearer("GET", "/repositories/secret", nil).Fails(t, 404, "NOT_FOUND")
+		bearer("PUT", "/operators/"+operator+"/api-keys/more", expiry).Fails(t, 403, "DENIED", "API key")
+		bearer("POST", "/operators/"+operator+"/password", object{}).Fails(t, 403, "DENIED", "API key")
+		call("POST", "/operators/"+operator+"/password", object{"password": "a new pass phrase"}).OK(t, nil)
+		call("GET", "/login", nil).Fails(t, 401, "UNAUTHORIZED")
+	}
+	var k api.APIKey
+	root.Call(t, "PUT", "/operators/admin/api-keys/k", expiry).OK(t, &k)
+	root.CallAs(t, "", "", "DELETE", "/operators/viewer", nil, "Authorization", "Bearer "+*k.Value).
+		Fails(t, 403, "DENIED", "API key")
+	root.CallAs(t, "admin", *k.Value, "PUT", "/operators/new", object{"role": "reader"}).Fails(t, 403, "DENIED")
+}

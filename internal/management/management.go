@@ -59,6 +59,7 @@ type Options struct {
 	Events        *events.Service // nil leaves out webhooks
 	CAFingerprint func() string   // of the instance's own CA; nil if it has none
 	ParentURL     func() string   // of the parent's gateway; nil in a root
+	DataDir       string          // for the local handler
 	Version       string          // of the program
 	Log           *slog.Logger    // nil discards
 }
@@ -71,11 +72,17 @@ func NewHandler(o Options) http.Handler {
 }
 
 // NewLocalHandler returns the part of the management API that needs no login, for the local socket:
-// the instance's role and sync status. It changes nothing.
+// the instance's role and sync status, and new passwords of operators. It changes nothing else.
 func NewLocalHandler(o Options) http.Handler {
 	h := newHandler(o)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch path := strings.TrimPrefix(r.URL.Path, api.Root); {
+		path := strings.TrimPrefix(r.URL.Path, api.Root)
+		if operator, ok := operatorInReset(r); ok {
+			w.Header().Set("Cache-Control", "no-store")
+			h.resetAtMachine(w, r, operator)
+			return
+		}
+		switch {
 		case r.Method != http.MethodGet, path != "/status" && path != "/sync" && path != "/sync/items":
 			refuse(w, control.Refuse(api.CodeDenied, "without a login an instance shows only its sync status").
 				WithHint("log in as an operator: ferry login NAME --url URL -u admin --password-stdin"))
@@ -88,7 +95,7 @@ func NewLocalHandler(o Options) http.Handler {
 
 // localOwner is the caller on the local socket: the owner of the data directory.
 func localOwner() *auth.Principal {
-	return &auth.Principal{Kind: auth.KindOperator, Name: "(owner of the data directory)", Admin: true}
+	return &auth.Principal{Kind: auth.KindOperator, Name: "(local)", Admin: true}
 }
 
 func newHandler(o Options) *handler {
@@ -106,6 +113,7 @@ func newHandler(o Options) *handler {
 	h := &handler{Options: o, mux: mux, huma: humago.NewWithPrefix(mux, api.Root, config)}
 	h.scopeMaps()
 	h.tokens()
+	h.operators()
 	h.auditLog()
 	h.events()
 	if o.Events != nil {

@@ -29,12 +29,18 @@ const (
 	filtered reach = "filtered"
 	// whole is for operations about the whole instance. They need an operator without limits.
 	whole reach = "whole"
+	// people is like whole, for operations that decide who may log in: no API key may change
+	// operators, so that one that others find does not outlive its end.
+	people reach = "people"
+	// self is like people. The operator in the path may always do it.
+	self reach = "self"
 )
 
 // rules has the reach of every operation. An operation without a rule is whole. The table is never
 // written.
 var rules = map[string]reach{
 	"get-status": open,
+	"get-login":  open,
 
 	"list-connected-registries":          filtered,
 	"get-connected-registry":             control.KindRegistry,
@@ -81,6 +87,16 @@ var rules = map[string]reach{
 	"import":       filtered,
 	"list-imports": filtered,
 	"get-import":   filtered,
+
+	"list-operators":        whole,
+	"get-operator":          self,
+	"put-operator":          people,
+	"update-operator":       people,
+	"delete-operator":       people,
+	"set-operator-password": self,
+	"list-api-keys":         self,
+	"create-api-key":        self,
+	"delete-api-key":        self,
 
 	"list-audit-log": filtered,
 
@@ -135,10 +151,17 @@ func (h *handler) check(ctx huma.Context, to reach) error {
 	if p == nil {
 		return control.Refuse(api.CodeUnauthorized, "%s", auth.ErrUnauthenticated)
 	}
-	if ctx.Method() != http.MethodGet && ctx.Method() != http.MethodHead && !p.Admin {
+	writes := ctx.Method() != http.MethodGet && ctx.Method() != http.MethodHead
+	own := to == self && ctx.Param("name") == p.Name
+	switch {
+	case writes && p.Key != "" && (to == people || to == self):
+		return control.Refuse(api.CodeDenied, "with an API key nobody may change operators").
+			WithHint("log in with the operator's password")
+	case own:
+		return nil
+	case writes && !p.Admin:
 		return control.Refuse(api.CodeDenied, "the operator %s may only read", p.Name)
-	}
-	if !p.Limits.Any() {
+	case !p.Limits.Any():
 		return nil
 	}
 	noun, ok := nouns[to]

@@ -144,11 +144,7 @@ func open(
 	if in.dir, err = openDataDir(cfg.DataDir, o.Adopt, in.log); err != nil {
 		return in, err
 	}
-	database := cfg.Database
-	if database == "" {
-		database = "sqlite:" + filepath.Join(cfg.DataDir, databaseFile)
-	}
-	if in.db, err = metadb.OpenIf(ctx, database, in.dir.match); err != nil {
+	if in.db, err = metadb.OpenIf(ctx, databaseOf(cfg), in.dir.match); err != nil {
 		return in, firstCause(err)
 	}
 	blobs, err := fs.New(cfg.DataDir)
@@ -202,7 +198,7 @@ func open(
 		StandIn: in.names.StandIn, Anonymous: in.anonymous, Failed: in.control.LoginFailed,
 	})
 	in.upkeep = &upkeep{
-		storage: in.storage, fleet: in.fleet, db: in.db, log: in.log, now: time.Now,
+		storage: in.storage, fleet: in.fleet, keys: in.control, db: in.db, log: in.log, now: time.Now,
 	}
 	in.upkeep.level.Store(levelOf(cfg, o))
 	if parent != nil {
@@ -400,6 +396,7 @@ func (in *instance) management() management.Options {
 	o := management.Options{
 		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,
 		Scrubber: in.scrub, Events: in.events, Version: telemetry.Version(), Log: in.log,
+		DataDir: in.dir.path,
 	}
 	if in.parent != nil {
 		o.ParentURL = in.parent.ParentURL

@@ -46,6 +46,9 @@ type upkeep struct {
 		SaveSeen(ctx context.Context) error
 		LongestMessageTTL() time.Duration
 	}
+	keys interface {
+		SaveKeyUse(ctx context.Context) error
+	}
 	db    *metadb.DB
 	log   *slog.Logger
 	level atomic.Pointer[slog.LevelVar] // nil leaves the level as it is
@@ -77,7 +80,7 @@ func (u *upkeep) run(ctx context.Context) error {
 		}
 		if retry.Sleep(ctx, upkeepInterval, nil) != nil {
 			ctx = context.WithoutCancel(ctx)
-			return errors.Join(u.fleet.SaveSeen(ctx), u.storage.SaveUptime(ctx))
+			return errors.Join(u.fleet.SaveSeen(ctx), u.keys.SaveKeyUse(ctx), u.storage.SaveUptime(ctx))
 		}
 	}
 }
@@ -92,7 +95,8 @@ func (u *upkeep) once(ctx context.Context) error {
 	now := u.now()
 	// If a full disk stops the feed from being trimmed, the collection may make room.
 	trimErr := u.trim(ctx, now)
-	return errors.Join(trimErr, u.fleet.SaveSeen(ctx), u.saveUptime(ctx, now), u.collect(ctx, own, now))
+	return errors.Join(trimErr, u.fleet.SaveSeen(ctx), u.keys.SaveKeyUse(ctx), u.saveUptime(ctx, now),
+		u.collect(ctx, own, now))
 }
 
 // saveUptime saves the uptime, if that is due.

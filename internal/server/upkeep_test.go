@@ -51,13 +51,15 @@ func (c *fakeWork) SaveSeen(context.Context) error {
 	return nil
 }
 
+func (c *fakeWork) SaveKeyUse(context.Context) error { return nil }
+
 // after runs an upkeep over c for d. The clock starts at midnight, UTC.
 func after(t *testing.T, d time.Duration, c *fakeWork, level *slog.LevelVar) {
 	t.Helper()
 	if c.db == nil {
 		c.db = dbtest.SQLite(t)
 	}
-	u := &upkeep{storage: c, fleet: c, db: c.db, log: slog.New(slog.DiscardHandler), now: time.Now}
+	u := &upkeep{storage: c, fleet: c, keys: c, db: c.db, log: slog.New(slog.DiscardHandler), now: time.Now}
 	u.level.Store(level)
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"ferry/internal/config"
+	"ferry/internal/control"
+	"ferry/internal/metadb"
+)
+
+// ResetPassword generates a new password of an operator of an instance that does not run, and
+// returns it; see [control.ResetStopped]. The data directory is locked meanwhile. Only its owner may
+// do that: files of another user in it would keep the instance from starting.
+func ResetPassword(ctx context.Context, cfg config.Config, operator string, log *slog.Logger) (string, error) {
+	info, err := os.Stat(cfg.DataDir)
+	if err != nil {
+		return "", fmt.Errorf("open data directory: %w", err)
+	}
+	if s, ok := info.Sys().(*syscall.Stat_t); ok && int(s.Uid) != os.Geteuid() {
+		return "", withHint(fmt.Errorf("the data directory %s belongs to another user", cfg.DataDir),
+			fmt.Sprintf("run the command as its owner: sudo -u '#%d' ferry operator reset-password ...", s.Uid))
+	}
+	dir, err := openDataDir(cfg.DataDir, false, log)
+	if err != nil {
+		return "", err
+	}
+	defer dir.unlock()
+	db, err := metadb.OpenIf(ctx, databaseOf(cfg), dir.match)
+	if err != nil {
+		return "", firstCause(err)
+	}
+	password, err := control.ResetStopped(ctx, db, cfg.DataDir, operator)
+	if closed := db.Close(); err == nil {
+		err = closed
+	}
+	return password, err
+}
+
+// databaseOf returns the address of the database.
+func databaseOf(cfg config.Config) string {
+	if cfg.Database != "" {
+		return cfg.Database
+	}
+	return "sqlite:" + filepath.Join(cfg.DataDir, databaseFile)
+}
