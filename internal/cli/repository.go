@@ -45,6 +45,8 @@ func newRepositoryCommand(env *Env) *cobra.Command {
 			ferry repository delete -n home --image factory/app:1.0 --yes
 			ferry repository delete -n home --image factory/app@sha256:9f86d0... --yes`,
 			&repositoryDelete{}), deleteLong),
+		newPurgeCommand(env),
+		newPurgeRuleCommand(env),
 	)
 }
 

@@ -19,6 +19,7 @@ var parameters = map[string]parameter{
 	"mirror-rules":         {"The name of the mirror rule.", "alpine"},
 	"operators":            {"The name of the operator.", "ci"},
 	"webhooks":             {"The name of the webhook.", "deploy"},
+	"purge-rules":          {"The name of the purge rule.", "nightly"},
 	"repositories":         {"The name of the repository; its slashes may be escaped or not.", "factory/app"},
 	"scope-maps":           {"The name of the scope map.", "pullers"},
 	"tokens":               {"The name of the token.", "line1"},
@@ -61,6 +62,10 @@ func bodyExamples() map[string]any {
 		"update-webhook":       api.WebhookPatch{Actions: []string{"push", "delete"}, Status: new(api.Disabled)},
 		"retry-webhook-events": api.WebhookRetry{},
 		"update-mirror-rule":   api.MirrorRulePatch{TagFilters: []string{"3.20", "3.21"}},
+		"purge": api.PurgePost{PurgePolicy: api.PurgePolicy{Filters: []string{"factory/*:^dev-"}, Ago: "30d", Keep: 5},
+			DryRun: true},
+		"put-purge-rule": api.PurgeRulePut{
+			PurgePolicy: api.PurgePolicy{Filters: []string{"factory/*:^dev-"}, Ago: "30d", Untagged: true}},
 	}
 }
 

@@ -56,6 +56,7 @@ type Options struct {
 	Syncer        Syncer          // nil in a root
 	Mirrors       Mirrors         // nil in a connected registry
 	Scrubber      Scrubber        // nil leaves out its operations
+	Purger        Purger          // nil in a connected registry
 	Events        *events.Service // nil leaves out webhooks
 	CAFingerprint func() string   // of the instance's own CA; nil if it has none
 	ParentURL     func() string   // of the parent's gateway; nil in a root
@@ -126,6 +127,9 @@ func newHandler(o Options) *handler {
 	h.sync()
 	if o.Scrubber != nil {
 		h.scrub()
+	}
+	if o.Purger != nil {
+		h.purges()
 	}
 	if o.Mirrors != nil {
 		h.mirrorRules()

@@ -84,6 +84,13 @@ var rules = map[string]reach{
 	"delete-mirror-rule": control.KindMirrorRule,
 	"run-mirror-rule":    control.KindMirrorRule,
 
+	"purge":             filtered,
+	"list-purge-rules":  whole,
+	"get-purge-rule":    whole,
+	"put-purge-rule":    whole,
+	"delete-purge-rule": whole,
+	"run-purge-rule":    whole,
+
 	"import":       filtered,
 	"list-imports": filtered,
 	"get-import":   filtered,

@@ -147,6 +147,13 @@ func (tx *Tx) HasSyncedItem(source, repository string, digest digest.Digest, par
 		source, repository, string(digest), part)
 }
 
+// HasSyncItem reports whether any source has the item of this name, with this digest, in repository.
+func (tx *Tx) HasSyncItem(repository, item, digest string) (bool, error) {
+	return get[bool](tx, "read sync items of "+repository,
+		`SELECT EXISTS (SELECT 1 FROM sync_items WHERE repository = $1 AND digest = $3 AND item = $2)`,
+		repository, item, digest)
+}
+
 // SyncItemsInRange returns the items of source in repository whose names are above after and not
 // above last, by name. If last is "", there is no upper bound.
 func (tx *Tx) SyncItemsInRange(source, repository, after, last string) ([]SyncItem, error) {

@@ -29,6 +29,7 @@ import (
 	"ferry/internal/mirror"
 	"ferry/internal/registry"
 	"ferry/internal/replication"
+	"ferry/internal/retention"
 	"ferry/internal/scrub"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob/fs"
@@ -45,26 +46,27 @@ type instance struct {
 	notices io.Writer
 	url     string // for clients on this machine
 
-	dir      *dataDir
-	db       *metadb.DB
-	storage  *storage.Storage
-	control  *control.Service
-	fleet    *fleet.Service
-	auth     *auth.Authenticator
-	agent    *connected.Agent // nil in a root
-	mirrors  *mirror.Service  // nil in a connected registry
-	events   *events.Service
-	upkeep   *upkeep
-	scrub    *scrub.Scrubber
-	certs    certificateSource // nil without TLS
-	ca       *ownCA            // nil unless the instance has a CA
-	acme     *acmeCertificates // nil unless an ACME server issues its certificates
-	metrics  *telemetry.Metrics
-	meter    *download.Meter    // of content that comes from other registries
-	traffic  *telemetry.Traffic // of connections to them
-	names    registry.MirrorNames
-	parent   *gateway.Client // nil in a root
-	parentCA string          // the text of the parent's CA at the start
+	dir       *dataDir
+	db        *metadb.DB
+	storage   *storage.Storage
+	control   *control.Service
+	fleet     *fleet.Service
+	auth      *auth.Authenticator
+	agent     *connected.Agent   // nil in a root
+	mirrors   *mirror.Service    // nil in a connected registry
+	retention *retention.Service // the same
+	events    *events.Service
+	upkeep    *upkeep
+	scrub     *scrub.Scrubber
+	certs     certificateSource // nil without TLS
+	ca        *ownCA            // nil unless the instance has a CA
+	acme      *acmeCertificates // nil unless an ACME server issues its certificates
+	metrics   *telemetry.Metrics
+	meter     *download.Meter    // of content that comes from other registries
+	traffic   *telemetry.Traffic // of connections to them
+	names     registry.MirrorNames
+	parent    *gateway.Client // nil in a root
+	parentCA  string          // the text of the parent's CA at the start
 
 	settings    atomic.Pointer[settings]
 	connections *quota // of the listener
@@ -204,6 +206,7 @@ func open(
 	if parent != nil {
 		err = in.follow(ctx, cfg, *parent)
 	} else {
+		in.retention = in.newRetention()
 		err = in.mirror(cfg)
 	}
 	if err == nil {
@@ -243,6 +246,16 @@ func scrubSchedule(cfg config.Config) (s scrub.Schedule, err error) {
 func (in *instance) damaged(ctx context.Context) (int64, error) {
 	sum, err := metadb.Read(ctx, in.db, (*metadb.Tx).TotalOfDamages)
 	return sum.Count, err
+}
+
+// newRetention returns the service that purges content.
+func (in *instance) newRetention() *retention.Service {
+	return retention.New(retention.Options{
+		Storage: in.storage, DB: in.db, Fleet: in.fleet, Log: in.log,
+		Note: func(rule, repository string) storage.Note {
+			return in.control.AuditNote("purge-rules/"+rule, "", "purge", "repositories/"+repository, "")
+		},
+	})
 }
 
 // mirror creates the service that runs mirror rules.
@@ -408,7 +421,7 @@ func (in *instance) management() management.Options {
 		o.Syncer = in.agent
 	}
 	if in.mirrors != nil {
-		o.Mirrors = in.mirrors
+		o.Mirrors, o.Purger = in.mirrors, in.retention
 	}
 	return o
 }

@@ -139,6 +139,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	}
 	if in.mirrors != nil {
 		all.Go(func() error { return in.mirrors.Run(ctx) })
+		all.Go(func() error { return in.retention.Run(ctx) })
 	}
 	return all.Wait()
 }

@@ -100,6 +100,24 @@ func (c *change) referenced(digests ...string) error {
 	return err
 }
 
+// released records that a manifest lost a tag, or was added without one.
+func (c *change) released(d digest.Digest) error {
+	seq, err := c.number()
+	if err != nil {
+		return err
+	}
+	return c.tx.MarkReleased(c.repository, string(d), metadb.Release{Seq: seq, At: c.Uptime()})
+}
+
+// releasedBelow records that the children and the referrers of a manifest lose it.
+func (c *change) releasedBelow(d digest.Digest) error {
+	seq, err := c.number()
+	if err != nil {
+		return err
+	}
+	return c.tx.MarkReleasedBelow(c.repository, string(d), metadb.Release{Seq: seq, At: c.Uptime()})
+}
+
 // healed records that damaged content of the repository is back in service.
 func (c *change) healed() error {
 	seq, err := c.number()

@@ -50,6 +50,9 @@ func (c *change) setChildren(index Manifest, children []metadb.Child) error {
 	if err != nil {
 		return err
 	}
+	if err := c.releasedBelow(index.Digest); err != nil {
+		return err
+	}
 	if err := c.tx.SetChildren(index.Repository, string(index.Digest), children, seq); err != nil {
 		return err
 	}

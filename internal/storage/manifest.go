@@ -233,7 +233,7 @@ func (c *change) deleteManifest(d digest.Digest) (gone []string, err error) {
 		if err := c.checkRemovable("tag "+tag.Name, tag.Locks); err != nil {
 			return nil, err
 		}
-		if err := c.removeTag(tag.Name); err != nil {
+		if err := c.removeTag(tag); err != nil {
 			return nil, err
 		}
 		c.deleted(tag.Name, row)
@@ -245,6 +245,9 @@ func (c *change) deleteManifest(d digest.Digest) (gone []string, err error) {
 
 func (c *change) removeManifest(d digest.Digest) error {
 	if err := c.relistReferrers(); err != nil { // while its references are still there
+		return err
+	}
+	if err := c.releasedBelow(d); err != nil {
 		return err
 	}
 	if err := c.tx.DeleteManifest(c.repository, string(d), c.Uptime()); err != nil {

@@ -152,6 +152,11 @@ func (c *change) addManifest(row Manifest, children []metadb.Child) (_ Manifest,
 	if _, err := c.tx.PutManifest(row, children); err != nil {
 		return row, err
 	}
+	if !row.WasReferenced {
+		if err := c.released(row.Digest); err != nil {
+			return row, err
+		}
+	}
 	if row.Digest != c.tagged {
 		c.pushed("", row.Digest)
 	}

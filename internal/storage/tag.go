@@ -114,6 +114,11 @@ func (c *change) setTag(name string, d digest.Digest) error {
 	if err := c.tx.SetTag(c.repository, name, string(d), seq, c.now()); err != nil {
 		return err
 	}
+	if old.Name != "" {
+		if err := c.released(old.Digest); err != nil {
+			return err
+		}
+	}
 	c.pushed(name, d)
 	if err := c.recordItem(name, name, d); err != nil {
 		return err
@@ -163,21 +168,24 @@ func (c *change) deleteTag(name string, notes []Note) error {
 	if err := c.tx.TouchRepository(c.repository, c.now()); err != nil {
 		return err
 	}
-	if err := c.removeTag(name); err != nil {
+	if err := c.removeTag(tag); err != nil {
 		return err
 	}
 	c.deleted(name, Manifest{Digest: tag.Digest})
 	return writeNotes(c.tx, notes)
 }
 
-func (c *change) removeTag(name string) error {
-	if err := c.tx.DeleteTag(c.repository, name); err != nil {
+func (c *change) removeTag(tag Tag) error {
+	if err := c.tx.DeleteTag(c.repository, tag.Name); err != nil {
 		return err
 	}
-	if err := c.recordItem(name, name, ""); err != nil {
+	if err := c.recordItem(tag.Name, tag.Name, ""); err != nil {
 		return err
 	}
-	if err := c.removed(name); err != nil {
+	if err := c.removed(tag.Name); err != nil {
+		return err
+	}
+	if err := c.released(tag.Digest); err != nil {
 		return err
 	}
 	return c.relistReferrers()
