@@ -49,13 +49,13 @@ type PurgeResult struct {
 	Next             string      `json:"next,omitempty" doc:"Absent after the last step."`
 }
 
-// A PurgeItem is a tag, or a manifest if it has no tag.
+// A PurgeItem is a tag, or a manifest if it has no tag. Its reason says why it stays.
 type PurgeItem struct {
 	Repository          string   `json:"repository"`
 	Tag                 string   `json:"tag,omitempty"`
 	Digest              string   `json:"digest,omitempty" doc:"Absent if the whole repository is locked."`
 	Bytes               int64    `json:"bytes,omitempty"`
-	Reason              string   `json:"reason,omitempty" enum:"Locked,Mirrored,Young,Unheard,Moved" doc:"Why it stays."`
+	Reason              string   `json:"reason,omitempty" enum:"Locked,Mirrored,Young,Unheard,Moved"`
 	ConnectedRegistries []string `json:"connectedRegistries,omitempty" doc:"That must hear first, at most 5."`
 }
 

@@ -252,6 +252,7 @@ func (m *managed) prepare(t *testing.T, o *operation) (name string, body any) {
 	}
 	put("/scope-maps/pullers", "put-scope-map")
 	put("/tokens/line1", "put-token")
+	put("/purge-rules/nightly", "put-purge-rule")
 	// An operation before this one may have changed it.
 	m.do(t, m.root, "admin", "DELETE", "/connected-registries/ship1?cleanup=true", nil)
 	put("/connected-registries/ship1", "create-connected-registry")

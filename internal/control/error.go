@@ -41,6 +41,9 @@ func Conflict(format string, args ...any) *Error { return Refuse(api.CodeConflic
 func MapNotFound(err error, noun, name string) error {
 	if errors.Is(err, metadb.ErrNotFound) {
 		kind := strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(noun, "sync "), " rule"), " ", "-")
+		if noun == "purge rule" {
+			kind = "repository purge-rule"
+		}
 		return Refuse(api.CodeNotFound, "the %s '%.100s' could not be found", noun, name).WithHint("see ferry %s list",
 			kind)
 	}

@@ -38,7 +38,8 @@ func (h *handler) purges() {
 		write(neverUnheard, rules.Put))
 	register(h, operation{"DELETE " + path, "delete-purge-rule", "Delete a purge rule"},
 		remove(neverUnheard, rules.Delete))
-	register(h, operation{"POST " + path + "/run", "run-purge-rule", "Run a purge rule now, whatever its schedule says"},
+	register(h, operation{"POST " + path + "/run", "run-purge-rule",
+		"Run a purge rule now, whatever its schedule says"},
 		act(neverUnheard, rules.Run))
 }
 
@@ -70,8 +71,8 @@ func purgeItems(all []retention.Item) []api.PurgeItem {
 	items := make([]api.PurgeItem, len(all))
 	for i, item := range all {
 		items[i] = api.PurgeItem{
-			Repository: item.Repository, Tag: item.Tag, Digest: string(item.Digest), Bytes: item.Bytes, Reason: item.Reason,
-			ConnectedRegistries: item.Registries,
+			Repository: item.Repository, Tag: item.Tag, Digest: string(item.Digest), Bytes: item.Bytes,
+			Reason: item.Reason, ConnectedRegistries: item.Registries,
 		}
 	}
 	return items

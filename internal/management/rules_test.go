@@ -11,6 +11,7 @@ import (
 
 	"ferry/internal/events"
 	"ferry/internal/mirror"
+	"ferry/internal/retention"
 	"ferry/internal/scrub"
 )
 
@@ -19,6 +20,7 @@ func TestEveryOperationHasARule(t *testing.T) {
 	served := map[string]bool{}
 	h := newHandler(Options{
 		Scrubber: (*scrub.Scrubber)(nil), Mirrors: (*mirror.Service)(nil), Events: &events.Service{},
+		Purger: (*retention.Service)(nil),
 	})
 	for path, item := range h.huma.OpenAPI().Paths {
 		for method, op := range map[string]*huma.Operation{

@@ -49,7 +49,8 @@ func (tx *Tx) PutPurgeRule(r PurgeRule) error {
 // RequestPurgeRun records the request for a run that begins from now on.
 func (tx *Tx) RequestPurgeRun(name string, at time.Time) error {
 	return tx.one("write purge rule "+name, `UPDATE purge_rules
-		SET requested_at = CASE WHEN started_at >= $2 THEN started_at + 1 ELSE $2 END WHERE name = $1`, name, millis(at))
+		SET requested_at = CASE WHEN started_at >= $2 THEN started_at + 1 ELSE $2 END WHERE name = $1`,
+		name, millis(at))
 }
 
 // SetPurgeRun writes the times and the result of the last run.

@@ -33,11 +33,12 @@ const markReleased = `UPDATE manifests SET released_seq = $2, released_at = $3
 
 // MarkReleased records that a manifest lost a tag.
 func (tx *Tx) MarkReleased(repository, digest string, r Release) error {
-	return tx.do("record release of "+repository+"@"+digest, markReleased+`digest = $4`, repository, r.Seq, r.At, digest)
+	return tx.do("record release of "+repository+"@"+digest, markReleased+`digest = $4`,
+		repository, r.Seq, r.At, digest)
 }
 
-// MarkReleasedBelow records that the manifests that an index holds, and the referrers of the manifest, lost
-// it.
+// MarkReleasedBelow records that the manifests that an index holds, and the referrers of a manifest,
+// lost it.
 func (tx *Tx) MarkReleasedBelow(repository, parent string, r Release) error {
 	action := "record release below " + repository + "@" + parent
 	err := tx.do(action, markReleased+`digest IN (SELECT child FROM manifest_children

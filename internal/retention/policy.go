@@ -99,7 +99,7 @@ func parseFilter(text string) (f filter, err error) {
 	}
 	whole, err := regexp.Compile(`^(?:` + repository + `)$`)
 	if err != nil {
-		return f, fmt.Errorf("filter %q: %q is neither a repository nor a regular expression: %w", text, repository, err)
+		return f, fmt.Errorf("filter %q: %q is neither a repository nor an expression: %w", text, repository, err)
 	}
 	f.repository = whole.MatchString
 	return f, nil

@@ -95,6 +95,10 @@ var layers = []layer{
 		"it follows other registries with the engine; control decides which ones",
 	},
 	{
+		[]string{"internal/retention"},
+		"it removes content through storage; control keeps its rules, and the fleet says who still needs what",
+	},
+	{
 		[]string{"internal/control"},
 		"the registry and the gateway ask for rights through interfaces of their own, and must not know who answers",
 	},
