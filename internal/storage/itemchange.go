@@ -111,7 +111,7 @@ func (c *change) applyTag(ch ItemChange, o *ItemOutcome) error {
 	if err := c.tx.TouchRepository(c.repository, c.now()); err != nil {
 		return err
 	}
-	return c.removeTag(ch.Tag)
+	return c.removeTag(tag)
 }
 
 // applyManifest lists a pushed manifest as an item of its own, or deletes a manifest that nothing references.
