@@ -32,14 +32,17 @@ func newImportCommand(env *Env) *cobra.Command {
 		--image acme/app:1.0 --image acme/app:latest --force
 		ferry import -r home --source registry.corp.example/base:1 --image base:1 \
 		--username bot --password-stdin < password
+		ferry import -n home -r other --source factory/app:1.0 --username bot --password-stdin < password
 		ferry import -r home --source http://registry.local:5000/app:2 --image app:2 --no-wait`,
 		&importCreate{}, "source")
 	cmd.Long = `Copy an image from another registry to this one, once, with all its platforms
 and its referrers, such as signatures.
 
 --registry is the registry that gets the image. The registry that it is copied
-from is the first part of --source. As in az acr import, --name/-n is the same
-as --registry.
+from is the first part of --source. As in az acr import, --name/-n can be the
+registry that gets the image, and --registry the one that it is copied from;
+then --source begins with the repository. A login that is saved for the source
+is not used: give --username.
 
 If an import is interrupted, run the same command again: it continues from the
 same byte. After --no-wait, ferry import list and ferry import show report the
@@ -63,10 +66,10 @@ type importCreate struct {
 
 func (o *importCreate) define(set *pflag.FlagSet) {
 	o.target.define(set)
-	textVar(set, &o.alias, "name", "n", "REGISTRY", "the same as --registry")
-	set.Lookup("name").Hidden = true
+	textVar(set, &o.alias, "name", "n", "REGISTRY", "the registry that gets the image, if --registry names its source")
 	textVar(set, &o.post.Source, "source", "", "IMAGE",
-		"HOST/REPOSITORY[:TAG][@DIGEST]. A digest takes precedence over a tag; http:// before the host means no TLS")
+		"HOST/REPOSITORY[:TAG][@DIGEST]. A digest takes precedence over a tag; http:// before the host means no TLS. "+
+			"Without HOST if --name and --registry are both given")
 	namesVar(set, &o.post.Images, "image", "t", "REPOSITORY:TAG...",
 		"the image's name in this registry (default the repository and tag of --source); repeatable. "+
 			"A source with a digest needs --image or --repository")
@@ -76,15 +79,52 @@ func (o *importCreate) define(set *pflag.FlagSet) {
 	o.sourceLogin.define(set)
 }
 
-// client returns a client of the registry that one of the flags names. Two different names
-// are an error: in az acr import, --registry is the source.
+// client returns a client of the registry that gets the image: --name, or --registry if there is no
+// --name. With both, --registry is the source, as in the reference.
 func (o *importCreate) client(env *Env) (*client, error) {
-	if o.alias != "" && o.registry != "" && o.alias != o.registry {
-		return nil, withHint(usagef("--name/-n and --registry/-r both name the registry that gets the image"),
-			"name the registry to copy from in --source: HOST/REPOSITORY:TAG")
+	if o.alias != "" && o.registry != "" {
+		if err := o.addSource(env); err != nil {
+			return nil, err
+		}
 	}
-	o.registry = cmp.Or(o.registry, o.alias)
+	o.registry = cmp.Or(o.alias, o.registry)
 	return o.target.client(env)
+}
+
+// addSource puts the address of the registry in --registry before the repository in --source. Its saved
+// login is not used: the registry that gets the image would learn an operator's password.
+func (o *importCreate) addSource(env *Env) error {
+	if hasHost(o.post.Source) {
+		if o.alias == o.registry {
+			return nil // both name the registry that gets the image
+		}
+		return withHint(usagef("--source names a registry, and --registry/-r names another source"),
+			"leave out the host in --source, or --registry")
+	}
+	saved, err := env.loadLogins()
+	if err != nil {
+		return err
+	}
+	from, err := saved.find(o.registry)
+	if err != nil {
+		return err
+	}
+	address, err := parseAddress(from.URL)
+	if err != nil {
+		return err
+	}
+	host := address.Host + address.Path
+	if address.Scheme == "http" {
+		host = "http://" + host
+	}
+	o.post.Source = host + "/" + o.post.Source
+	return nil
+}
+
+// hasHost reports whether an image begins with the address of a registry, as Docker decides it.
+func hasHost(image string) bool {
+	first, _, more := strings.Cut(image, "/")
+	return strings.Contains(image, "://") || more && (strings.ContainsAny(first, ".:") || first == "localhost")
 }
 
 func (o *importCreate) run(ctx context.Context, env *Env, c *client) error {

@@ -340,3 +340,12 @@ func TestResyncAnswersWithThePendingSync(t *testing.T) {
 		t.Errorf("%+v", r.Warnings)
 	}
 }
+
+func TestSyncTokenCannotBeDeleted(t *testing.T) {
+	root := newTree(t)
+	root.Call(t, "DELETE", "/tokens/leaf1", nil).Fails(t, 409, "CONFLICT", "sync token of the connected registry 'leaf1'")
+	root.Call(t, "DELETE", "/scope-maps/leaf1", nil).Fails(t, 409, "CONFLICT", "'leaf1'")
+	root.Call(t, "DELETE", "/connected-registries/leaf1", nil).OK(t, nil)
+	root.Call(t, "DELETE", "/tokens/leaf1", nil).OK(t, nil)
+	root.Call(t, "DELETE", "/scope-maps/leaf1", nil).OK(t, nil)
+}
