@@ -92,8 +92,8 @@ var coverageColumns = []column[api.CoverageItem]{
 
 // coverageText is a coverage in a sentence.
 func coverageText(v api.Coverage) string {
-	text := fmt.Sprintf("%s of %s %s %s (%s %%).", thousands(v.Have), thousandsOf(v.Sites, "site"), has(v.Sites), v.Image,
-		strconv.FormatFloat(v.Percent, 'f', 1, 64))
+	text := fmt.Sprintf("%s of %s %s %s (%.1f %%).", thousands(v.Have), thousandsOf(v.Sites, "site"), has(v.Sites),
+		v.Image, v.Percent)
 	var rest []string
 	for _, part := range []struct {
 		n    int

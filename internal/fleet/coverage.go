@@ -63,8 +63,9 @@ func (s *Service) Coverage(ctx context.Context, q CoverageQuery) (v api.Coverage
 			return err
 		}
 		v.Digest = string(h.digest)
-		for _, st := range standings {
-			if !state.SeesRegistry(q.By.Limits, st.Name) {
+		for i := range standings {
+			st := &standings[i]
+			if q.By.Limits.Any() && !state.SeesRegistry(q.By.Limits, st.Name) {
 				continue
 			}
 			matches, err := m.matches(st)
@@ -154,7 +155,7 @@ func compareNames(a, b string) int { return cmp.Compare(strings.ToLower(a), stri
 
 // A holding is whether one connected registry has an image.
 type holding struct {
-	at          Standing
+	at          *Standing
 	state       string // api.Has, api.Lacks, api.Unknown or api.NotSubscribed
 	reason, err string
 }
@@ -203,7 +204,7 @@ func (s *Service) newHolders(c *storage.View, ref imageRef, by control.Caller) (
 }
 
 // of returns whether a connected registry has the image.
-func (h *holders) of(v Standing) (holding, error) {
+func (h *holders) of(v *Standing) (holding, error) {
 	got := holding{at: v, state: api.NotSubscribed}
 	p := v.path
 	if !p.mayRead(h.image.repository) {

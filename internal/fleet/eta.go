@@ -20,7 +20,7 @@ const (
 // eta returns when a connected registry should have everything, and how many windows it needs: from
 // its bytes to go, the rate of its syncs, its bandwidth, its windows and its byte budget. It returns
 // nil if it does not move, or if one of these is not known.
-func (v Standing) eta(now time.Time) (at *time.Time, windows *int) {
+func (v *Standing) eta(now time.Time) (at *time.Time, windows *int) {
 	switch v.State {
 	case api.CatchingUp, api.Waiting:
 	default:

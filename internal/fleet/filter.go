@@ -33,11 +33,6 @@ type term struct {
 	image   imageRef
 }
 
-// states are the states by their names in filters, which ignore case.
-var states = []string{
-	api.InSync, api.CatchingUp, api.Waiting, api.Unknown, api.Behind, api.Silent, api.NeedsYou,
-}
-
 // ParseFilter reads a filter: terms with spaces in between, such as
 //
 //	state:behind,silent behind>1d reason:DiskError group:baltic version:<0.3 -name:test*
@@ -187,7 +182,7 @@ type matcher struct {
 }
 
 // matches reports whether a connected registry satisfies every term.
-func (m matcher) matches(v Standing) (bool, error) {
+func (m matcher) matches(v *Standing) (bool, error) {
 	for i, t := range m.terms {
 		satisfied := false
 		if h := m.holders[i]; h == nil {
@@ -207,7 +202,7 @@ func (m matcher) matches(v Standing) (bool, error) {
 }
 
 // satisfies reports whether a connected registry satisfies a term that names no image.
-func (m matcher) satisfies(v Standing, t term) bool {
+func (m matcher) satisfies(v *Standing, t term) bool {
 	switch t.key {
 	case "name":
 		return t.hasText(v.Name)

@@ -32,8 +32,10 @@ func TestFilterSelectsByEachKey(t *testing.T) {
 		"reason:noprogress": true, "reason:DiskError": true, "reason:LinkDown": false,
 		"behind>1d": true, "behind>1d6h": false, "behind>=1d6h": true, "behind:>29h": true, "behind<2d": true,
 		"behind<=30h": true, "behind<30h": false, "heard>30m": true, "heard>2h": false,
-		"items>3": true, "items>4": false, "items>=4": true, "bytes>1GiB": true, "bytes>2.5GB": false, "bytes>2147483647": true,
-		"version:<0.3": true, "version:<0.2.1": true, "version:>=0.2.1": false, "version:v0.2*": true, "version:0.3": false,
+		"items>3": true, "items>4": false, "items>=4": true,
+		"bytes>1GiB": true, "bytes>2.5GB": false, "bytes>2147483647": true,
+		"version:<0.3": true, "version:<0.2.1": true, "version:>=0.2.1": false,
+		"version:v0.2*": true, "version:0.3": false,
 		"mode:readonly": true, "mode:ReadWrite": false,
 		"group:baltic": true, "group:north,bal*": true, "group:*": true, "Group:baltic": false, "owner:ops": false,
 		"example.com/owner:ops": true, "-group:baltic": false, "!group:north": true, "-owner:*": true,
@@ -45,7 +47,7 @@ func TestFilterSelectsByEachKey(t *testing.T) {
 			continue
 		}
 		m := matcher{terms: f.terms, now: now, holders: make([]*holders, len(f.terms))}
-		if got, err := m.matches(v); err != nil || got != want {
+		if got, err := m.matches(&v); err != nil || got != want {
 			t.Errorf("%q: %t, %v", filter, got, err)
 		}
 	}
@@ -85,7 +87,8 @@ func TestFilterErrorsPointAtTheTerm(t *testing.T) {
 func FuzzFilter(f *testing.F) {
 	for _, seed := range []string{
 		"state:behind,silent behind>1d reason:DiskError group:baltic version:<0.3 -name:test* !image:a/b:1",
-		"image:apps/nav@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 bytes>=1.5GiB", "name:*a*b*",
+		"image:apps/nav@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 bytes>=1.5GiB",
+		"name:*a*b*",
 	} {
 		f.Add(seed)
 	}
@@ -102,15 +105,15 @@ func FuzzFilter(f *testing.F) {
 			}
 		}
 		v := Standing{Name: "ship1", State: api.InSync, registry: r}
-		before, err := m.matches(v)
+		before, err := m.matches(&v)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i := range m.terms { // the excluding terms of one are the others
 			one := matcher{terms: m.terms[i : i+1], now: m.now, holders: m.holders[:1]}
-			with, _ := one.matches(v)
+			with, _ := one.matches(&v)
 			one.terms[0].exclude = !one.terms[0].exclude
-			if without, _ := one.matches(v); with == without {
+			if without, _ := one.matches(&v); with == without {
 				t.Errorf("%q: both it and its opposite match: %t", one.terms[0].text, with)
 			}
 			one.terms[0].exclude = !one.terms[0].exclude

@@ -65,7 +65,7 @@ func (s *Service) List(ctx context.Context, q ListQuery) (all []api.ConnectedReg
 }
 
 // selected returns the standings that a query selects, in the order of the tree.
-func (s *Service) selected(ctx context.Context, q ListQuery) (some []Standing, err error) {
+func (s *Service) selected(ctx context.Context, q ListQuery) (some []*Standing, err error) {
 	f, err := ParseFilter(q.Filter)
 	if err != nil {
 		return nil, err
@@ -87,8 +87,9 @@ func (s *Service) selected(ctx context.Context, q ListQuery) (some []Standing, e
 		if err != nil {
 			return err
 		}
-		for _, v := range all {
-			if !state.SeesRegistry(q.By.Limits, v.Name) {
+		for i := range all {
+			v := &all[i]
+			if q.By.Limits.Any() && !state.SeesRegistry(q.By.Limits, v.Name) {
 				continue
 			}
 			if q.Parent != "" && !v.isBelow(q.Parent) || q.Direct && !v.isChildOf(q.Parent, s.control.Self()) {
@@ -108,7 +109,7 @@ func (s *Service) selected(ctx context.Context, q ListQuery) (some []Standing, e
 }
 
 // isBelow reports whether a connected registry is a descendant of another one.
-func (v Standing) isBelow(name string) bool {
+func (v *Standing) isBelow(name string) bool {
 	return strings.EqualFold(v.registry.Parent, name) ||
 		slices.ContainsFunc(v.above(), func(r *control.Registry) bool {
 			return strings.EqualFold(r.Name, name) || strings.EqualFold(r.Parent, name)
@@ -116,7 +117,7 @@ func (v Standing) isBelow(name string) bool {
 }
 
 // above returns the connected registries between a descendant and this instance, its parent first.
-func (v Standing) above() []*control.Registry {
+func (v *Standing) above() []*control.Registry {
 	if v.path == nil {
 		return nil
 	}
@@ -125,7 +126,7 @@ func (v Standing) above() []*control.Registry {
 
 // isChildOf reports whether a connected registry is a child of another one, or of the top of the tree,
 // which is self in a connected registry.
-func (v Standing) isChildOf(name, self string) bool {
+func (v *Standing) isChildOf(name, self string) bool {
 	if name == "" && self != "" {
 		return strings.EqualFold(v.Name, self)
 	}
@@ -133,10 +134,10 @@ func (v Standing) isChildOf(name, self string) bool {
 }
 
 // treeOrder puts each connected registry before its descendants, and those with one parent by name.
-func treeOrder(a, b Standing) int { return slices.Compare(a.place(), b.place()) }
+func treeOrder(a, b *Standing) int { return slices.Compare(a.place(), b.place()) }
 
 // place returns the names from the top of the tree to a connected registry, in lower case.
-func (v Standing) place() (names []string) {
+func (v *Standing) place() (names []string) {
 	if v.cursor != nil {
 		return v.cursor.Place
 	}
@@ -147,9 +148,9 @@ func (v Standing) place() (names []string) {
 }
 
 // worstFirst orders by the state, and then by the time since when they differ, the longest first.
-func worstFirst(a, b Standing) int {
+func worstFirst(a, b *Standing) int {
 	return cmp.Or(
-		cmp.Compare(severity[b.State], severity[a.State]),
+		cmp.Compare(severityOf(b.State), severityOf(a.State)),
 		cmp.Compare(unixOrLast(a.Since), unixOrLast(b.Since)),
 		cmp.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)),
 	)
@@ -170,7 +171,7 @@ type cursor struct {
 	Since time.Time `json:"t,omitzero"`
 }
 
-func cursorAfter(v Standing) string {
+func cursorAfter(v *Standing) string {
 	text, _ := json.Marshal(cursor{v.place(), v.State, v.Since}) // texts and a time
 	return base64.RawURLEncoding.EncodeToString(text)
 }
@@ -179,17 +180,17 @@ func cursorAfter(v Standing) string {
 const maxCursor = 4096
 
 // parseCursor returns a standing at the place of a cursor.
-func parseCursor(text string) (v Standing, err error) {
+func parseCursor(text string) (*Standing, error) {
 	var c cursor
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	if err == nil {
 		err = json.Unmarshal(raw, &c)
 	}
 	if err != nil || len(text) > maxCursor || len(c.Place) == 0 {
-		return v, control.Invalid("the cursor of the page cannot be read").
+		return nil, control.Invalid("the cursor of the page cannot be read").
 			WithHint("take it from the nextLink of the page before, or leave it out")
 	}
-	return Standing{Name: c.Place[len(c.Place)-1], State: c.State, Since: c.Since, cursor: &c}, nil
+	return &Standing{Name: c.Place[len(c.Place)-1], State: c.State, Since: c.Since, cursor: &c}, nil
 }
 
 // withSummary returns a connected registry with its verdict and its summary.
@@ -210,14 +211,14 @@ func (s *Service) withSummary(
 }
 
 // registryWith returns a connected registry with its standing.
-func (s *Service) registryWith(by control.Caller, v Standing) api.ConnectedRegistry {
+func (s *Service) registryWith(by control.Caller, v *Standing) api.ConnectedRegistry {
 	r := s.registryOf(by, v.registry.ConnectedRegistry, v.registry.Settings)
 	r.Sync, r.Summary = v.verdict, s.summaryOf(v)
 	return r
 }
 
 // summaryOf returns a standing in the form of the API, with the time when it should be in sync.
-func (s *Service) summaryOf(v Standing) api.Summary {
+func (s *Service) summaryOf(v *Standing) api.Summary {
 	now := s.now()
 	a := api.Summary{
 		State: v.State, Reason: api.Text(v.Reason), Action: api.Text(actions[v.Reason]), Cause: api.Text(v.Cause),
@@ -226,8 +227,7 @@ func (s *Service) summaryOf(v Standing) api.Summary {
 		NextWindowTime: api.Time(v.NextWindow),
 	}
 	if !v.Since.IsZero() {
-		lag := int64(max(now.Sub(v.Since), 0) / time.Second)
-		a.LagSeconds = &lag
+		a.LagSeconds = new(int64(v.Lag(now) / time.Second))
 	}
 	a.EtaTime, a.EtaWindows = v.eta(now)
 	return a

@@ -56,10 +56,16 @@ var needsYou = []string{reasonDisk, reasonSyncError, reasonItemsFailed, reasonCl
 // is longer than a poll takes on a slow link, and than the first tries after an error.
 const maxStill = 10 * time.Minute
 
-// severity orders the states: the worst is the highest.
-var severity = map[string]int{
-	api.InSync: 0, api.CatchingUp: 1, api.Waiting: 2, api.Unknown: 3, api.Behind: 4, api.Silent: 5, api.NeedsYou: 6,
+// states are all states, the worst last.
+var states = []string{
+	api.InSync, api.CatchingUp, api.Waiting, api.Unknown, api.Behind, api.Silent, api.NeedsYou,
 }
+
+// States returns all states of connected registries, the worst last.
+func States() []string { return slices.Clone(states) }
+
+// severityOf orders the states: the worst is the highest.
+func severityOf(state string) int { return slices.Index(states, state) }
 
 // judge sets the state and its reason:
 //
@@ -101,7 +107,7 @@ func (v *Standing) judge(e evidence, parent *Standing, now time.Time) {
 		v.State, v.Reason = api.Waiting, reasonWindow
 	case parent != nil && parent.State != api.InSync && v.Outdated && hasAll(st):
 		v.State, v.Reason, v.Cause = parent.State, reasonParentBehind, parent.Name
-		if severity[parent.State] >= severity[api.Unknown] {
+		if severityOf(parent.State) >= severityOf(api.Unknown) {
 			v.State = api.Behind
 		}
 	case now.Sub(latest(v.report.MovedAt, v.Since, v.opened)) <= maxStill:

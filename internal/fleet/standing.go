@@ -44,6 +44,14 @@ type Standing struct {
 	opened   time.Time // when the window of its schedule opened that is open; zero if none is, or always
 }
 
+// Lag returns the time since when it is not known to be equal to its parent; 0 if it is.
+func (v *Standing) Lag(now time.Time) time.Duration {
+	if v.Since.IsZero() {
+		return 0
+	}
+	return max(now.Sub(v.Since), 0)
+}
+
 // problemCodes are the codes of status details that have a name of their own in the metrics: a
 // descendant may send any code.
 var problemCodes = []string{"LinkDown", "ParentUnwell", "ParentRefuses", "ParentNotReady", "Deactivated", "ClockSkew",
@@ -83,28 +91,29 @@ func (s *Service) standings(c *storage.View) ([]Standing, error) {
 }
 
 // standing returns the standing of one connected registry: a descendant, or this one itself.
-func (s *Service) standing(c *storage.View, name string) (v Standing, err error) {
+func (s *Service) standing(c *storage.View, name string) (*Standing, error) {
 	state := s.control.State()
 	r := state.Registry(name)
 	switch {
 	case r == nil:
-		return v, control.MapNotFound(metadb.ErrNotFound, "connected registry", name)
+		return nil, control.MapNotFound(metadb.ErrNotFound, "connected registry", name)
 	case s.control.IsSelf(r.Name):
-		return s.ownStanding(r), nil
+		own := s.ownStanding(r)
+		return &own, nil
 	}
 	s.tracker.mu.Lock()
 	defer s.tracker.mu.Unlock()
 	if err := s.refreshLocked(c); err != nil {
-		return v, err
+		return nil, err
 	}
 	path := s.pathTo(state, r)
 	slices.Reverse(path)
 	all := s.standingsOf(path)
 	if len(all) < len(path) { // it was deleted just now
-		return Standing{Name: r.Name, State: api.Unknown, Reason: reasonInactive, registry: r,
+		return &Standing{Name: r.Name, State: api.Unknown, Reason: reasonInactive, registry: r,
 			verdict: evidence{unknown: unknownInactive}.verdict()}, nil
 	}
-	return all[len(all)-1], nil
+	return &all[len(all)-1], nil
 }
 
 // ownStanding returns the standing of this connected registry, as it sees itself.

@@ -369,6 +369,10 @@ func (s *standings) totals(heldPolls func() int) collector {
 		"Connected registries below this instance, by whether they are in sync.", "status")
 	silent := telemetry.NewGauge("ferry_connected_registries_silent",
 		"Connected registries that should have been heard and were not.")
+	states := telemetry.NewGauge("ferry_connected_registries_by_state",
+		"Connected registries by their state, such as Behind or NeedsYou.", "state")
+	reasons := telemetry.NewGauge("ferry_connected_registries_by_reason",
+		"Connected registries by the reason for their state, such as DiskError.", "reason")
 	polls := telemetry.NewGauge("ferry_held_polls", "Polls of children that are held until there is news.")
 	return func(ctx context.Context) ([]telemetry.Sample, error) {
 		all := []telemetry.Sample{polls.Is(float64(heldPolls()))}
@@ -377,18 +381,29 @@ func (s *standings) totals(heldPolls func() int) collector {
 			return all, err
 		}
 		counts, quiet := map[string]int{}, 0
+		byState, byReason := map[string]int{}, map[string]int{}
 		for _, r := range standings {
 			status := r.Verdict
 			if !r.Active {
 				status = "NotActivated"
 			}
 			counts[status]++
+			byState[r.State]++
+			if r.Reason != "" {
+				byReason[r.Reason]++
+			}
 			if r.Silent {
 				quiet++
 			}
 		}
 		for _, status := range []string{api.InSync, api.NotInSync, api.Unknown, "NotActivated"} {
 			all = append(all, count.Is(float64(counts[status]), status))
+		}
+		for _, state := range fleet.States() {
+			all = append(all, states.Is(float64(byState[state]), state))
+		}
+		for reason, n := range byReason {
+			all = append(all, reasons.Is(float64(n), reason))
 		}
 		return append(all, silent.Is(float64(quiet))), nil
 	}
@@ -407,6 +422,10 @@ func (s *standings) each() collector {
 		"Time of its last report or poll; 0 is never.", label)
 	state := telemetry.NewGauge("ferry_connected_registry_state",
 		"Always 1; the state is a label: Online, Offline, Syncing or Unhealthy.", label, "state")
+	summary := telemetry.NewGauge("ferry_connected_registry_summary",
+		"Always 1; labels are its state, such as Behind, and the reason for that.", label, "state", "reason")
+	lag := telemetry.NewGauge("ferry_connected_registry_lag_seconds",
+		"Time since it is not known to have everything; 0 if it has.", label)
 	open := telemetry.NewGauge("ferry_connected_registry_window_open", "1 if its sync window is open.", label)
 	pending := telemetry.NewGauge("ferry_connected_registry_items_pending", "Items that it has yet to fetch or delete.",
 		label)
@@ -420,7 +439,8 @@ func (s *standings) each() collector {
 		if err != nil {
 			return nil, err
 		}
-		all := make([]telemetry.Sample, 0, 10*len(standings))
+		all := make([]telemetry.Sample, 0, 12*len(standings))
+		now := time.Now()
 		for _, r := range standings {
 			if !r.Active {
 				continue
@@ -428,9 +448,10 @@ func (s *standings) each() collector {
 			all = append(all,
 				inSync.Is(telemetry.Bool(r.Verdict == api.InSync), r.Name), silent.Is(telemetry.Bool(r.Silent), r.Name),
 				lastInSync.Is(telemetry.Unix(r.InSync), r.Name), heard.Is(telemetry.Unix(r.Heard), r.Name),
-				state.Is(1, r.Name, r.State), open.Is(telemetry.Bool(r.Open), r.Name),
+				state.Is(1, r.Name, r.Connection), open.Is(telemetry.Bool(r.Open), r.Name),
 				pending.Is(float64(r.ItemsPending), r.Name), failed.Is(float64(r.ItemsFailed), r.Name),
-				bytes.Is(float64(r.BytesPending), r.Name))
+				bytes.Is(float64(r.BytesPending), r.Name), summary.Is(1, r.Name, r.State, r.Reason),
+				lag.Is(r.Lag(now).Seconds(), r.Name))
 			for _, code := range r.Problems {
 				all = append(all, problem.Is(1, r.Name, code))
 			}
