@@ -137,7 +137,7 @@ func TestParityTableIsTrue(t *testing.T) {
 // awaited are parts of checks that the program does not pass.
 var awaited = []string{
 	"ferry wait", "--filter", "permissions ", "connected-registry repo ", "list-client-tokens",
-	"show-manifests", "repository show -n", "repository update", "repository untag", "ferry manifest", "--limit",
+	"--limit",
 	".type", "authType", "certificate", "--password secret",
 }
 

@@ -213,12 +213,14 @@ func TestDeletionSparesATagTheParentMoved(t *testing.T) {
 func TestLockedTagRefusesOnlyItsChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ship, first := newWriter(t)
+		root.link.cut() // else the site has the lock, too, and refuses the push
 		lock := storage.LockChange{Set: storage.NoWrite}
 		if err := root.Storage.ChangeLocks(t.Context(), "app/a", "v1", lock); err != nil {
 			t.Fatal(err)
 		}
 		d := ship.push("app/a", "2", "v1", 100)
 		other := ship.push("app/a", "3", "v2", 100)
+		root.link.restore()
 		root.awaitTag("app/a", "v2", other)
 		await(t, "the site says that the change is refused", func() bool {
 			details := ship.agent.Status().Details

@@ -33,3 +33,12 @@ func (s *Service) Writable(repository string, need ...auth.Action) error {
 	}
 	return nil
 }
+
+// Lockable returns nil if locks may be set here. They are set at the root, and a connected registry
+// has those of its parent.
+func (s *Service) Lockable() error {
+	if s.self == "" {
+		return nil
+	}
+	return oci.ErrDenied.With("locks are set at the root registry, and arrive here with the next sync")
+}

@@ -46,6 +46,7 @@ type Options struct {
 	// Writable returns an error if clients may not do the actions of need on a repository, whoever they
 	// are; nil allows everything.
 	Writable func(repository string, need ...auth.Action) error
+	Lockable func() error // returns nil if locks may be set here; if Lockable is nil, they may
 	Mirrors  MirrorNames
 	Auditor  Auditor // records deletions and lock changes; nil records nothing
 	// Pulled is called when a client has pulled a manifest; it must not wait. nil is not called.
@@ -59,6 +60,7 @@ type Registry struct {
 	storage    *storage.Storage
 	authorizer Authorizer
 	writable   func(repository string, need ...auth.Action) error
+	lockable   func() error
 	mirrors    MirrorNames
 	auditor    Auditor
 	pulled     func(repository string, d digest.Digest)
@@ -72,7 +74,7 @@ type Registry struct {
 // New returns the handler.
 func New(o Options) *Registry {
 	r := &Registry{
-		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, scan: maxScan, auditor: o.Auditor,
+		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, lockable: o.Lockable, scan: maxScan, auditor: o.Auditor,
 		mirrors:   o.Mirrors,
 		pulled:    o.Pulled,
 		log:       cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
@@ -82,6 +84,9 @@ func New(o Options) *Registry {
 	}
 	if r.pulled == nil {
 		r.pulled = func(string, digest.Digest) {}
+	}
+	if r.lockable == nil {
+		r.lockable = func() error { return nil }
 	}
 	if r.writable == nil {
 		r.writable = func(string, ...auth.Action) error { return nil }
@@ -113,7 +118,11 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if q.route.write {
-		if err := g.writable(q.repository, q.route.need...); err != nil {
+		err := g.writable(q.repository, q.route.need...)
+		if err == nil && q.route.lock {
+			err = g.lockable()
+		}
+		if err != nil {
 			// The client must be known, but its rights do not matter: nobody may write.
 			if _, err := g.authorizer.Authorize(r); err != nil {
 				return err

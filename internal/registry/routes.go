@@ -20,6 +20,7 @@ type route struct {
 type access struct {
 	need     []auth.Action
 	write    bool // a read-only registry refuses it
+	lock     bool // every connected registry refuses it
 	mirrored bool // it may be for a repository of another registry; see [MirrorNames]
 }
 
@@ -31,6 +32,7 @@ var (
 	list   = access{need: []auth.Action{auth.MetadataRead}, mirrored: true}
 	read   = access{need: []auth.Action{auth.MetadataRead}}
 	change = access{need: []auth.Action{auth.MetadataWrite}, write: true}
+	lock   = access{need: []auth.Action{auth.MetadataWrite}, write: true, lock: true}
 )
 
 // routes has the route of each endpoint; HEAD has the route of GET. The comments name
@@ -53,14 +55,14 @@ var routes = map[endpoint]*route{
 	// attributes of the reference.
 	{"GET", "/v2/_catalog"}:                          {anyone, (*Registry).catalog},
 	{"GET", "/acr/v1/<name>"}:                        {read, (*Registry).repositoryAttributes},
-	{"PATCH", "/acr/v1/<name>"}:                      {change, (*Registry).lockRepository},
+	{"PATCH", "/acr/v1/<name>"}:                      {lock, (*Registry).lockRepository},
 	{"DELETE", "/acr/v1/<name>"}:                     {remove, (*Registry).deleteRepository},
 	{"GET", "/acr/v1/<name>/_tags"}:                  {read, (*Registry).tagAttributesList},
 	{"GET", "/acr/v1/<name>/_tags/<tag>"}:            {read, (*Registry).tagAttributes},
-	{"PATCH", "/acr/v1/<name>/_tags/<tag>"}:          {change, (*Registry).lockTag},
+	{"PATCH", "/acr/v1/<name>/_tags/<tag>"}:          {lock, (*Registry).lockTag},
 	{"DELETE", "/acr/v1/<name>/_tags/<tag>"}:         {change, (*Registry).untag},
 	{"GET", "/acr/v1/<name>/_manifests"}:             {read, (*Registry).manifestAttributesList},
 	{"GET", "/acr/v1/<name>/_manifests/<digest>"}:    {read, (*Registry).manifestAttributes},
-	{"PATCH", "/acr/v1/<name>/_manifests/<digest>"}:  {change, (*Registry).lockManifest},
+	{"PATCH", "/acr/v1/<name>/_manifests/<digest>"}:  {lock, (*Registry).lockManifest},
 	{"DELETE", "/acr/v1/<name>/_manifests/<digest>"}: {remove, (*Registry).deleteManifest},
 }

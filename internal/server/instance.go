@@ -387,7 +387,8 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		health.rules = in.mirrors
 	}
 	content := registry.Options{
-		Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Mirrors: in.names,
+		Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable,
+		Lockable: in.control.Lockable, Mirrors: in.names,
 		Auditor: in.control, Pulled: in.events.Pulled, Version: telemetry.Version(), Log: in.log,
 	}
 	return &routes{
