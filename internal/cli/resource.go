@@ -130,7 +130,11 @@ func pages[T any](
 	}
 	raw := []json.RawMessage{}
 	var got atomic.Int64
-	defer c.waits.begin(func() string { return fmt.Sprintf("listing %s of %s: %d so far", list, c.base, got.Load()) })()
+	kind := list
+	if kind == "value" { // the management API's name for the members of every list
+		kind = lastSegment(path)
+	}
+	defer c.waits.begin(func() string { return fmt.Sprintf("listing %s of %s: %d so far", kind, c.base, got.Load()) })()
 	for range maxPages {
 		a, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query})
 		if err != nil {
