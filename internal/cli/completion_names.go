@@ -36,6 +36,7 @@ const (
 	registryNames nameSource = "connected-registries"
 	tokenNames    nameSource = "tokens"
 	scopeMapNames nameSource = "scope-maps"
+	apiKeyNames   nameSource = "api-keys" // of an operator
 )
 
 // flagNamesOf are the sources of the names that flags take, by the flag. The map is never written.
@@ -43,7 +44,8 @@ var flagNamesOf = map[string]nameSource{
 	"repository": repositoryNames, "add-repository": repositoryNames, "remove-repository": repositoryNames,
 	"add": repositoryNames, "remove": repositoryNames, "image": imageNames, "scope-map": scopeMapNames,
 	"sync-token": tokenNames, "client-tokens": tokenNames, "add-client-tokens": tokenNames,
-	"remove-client-tokens": tokenNames, "token": tokenNames, "parent": registryNames, "gateway": registryNames,
+	"remove-client-tokens": tokenNames, "token": tokenNames, "parent": registryNames, "gateway": registryNames, "repositories": repositoryNames,
+	"operator":    "operators",
 	"add-gateway": registryNames, "remove-gateway": registryNames, "sites": registryNames, "site": registryNames,
 }
 
@@ -52,7 +54,7 @@ var flagNamesOf = map[string]nameSource{
 var nounNamesOf = map[string]nameSource{
 	"connected-registry": registryNames, "token": tokenNames, "scope-map": scopeMapNames,
 	"mirror": "mirror-rules", "import": "imports", "manifest": imageNames, "operator": "operators",
-	"webhook": "webhooks",
+	"webhook": "webhooks", "purge-rule": "purge-rules", "api-key": apiKeyNames,
 }
 
 // sourceOf returns the source of the names that a flag of cmd takes; "" if it has none.
@@ -61,8 +63,13 @@ func sourceOf(cmd *cobra.Command, f *pflag.Flag) nameSource {
 	switch {
 	case f.Value.Type() == "REGISTRY":
 		return loginNames
-	case f.Name == "name" && len(path) > 1:
-		return nounNamesOf[path[1]]
+	case f.Name == "name":
+		for _, word := range slices.Backward(path) {
+			if source := nounNamesOf[word]; source != "" {
+				return source
+			}
+		}
+		return ""
 	case len(path) > 1 && path[1] == "install", strings.Contains(f.Value.Type(), "FILE"):
 		return "" // its images are not in a registry that it asks
 	}
@@ -143,6 +150,9 @@ func namesAt(ctx context.Context, env *Env, line readFlags, source nameSource) (
 	c, err := clientFor(env, line)
 	if err != nil {
 		return nil
+	}
+	if source == apiKeyNames {
+		source = nameSource("operators/" + url.PathEscape(cmp.Or(line.last("operator"), c.login.User)) + "/api-keys")
 	}
 	return namesOf(ctx, c, source)
 }

@@ -391,7 +391,8 @@ func TestEveryOperationAnswersAsDocumented(t *testing.T) {
 				t.Fatalf("%s %s with the document's example: %s %s", o.method, path, resp.Status, text)
 			}
 			m.fits(t, o, resp, text)
-			if !reads && m.lastAudit(t, to) == before {
+			changes := !reads && o.OperationID != "purge" // whose example is a dry run
+			if changes && m.lastAudit(t, to) == before {
 				t.Errorf("%s %s leaves no audit entry", o.method, path)
 			}
 		})

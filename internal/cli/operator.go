@@ -35,7 +35,7 @@ func reachText(r api.Reach, list []string) string {
 func withPassword() []column[api.Operator] {
 	return append([]column[api.Operator]{
 		operators.columns[0], operators.columns[1],
-		{title: "PASSWORD", text: func(o api.Operator) string { return value(o.Password) }},
+		{title: "PASSWORD", text: func(o api.Operator) string { return value(o.Password) }, whole: true},
 	}, operators.columns[2:]...)
 }
 
@@ -267,7 +267,7 @@ func (o *apiKeyCreate) run(ctx context.Context, env *Env, c *client) error {
 	}
 	fmt.Fprintln(env.Stderr, "note: the API key is shown only this once; store it safely")
 	columns := append([]column[api.APIKey]{
-		apiKeyColumns[0], {title: "VALUE", text: func(k api.APIKey) string { return value(k.Value) }},
+		apiKeyColumns[0], {title: "VALUE", text: func(k api.APIKey) string { return value(k.Value) }, whole: true},
 	}, apiKeyColumns[1:]...)
 	return show(env, v, columns)
 }

@@ -58,7 +58,7 @@ func (m *atMachine) show(env *Env, operator, password string) error {
 	}
 	return show(env, v, []column[answer]{
 		{title: "NAME", text: func(a answer) string { return a.Name }},
-		{title: "PASSWORD", text: func(a answer) string { return a.Password }},
+		{title: "PASSWORD", text: func(a answer) string { return a.Password }, whole: true},
 	})
 }
 
