@@ -40,6 +40,7 @@ type Config struct {
 	MirrorNames          string // repositories that stand for other registries; see registry.ParseMirrorNames
 	MirrorDefault        string // the registry that stands in for a repository that does not exist; "" is none
 	Anonymous            string // pulls without credentials: one of the constants below
+	AuditRetention       string // how long entries of the audit log are kept; see [ParseRetention]
 	Hook                 string // absolute path of a program that runs for each event here; "" is none
 	HookTimeout          time.Duration
 	Webhook              string // URL that gets the events of this instance; "" is none
@@ -104,8 +105,10 @@ func Default() Config {
 		Metrics:     MetricsOperators,
 		Anonymous:   AnonymousByScopeMap,
 		HookTimeout: time.Minute,
-		LogLevel:    slog.LevelInfo,
-		LogFormat:   "text",
+
+		AuditRetention: "400d",
+		LogLevel:       slog.LevelInfo,
+		LogFormat:      "text",
 	}
 }
 

@@ -55,7 +55,8 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 		"trusted-proxies": "10.0.0.0/8", "max-connections": "100",
 		"drain-delay": "5s", "limits": "tokens=5",
 		"mirror-names": "docker.io=hub", "mirror-default": "docker.io", "anonymous": "off",
-		"hook": "/bin/true", "hook-timeout": "5s", "webhook": "https://h/", "webhook-secret-file": "f",
+		"audit-retention": "30d",
+		"hook":            "/bin/true", "hook-timeout": "5s", "webhook": "https://h/", "webhook-secret-file": "f",
 		"webhook-ca": "f",
 		"log-level":  "error", "log-format": "json",
 	}

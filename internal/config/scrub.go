@@ -39,6 +39,9 @@ func ParseScrub(text string) (time.Duration, error) {
 	return every, nil
 }
 
+// ParseRetention parses how long something is kept, in the form of [ParseScrub]. 0 is for ever.
+func ParseRetention(text string) (time.Duration, error) { return ParseScrub(text) }
+
 // Hours are a part of each day, in UTC. The zero value is the whole day.
 type Hours struct{ from, to int } // in minutes; if to is less than from, it is on the next day
 

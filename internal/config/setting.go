@@ -112,6 +112,9 @@ func (c *Config) settings() []Setting {
 		{"anonymous", "WHICH", c.Anonymous,
 			"pulls without credentials: by-scope-map (from the networks that scope maps allow) or off",
 			text(&c.Anonymous)},
+		{"audit-retention", "PERIOD", c.AuditRetention,
+			"how long entries of the audit log are kept, such as 400d, if there are not too many of them; or off: " +
+				"until there are", text(&c.AuditRetention)},
 		{"hook", "PROGRAM", c.Hook,
 			"absolute path of a program to run, one at a time, when an image is complete here, failed here, or was " +
 				"pulled first here: it gets the event as JSON on its standard input", text(&c.Hook)},

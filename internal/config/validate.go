@@ -84,6 +84,9 @@ func (c Config) Validate() error {
 	if _, err := ParseScrub(c.Scrub); err != nil {
 		return fmt.Errorf("scrub %.80q: %w", c.Scrub, err)
 	}
+	if _, err := ParseRetention(c.AuditRetention); err != nil {
+		return fmt.Errorf("audit-retention %.80q: %w", c.AuditRetention, err)
+	}
 	if _, err := ParseHours(c.ScrubWindow); err != nil {
 		return fmt.Errorf("scrub-window %.80q: %w", c.ScrubWindow, err)
 	}

@@ -105,6 +105,7 @@ func (s *Service) superviseSubscribers(ctx context.Context) error {
 			_ = retry.Sleep(ctx, failurePause, changed)
 			continue
 		}
+		s.notifyAppended() // new subscribers may get events that are recorded already
 		select {
 		case <-changed:
 		case <-ctx.Done():

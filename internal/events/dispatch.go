@@ -41,7 +41,6 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) dispatch(ctx context.Context) error {
 	for ctx.Err() == nil {
 		appended := s.Appended()
-		changed := s.subscribersChanged()
 		more, err := s.queueEvents(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -51,7 +50,6 @@ func (s *Service) dispatch(ctx context.Context) error {
 		case !more:
 			select {
 			case <-appended:
-			case <-changed:
 			case <-ctx.Done():
 			}
 		}

@@ -72,7 +72,7 @@ func (h *Hook) Deliver(ctx context.Context, _ int64, event json.RawMessage) (sta
 		err = fmt.Errorf("the hook did not end within %s, and was killed", h.Timeout)
 	}
 	attrs := []any{"event", e.ID, "action", e.Data.Action, "took", time.Since(start).Round(time.Millisecond),
-		"output", terminal.Printable(string(out.Bytes()))}
+		"output", terminal.Printable(string(out.kept))}
 	if err != nil {
 		h.Log.Warn("hook failed", append(attrs, "err", err)...)
 		return 0, fmt.Errorf("hook failed: %w", err)
@@ -104,14 +104,12 @@ func hookEnvironment(e CloudEvent) []string {
 
 // A limitedBuffer keeps the first bytes that are written to it, and discards the rest.
 type limitedBuffer struct {
-	bytes.Buffer
+	kept  []byte
 	limit int
 }
 
 // Write implements [io.Writer].
 func (b *limitedBuffer) Write(p []byte) (int, error) {
-	if room := b.limit - b.Len(); room > 0 {
-		b.Buffer.Write(p[:min(len(p), room)])
-	}
+	b.kept = append(b.kept, p[:min(len(p), b.limit-len(b.kept))]...)
 	return len(p), nil
 }

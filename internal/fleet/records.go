@@ -21,11 +21,8 @@ const (
 	recordBurst = 5000
 )
 
-// Limits on the audit entries of other instances.
-const (
-	keptAuditOfOne = 5_000   // of each connected registry
-	keptAuditOfAll = 200_000 // of all of them
-)
+// keptAuditOfOne is how many entries of the audit log of each connected registry are kept.
+const keptAuditOfOne = 5_000
 
 // An EventReceiver records events of descendants; [events.Service] implements it.
 type EventReceiver interface {

@@ -80,9 +80,9 @@ func (tx *Tx) TrimAudit(registry string, keep int) error {
 		WHERE registry = $1 ORDER BY id DESC LIMIT 1 OFFSET $2), 0)`, registry, keep)
 }
 
-// TrimAuditOfOthers deletes the entries that are older than a time, and all but the last keep entries
-// of other instances.
-func (tx *Tx) TrimAuditOfOthers(before time.Time, keep int) error {
+// TrimAuditLog deletes the entries that are older than a time, and all but the last keep entries of
+// other instances.
+func (tx *Tx) TrimAuditLog(before time.Time, keep int) error {
 	err := tx.do("delete audit entries", `DELETE FROM audit WHERE at < $1`, millis(before))
 	if err != nil {
 		return err

@@ -202,6 +202,9 @@ func open(
 	in.upkeep = &upkeep{
 		storage: in.storage, fleet: in.fleet, keys: in.control, db: in.db, log: in.log, now: time.Now,
 	}
+	if in.upkeep.auditAge, err = config.ParseRetention(cfg.AuditRetention); err != nil {
+		return in, err
+	}
 	in.upkeep.level.Store(levelOf(cfg, o))
 	if parent != nil {
 		err = in.follow(ctx, cfg, *parent)

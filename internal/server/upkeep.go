@@ -53,6 +53,8 @@ type upkeep struct {
 	log   *slog.Logger
 	level atomic.Pointer[slog.LevelVar] // nil leaves the level as it is
 	now   func() time.Time
+	// auditAge is how long entries of the audit log are kept, if there are not too many; 0 is for ever.
+	auditAge time.Duration
 
 	started     time.Time
 	collected   time.Time // when garbage was last collected; zero until that was read
@@ -161,7 +163,21 @@ func (u *upkeep) trim(ctx context.Context, now time.Time) error {
 		return err
 	}
 	u.trimmed = now
-	return nil
+	return u.trimAudit(ctx, now)
+}
+
+// keptAuditOfOthers is how many entries of the audit logs of all descendants are kept.
+const keptAuditOfOthers = 200_000
+
+// trimAudit deletes old entries of the audit log.
+func (u *upkeep) trimAudit(ctx context.Context, now time.Time) error {
+	var before time.Time
+	if u.auditAge > 0 {
+		before = now.Add(-u.auditAge)
+	}
+	return u.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error {
+		return tx.TrimAuditLog(before, keptAuditOfOthers)
+	})
 }
 
 // collectionDue reports whether a time of the schedule has passed since the last
