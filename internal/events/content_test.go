@@ -50,10 +50,10 @@ func (s *Service) news(t testing.TB, after *int64) (all []string) {
 func TestEveryChangeOfContentIsAnEvent(t *testing.T) {
 	s, c := observed(t)
 	var after int64
-	expect := func(what string, want ...string) {
+	expect := func(change string, want ...string) {
 		t.Helper()
 		if got := s.news(t, &after); !slices.Equal(got, want) {
-			t.Errorf("%s: %q", what, got)
+			t.Errorf("%s: %q", change, got)
 		}
 	}
 	first := c.Push("app", c.Image("app", "{}", []byte("1")), "v1", "latest")
@@ -121,7 +121,8 @@ func TestPullsBeforeAnybodyWantsThemAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var patterns []string
 		db := dbtest.SQLite(t)
-		s, err := New(t.Context(), Options{DB: db, Registry: "ship1", Notifications: func() []string { return patterns }})
+		o := Options{DB: db, Registry: "ship1", Notifications: func() []string { return patterns }}
+		s, err := New(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}

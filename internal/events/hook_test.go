@@ -37,8 +37,8 @@ func TestHookGetsTheEventAndNoSecrets(t *testing.T) {
 	}
 	stdin, _ := os.ReadFile(filepath.Join(dir, "stdin"))
 	env, _ := os.ReadFile(filepath.Join(dir, "env"))
-	for _, want := range []string{"FERRY_EVENT=failed", "FERRY_REPOSITORY=app", "FERRY_TAG=v1", "FERRY_REASON=DiskError",
-		"FERRY_CONNECTED_REGISTRY=ship1"} {
+	for _, want := range []string{"FERRY_EVENT=failed", "FERRY_REPOSITORY=app", "FERRY_TAG=v1",
+		"FERRY_REASON=DiskError", "FERRY_CONNECTED_REGISTRY=ship1"} {
 		if !strings.Contains(string(env), want+"\n") {
 			t.Errorf("the environment has no %s", want)
 		}

@@ -63,7 +63,8 @@ func TestFloodOfRecordsIsBounded(t *testing.T) {
 	send := func(child string, n int) int {
 		var all []wire.Event
 		for i := range 200 {
-			all = append(all, wire.Event{ID: fmt.Sprint(n, "-", i), Registry: child, Type: "push", Repository: "a", Tag: "v"})
+			id := fmt.Sprint(n, "-", i)
+			all = append(all, wire.Event{ID: id, Registry: child, Type: "push", Repository: "a", Tag: "v"})
 		}
 		stored, err := root.Receive(t.Context(), child, all, nil)
 		if err != nil {
@@ -93,7 +94,8 @@ func TestAuditOfDescendantsPushesOutNoOwnEntry(t *testing.T) {
 	root.Call(t, "PATCH", "/connected-registries/Ship01", map[string]any{"auditLogsEnabled": true}).OK(t, nil)
 	err := root.DB.Update(t.Context(), func(tx *metadb.Tx) error {
 		for i := range 50 {
-			e := metadb.AuditEntry{Registry: "Ship01", Origin: fmt.Sprint(i), Action: "now", Object: "sync", At: root.Now}
+			e := metadb.AuditEntry{Registry: "Ship01", Origin: fmt.Sprint(i), Action: "now", Object: "sync",
+				At: root.Now}
 			if err := tx.AddAuditOf(e); err != nil {
 				return err
 			}

@@ -48,7 +48,8 @@ func TestWebhooksAreCheckedAndManagedAtTheRoot(t *testing.T) {
 	child.Call(t, "PUT", "/webhooks/deploy", good).Fails(t, 403, "MANAGED_BY_PARENT")
 	for _, bad := range []object{
 		{"uri": "ftp://h/", "actions": []string{"push"}}, {"uri": "https://h/", "actions": []string{"pull"}},
-		{"uri": "https://h/", "actions": []string{}}, {"uri": "https://h/", "actions": []string{"push"}, "secret": "short"},
+		{"uri": "https://h/", "actions": []string{}},
+		{"uri": "https://h/", "actions": []string{"push"}, "secret": "short"},
 		{"uri": "https://h/", "actions": []string{"push"}, "scope": "A"},
 	} {
 		root.Call(t, "PUT", "/webhooks/deploy", bad).Fails(t, 400, "INVALID")
