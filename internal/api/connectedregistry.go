@@ -76,6 +76,9 @@ type SyncProperties struct {
 	ByteBudget      *string    `json:"byteBudget"` // null is no limit
 	Priorities      []string   `json:"priorities"` // empty is none
 	GatewayEndpoint string     `json:"gatewayEndpoint"`
+	// RotatePasswordEvery is how often the registry replaces the password of its sync token by itself.
+	RotatePasswordEvery string     `json:"rotatePasswordEvery"` // ISO 8601, or off
+	LastRotationTime    *time.Time `json:"lastRotationTime" doc:"When it last did that."`
 }
 
 // LoginServer is the address at which a connected registry serves its clients.
@@ -164,6 +167,8 @@ type Settings struct {
 	ByteBudget *string  `json:"byteBudget,omitempty" maxLength:"64"`
 	Bandwidth  []string `json:"bandwidth,omitzero" nullable:"false" maxItems:"24"`
 	Priorities []string `json:"priorities,omitzero" nullable:"false" maxItems:"50"`
+
+	RotatePasswordEvery *string `json:"rotatePasswordEvery,omitempty" maxLength:"32" doc:"ISO 8601, or off."`
 	// Labels changes single labels; an empty value removes one.
 	Labels map[string]string `json:"labels,omitempty" maxProperties:"64"`
 }

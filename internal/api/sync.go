@@ -107,6 +107,26 @@ type SettingsPost struct {
 	ParentProtocol string `json:"parentProtocol" enum:"http,https" doc:"How the instance reaches its parent."`
 	// GeneratePassword replaces the password of the sync token in this slot.
 	GeneratePassword int `json:"generatePassword,omitempty" enum:"1,2" doc:"Generate this password."`
+	// JoinFor makes a join token in the place of a password.
+	JoinFor string `json:"joinFor,omitempty" maxLength:"32" doc:"How long the join token is valid: PT1M to P30D."`
+}
+
+// The states of given credentials.
+const (
+	CredentialsAccepted = "Accepted"
+	CredentialsRefused  = "Refused"
+	CredentialsUntried  = "Untried" // the parent has not answered yet
+)
+
+// A CredentialsPut gives a running connected registry other credentials for its parent.
+type CredentialsPut struct {
+	// Credentials are a connection string, or only a password of the sync token.
+	Credentials string `json:"credentials" minLength:"1" maxLength:"4096" doc:"A connection string, or a password."`
+}
+
+// A CredentialsResult says what the parent answered to given credentials.
+type CredentialsResult struct {
+	State string `json:"state" enum:"Accepted,Refused,Untried"`
 }
 
 // InstanceSettings are the settings that an instance needs to become a connected registry, under

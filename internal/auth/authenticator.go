@@ -204,6 +204,23 @@ func (a *Authenticator) check(ctx context.Context, sender, name, password string
 	}
 }
 
+// Limit counts a request that authenticates with another secret than a password as if it were a login
+// with the name. If its sender has failed too often, it returns an error. Otherwise the caller calls end
+// once: right reports that the secret was right. Failures are reported like refused logins.
+func (a *Authenticator) Limit(r *http.Request, name string) (end func(right bool), err error) {
+	done, wait := a.limiter.Begin(sender(r), name)
+	if wait > 0 {
+		a.failed(r.Context(), sender(r), name)
+		return nil, tooManyFailures(wait)
+	}
+	return func(right bool) {
+		done(right)
+		if !right {
+			a.failed(r.Context(), sender(r), name)
+		}
+	}, nil
+}
+
 // refuse counts a failure, without a check. It returns the error for the login.
 func (a *Authenticator) refuse(sender, name string) error {
 	end, wait := a.limiter.Begin(sender, name)

@@ -70,8 +70,18 @@ first. The table says how each stands; see also sync-status.
 		verb(env, "get-settings", "Show the settings that an instance at the site needs", `
 			ferry connected-registry get-settings -r home -n ship1 --parent-protocol https --generate-password 1 --yes
 			ferry connected-registry get-settings -r home -n ship1 --parent-protocol http --generate-password 1 --yes \
+			--query ACR_REGISTRY_CONNECTION_STRING -o tsv --to-file ship1.connection
+			ferry connected-registry get-settings -r home -n ship1 --parent-protocol https --join --expires 24h \
 			--query ACR_REGISTRY_CONNECTION_STRING -o tsv --to-file ship1.connection`,
 			&connectedRegistrySettings{}, "name", "parent-protocol"),
+		describe(verb(env, "set-credentials", "Give a running site other credentials for its parent", `
+			ferry connected-registry set-credentials -r ship1 --stdin < ship1.connection
+			ferry connected-registry set-credentials -r ship1 --stdin < ship1.password`,
+			&setCredentials{}, "stdin"), `
+Give a running site other credentials for its parent, without a restart: a
+connection string, or only a password of its sync token. --registry is the site
+itself. They are tried at once. If the parent refuses them, the site goes on
+with those that it had.`),
 		newConnectedRegistryInstallCommand(env),
 		newConnectedRegistryPermissionsCommand(env),
 		newConnectedRegistryRepoCommand(env),
@@ -176,6 +186,9 @@ func defineSyncFlags(set *pflag.FlagSet, s *api.Settings) {
 	listOption(set, &s.Bandwidth, "bandwidth", "RATE...",
 		"how much of its link the site's syncs may use in a second: 512KiB, 2MiB, 4Mbit or unlimited; "+
 			"HH:MM-HH:MM=RATE is for a part of the day, in UTC; \"\" is no limit")
+	textOption(set, &s.RotatePasswordEvery, "rotate-password-every", "", "PERIOD",
+		"how often the site replaces the password with which it logs in to its parent, such as P30D; or off "+
+			"(default P30D)")
 	listOption(set, &s.Priorities, "priority", "REPOSITORY=PRIORITY...",
 		"which repositories are fetched first, such as 'ops/*=urgent': urgent, high, normal or low. The first "+
 			"entry that matches counts. Urgent ones are fetched even if the byte budget is spent; \"\" is none")

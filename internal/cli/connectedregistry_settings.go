@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -17,6 +20,8 @@ type connectedRegistrySettings struct {
 	confirmation
 	protocol string
 	generate string // the number of the password; "" is none
+	join     bool
+	expires  string // of the join token: ISO 8601, or as time.ParseDuration reads it
 }
 
 func (o *connectedRegistrySettings) define(set *pflag.FlagSet) {
@@ -24,6 +29,10 @@ func (o *connectedRegistrySettings) define(set *pflag.FlagSet) {
 	o.defineProtocol(set)
 	choiceVar(set, &o.generate, "generate-password", "", "",
 		"make a new first or second password for the sync token; without it, the connection string has none", "1", "2")
+	set.BoolVar(&o.join, "join", false,
+		"make a join token instead of a password: the site exchanges it, once, for a password that it makes itself")
+	textVar(set, &o.expires, "expires", "", "PERIOD",
+		"with --join: for how long the join token is valid, such as 24h, 30m or P7D (default 24h)")
 	o.confirmation.define(set)
 }
 
@@ -34,6 +43,17 @@ func (o *connectedRegistrySettings) defineProtocol(set *pflag.FlagSet) {
 
 func (o *connectedRegistrySettings) run(ctx context.Context, env *Env, c *client) error {
 	post := api.SettingsPost{ParentProtocol: o.protocol}
+	switch {
+	case o.join && o.generate != "":
+		return usagef("at most one can be provided: --join, or --generate-password")
+	case !o.join && o.expires != "":
+		return usagef("--expires is for --join")
+	case o.join:
+		var err error
+		if post.JoinFor, err = isoPeriod(cmp.Or(o.expires, "24h")); err != nil {
+			return usagef("--expires %.32q: %v", o.expires, err)
+		}
+	}
 	if o.generate != "" {
 		err := o.ask(env, "Are you sure you want to generate the password%s of the sync token of '%s'? "+
 			"An instance that uses it must be given the new one.", o.generate, o.name)
@@ -50,8 +70,23 @@ func (o *connectedRegistrySettings) run(ctx context.Context, env *Env, c *client
 	if o.generate != "" {
 		env.warnShownOnce()
 	}
+	if o.join {
+		fmt.Fprintln(env.Stderr, "note: the connection string is shown only this once, and is good for one instance")
+	}
 	env.noteConnection(settings.value.ConnectionString, o.protocol)
 	return env.print(settings.raw)
+}
+
+// isoPeriod returns a period in the form of ISO 8601.
+func isoPeriod(text string) (string, error) {
+	if strings.HasPrefix(text, "P") {
+		return text, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return "", errors.New("want a period such as 24h, 30m or P7D")
+	}
+	return fmt.Sprintf("PT%dS", int64(d/time.Second)), nil
 }
 
 // noteConnection writes to standard error how a connection string differs from what was asked for. The

@@ -27,6 +27,7 @@ type Config struct {
 	ConnectionStringFile string
 	ParentCA             string // PEM file with the CA of the parent; "" is the machine's authorities alone
 	ParentEndpoint       string // host, or host:port, of the parent; "" is that of the connection string
+	AnnounceEndpoint     string // another address of this instance, which its children are told; "" is none
 	ChunkSize            int64  // bytes in one range request of a sync
 	Spread               string // time over which children delay their fetches; see [ParseSpread]
 	Scrub                string // how often all stored content is read again; see [ParseScrub]

@@ -49,7 +49,7 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 		"acme-email": "a@example.org", "acme-directory": "https://h/dir", "acme-ca": "f",
 		"tls-names": "ship1.example,10.1.1.1,*.example", "ca-config-map": "site/ca", "tls-cert": "c", "tls-key": "k",
 		"connection-string": "a=b", "connection-string-file": "f",
-		"parent-endpoint": "h:1", "parent-ca": "f", "chunk-size": "3MiB", "spread": "90s",
+		"parent-endpoint": "h:1", "parent-ca": "f", "announce-endpoint": "h:2", "chunk-size": "3MiB", "spread": "90s",
 		"scrub": "14d", "scrub-rate": "8MiB", "scrub-window": "01:00-05:00",
 		"external-url": "https://h", "metrics": "anyone", "path-prefix": "/registry",
 		"trusted-proxies": "10.0.0.0/8", "max-connections": "100",

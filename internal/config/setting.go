@@ -63,6 +63,10 @@ func (c *Config) settings() []Setting {
 			text(&c.ConnectionStringFile)},
 		{"parent-endpoint", "HOST", c.ParentEndpoint,
 			"host, or host:port, of the parent, instead of that in the connection string", text(&c.ParentEndpoint)},
+		{"announce-endpoint", "HOST", c.AnnounceEndpoint,
+			"host, or host:port, at which children find this instance if its address does not answer any more: " +
+				"announce a new address before you move to it. Children believe it only over TLS",
+			text(&c.AnnounceEndpoint)},
 		{"parent-ca", "FILE", c.ParentCA,
 			"PEM file with the CA of the parent, such as its /ca.crt, beside those that this machine trusts",
 			text(&c.ParentCA)},

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"ferry/internal/credential"
 	"ferry/internal/download"
 	"ferry/internal/events"
 	"ferry/internal/gateway"
@@ -37,6 +38,10 @@ type Parent interface {
 	Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error)
 	// Poll sends the report, and asks for changes.
 	Poll(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error)
+	// Connect makes the next request use a login.
+	Connect(login wire.ConnectionString)
+	// Join exchanges the join token of the login for a password.
+	Join(ctx context.Context, q wire.JoinRequest) error
 	// ParentTime returns the time on the parent's clock, calculated from its last answer; zero if
 	// there was none.
 	ParentTime() time.Time
@@ -53,7 +58,10 @@ type Fleet interface {
 	Descendants(ctx context.Context) ([]wire.Status, error)
 	// ReportsChanged returns a channel that is closed when the state or the watermarks of a
 	// descendant next change.
+	// It is closed, too, if the result of PasswordChanges may have changed.
 	ReportsChanged() <-chan struct{}
+	// PasswordChanges returns the new passwords of descendants that the root must accept.
+	PasswordChanges() []wire.PasswordChange
 }
 
 // A Content finds damage to the stored content.
@@ -76,17 +84,18 @@ type Records interface {
 	Appended() <-chan struct{}
 }
 
-// Options are the parts and settings of an Agent. Name, Parent, DB, Engine,
+// Options are the parts and settings of an Agent. Name, Parent, Credentials, DB, Engine,
 // InstanceID, Fleet and Content are required.
 type Options struct {
-	Name       string // of the connected registry, from the connection string
-	Parent     Parent
-	DB         *metadb.DB
-	Engine     *replication.Engine
-	InstanceID string // unique, and the same after a restart
-	Fleet      Fleet
-	Content    Content
-	Records    Records // nil sends none
+	Name        string // of the connected registry, from the connection string
+	Parent      Parent
+	Credentials *credential.Store
+	DB          *metadb.DB
+	Engine      *replication.Engine
+	InstanceID  string // unique, and the same after a restart
+	Fleet       Fleet
+	Content     Content
+	Records     Records // nil sends none
 	// Storage has the changes that clients make here, which are sent to the parent. nil sends nothing.
 	Storage *storage.Storage
 	// Audit returns what is written to the audit log about a conflict; nil is nothing.
@@ -104,15 +113,16 @@ type Options struct {
 // An Agent runs a connected registry. [Agent.Run] is called once; the other
 // methods are safe for concurrent use.
 type Agent struct {
-	options   Options
-	parent    Parent
-	engine    *replication.Engine
-	log       *slog.Logger
-	now       func() time.Time
-	link      *parentLink
-	clock     *clock
-	bandwidth *bandwidthCap
-	outbox    *outbox.Sender // nil if nothing is sent
+	options     Options
+	parent      Parent
+	credentials *credential.Store
+	engine      *replication.Engine
+	log         *slog.Logger
+	now         func() time.Time
+	link        *parentLink
+	clock       *clock
+	bandwidth   *bandwidthCap
+	outbox      *outbox.Sender // nil if nothing is sent
 
 	mu         sync.Mutex
 	state      state
@@ -133,6 +143,9 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 	if o.Name == "" || o.InstanceID == "" {
 		return nil, errors.New("start agent: it needs a name and an instance id")
 	}
+	if o.Credentials == nil {
+		return nil, errors.New("start agent: it needs credentials")
+	}
 	if o.Parent == nil || o.DB == nil || o.Engine == nil || o.Fleet == nil || o.Content == nil {
 		return nil, errors.New("start agent: it needs a parent, a database, an engine, a fleet and content")
 	}
@@ -144,7 +157,7 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 		o.Now = time.Now
 	}
 	a := &Agent{
-		options: o, parent: o.Parent, engine: o.Engine, log: o.Log, now: o.Now,
+		options: o, parent: o.Parent, credentials: o.Credentials, engine: o.Engine, log: o.Log, now: o.Now,
 		link: &parentLink{log: o.Log, now: o.Now}, clock: &clock{log: o.Log}, wakeup: make(chan struct{}),
 		moved: make(chan struct{}),
 	}
@@ -184,7 +197,11 @@ func (a *Agent) activate(ctx context.Context) {
 	for ctx.Err() == nil {
 		wakeup := a.awaitWakeup()
 		q := wire.ActivateRequest{InstanceID: a.options.InstanceID, Version: a.options.Version}
-		answer, err := a.parent.Activate(ctx, q)
+		var answer *wire.ActivateResponse
+		err := a.withLogin(ctx, func() (err error) {
+			answer, err = a.parent.Activate(ctx, q)
+			return err
+		})
 		if err == nil && answer.Desired == nil {
 			err = errors.New("the parent's answer has no desired state")
 		}
@@ -241,6 +258,7 @@ func (a *Agent) applyDesired(ctx context.Context, d *wire.Desired) error {
 	if err := a.options.Fleet.Apply(ctx, d); err != nil {
 		return err
 	}
+	a.applyToLogin(d)
 	old := a.current().Self
 	a.update(ctx, func(s *state) { s.Self, s.DesiredVersion = d.Self, d.Version })
 	if old.Name != "" && (old.Schedule != d.Self.Schedule || old.SyncWindow != d.Self.SyncWindow) {

@@ -20,6 +20,7 @@ import (
 	"ferry/internal/auth"
 	"ferry/internal/connected"
 	"ferry/internal/control"
+	"ferry/internal/credential"
 	"ferry/internal/faultnet"
 	"ferry/internal/fleet"
 	"ferry/internal/gateway"
@@ -42,6 +43,7 @@ var by = control.Caller{Name: "test"}
 type instance struct {
 	storagetest.Content
 	name    string // "" is the root
+	dir     string // of the agent's credentials
 	control *control.Service
 	fleet   *fleet.Service
 	engine  *replication.Engine
@@ -69,7 +71,7 @@ type instance struct {
 // newInstance returns an instance that serves in memory.
 func newInstance(t testing.TB, name string, db *metadb.DB) *instance {
 	t.Helper()
-	s := &instance{name: name, log: &safeBuffer{}, link: newListener()}
+	s := &instance{name: name, dir: t.TempDir(), log: &safeBuffer{}, link: newListener()}
 	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s.Content = storagetest.New(t, storage.Options{DB: db, Log: log, SendsUp: name != ""})
 	var err error
@@ -263,16 +265,24 @@ func (s *instance) startAt(child *instance, c wire.ConnectionString,
 		transport.DialContext = dial
 	}
 	log := slog.New(slog.NewTextHandler(child.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	credentials, err := credential.Open(credential.Options{
+		DataDir: child.dir, Identity: child.control.InstanceID(), Log: log, Now: child.now,
+	})
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	credentials.Configure(c)
 	agent, err := connected.New(s.T.Context(), connected.Options{
 		Name: c.Name, Parent: recorded{gateway.NewClient(c, transport), &child.polls}, DB: child.DB,
-		Engine:     child.engine,
-		InstanceID: child.control.InstanceID(), Fleet: child.fleet, Version: "test", LoginServer: "child:5000",
+		Credentials: credentials,
+		Engine:      child.engine,
+		InstanceID:  child.control.InstanceID(), Fleet: child.fleet, Version: "test", LoginServer: "child:5000",
 		Log:     log,
 		Content: child.scrub, Storage: child.Storage,
 		Audit: func(action, object, detail string) storage.Note {
 			return child.control.AuditNote(c.Name, "", action, object, detail)
 		},
-		Now: func() time.Time { return time.Now().Add(time.Duration(child.ahead.Load())) },
+		Now: child.now,
 	})
 	if err != nil {
 		s.T.Fatal(err)
@@ -293,6 +303,9 @@ func (s *instance) startAt(child *instance, c wire.ConnectionString,
 	s.T.Cleanup(stop)
 	return stop
 }
+
+// now is the time on the clock of the agent.
+func (s *instance) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 
 // push stores an image with layers of the given sizes under a tag. The seed
 // decides its content.

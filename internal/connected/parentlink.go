@@ -19,7 +19,8 @@ const (
 	linkPause       = time.Second
 	linkMaxPause    = time.Minute
 	refusedPause    = 15 * time.Second
-	refusedMaxPause = 5 * time.Minute
+	refusedMaxPause = 40 * time.Second // it varies by 30 %, and a token that is enabled again works within a minute
+	failedMaxPause  = 5 * time.Minute
 	pauseFactor     = 1.7
 )
 
@@ -140,8 +141,11 @@ func (l *parentLink) pauseAfterFailure(err error) time.Duration {
 	}
 	if l.backoff == nil || l.needsPerson != f.needsPerson {
 		l.backoff, l.needsPerson = retry.NewBackoff(linkPause, linkMaxPause, pauseFactor), f.needsPerson
-		if f.needsPerson {
+		switch {
+		case f.needsPerson && errors.As(err, &parentError{}):
 			l.backoff = retry.NewBackoff(refusedPause, refusedMaxPause, pauseFactor)
+		case f.needsPerson:
+			l.backoff = retry.NewBackoff(refusedPause, failedMaxPause, pauseFactor)
 		}
 	}
 	return max(l.backoff.NextBackOff(), retry.After(err))

@@ -60,7 +60,12 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	wait := min(changePause+time.Duration(len(report.Descendants))*descendantTime, holdFor)
-	a, err := s.ask(ctx, q, interruptions{below, wait, s.records.news(recorded, s.now())})
+	q.PasswordChanges = s.passwordChanges()
+	var a *wire.PollResponse
+	err = s.withLogin(ctx, func() (err error) {
+		a, err = s.ask(ctx, q, interruptions{below, wait, s.records.news(recorded, s.now())})
+		return err
+	})
 	if err != nil {
 		return false, parentError{err}
 	}

@@ -113,6 +113,9 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position,
 	if d := a.clock.detail(); d != nil {
 		s.Details = append(slices.Clip(s.Details), *d)
 	}
+	if d := a.credentials.Detail(a.rotateEvery()); d != nil {
+		s.Details = append(slices.Clip(s.Details), *d)
+	}
 	damage, err := a.damage(ctx)
 	if damage != nil {
 		s.Details = append(slices.Clip(s.Details), *damage)

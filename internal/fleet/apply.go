@@ -28,12 +28,20 @@ func (s *Service) Apply(ctx context.Context, d *wire.Desired) error {
 	if had, err := s.DesiredVersion(ctx); err != nil || had == d.Version {
 		return err
 	}
-	err := s.control.Change(ctx, func(tx *metadb.Tx) error {
+	var below passwordsBelow
+	err := s.control.Change(ctx, func(tx *metadb.Tx) (err error) {
+		if below, err = readPasswordsBelow(tx); err != nil {
+			return err
+		}
+		below.Accepted, below.Joined = d.OwnToken != nil, stillJoined(below.Joined, d)
 		if err := s.applyRegistries(tx,
 			append([]wire.ConnectedRegistry{d.Self}, d.ConnectedRegistries...)); err != nil {
 			return err
 		}
-		if err := applyTokens(tx, d.Tokens); err != nil {
+		if err := applyTokens(tx, s.withJoined(d, below.Joined)); err != nil {
+			return err
+		}
+		if err := below.write(tx); err != nil {
 			return err
 		}
 		if err := s.applyScopeMaps(tx, d.ScopeMaps); err != nil {
@@ -44,6 +52,7 @@ func (s *Service) Apply(ctx context.Context, d *wire.Desired) error {
 	if err != nil {
 		return fmt.Errorf("apply desired state: %w", err)
 	}
+	s.setPasswordsBelow(below)
 	s.forgetDeleted()
 	return nil
 }
@@ -153,7 +162,8 @@ func applyTokens(tx *metadb.Tx, tokens []wire.Token) error {
 // sameToken reports whether two rows are equal, apart from their creation times.
 func sameToken(a, b metadb.Token) bool {
 	same := func(p, q metadb.Password) bool {
-		return p.Name == q.Name && p.Hash == q.Hash && p.CreatedAt.Equal(q.CreatedAt) && p.ExpiresAt.Equal(q.ExpiresAt)
+		return p.Name == q.Name && p.Hash == q.Hash && p.CreatedAt.Equal(q.CreatedAt) &&
+			p.ExpiresAt.Equal(q.ExpiresAt) && p.Rotated == q.Rotated
 	}
 	return a.ScopeMap == b.ScopeMap && a.Status == b.Status && slices.EqualFunc(a.Passwords, b.Passwords, same)
 }

@@ -262,7 +262,7 @@ func (c *creation) compare(tx *metadb.Tx, old metadb.ConnectedRegistry) error {
 		}
 	}
 	v.Epoch, v.Resync, v.Verify, v.Permissions, v.SubscriptionSeq, v.Former = 0, 0, 0, nil, 0, nil
-	v.ResyncAt = time.Time{}
+	v.ResyncAt, v.Join = time.Time{}, nil
 	had, err := json.Marshal(v)
 	if err != nil {
 		return err

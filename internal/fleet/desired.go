@@ -26,13 +26,20 @@ func (s *Service) Desired(_ context.Context, name string) (*wire.Desired, error)
 		return nil, err
 	}
 	name = child.Name // callers may spell the name in any case
+	announced := s.announce()
 	s.mu.Lock()
 	known, ok := s.desired[name]
+	accepts := s.accepts
 	s.mu.Unlock()
-	if ok && known.version >= at {
+	if ok && known.version >= at && known.announced == announced {
 		return known.value, nil
 	}
-	d, err := desiredFrom(state, child)
+	b := newBuilder(state, child)
+	b.d.ParentEndpoint = announced
+	if accepts {
+		b.ownToken(child.SyncToken)
+	}
+	d, err := b.build()
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +48,7 @@ func (s *Service) Desired(_ context.Context, name string) (*wire.Desired, error)
 	if len(s.desired) >= s.control.Maxima().ConnectedRegistries {
 		clear(s.desired)
 	}
-	s.desired[name] = cachedDesired{d, state.Version()}
+	s.desired[name] = cachedDesired{d, state.Version(), announced}
 	return d, nil
 }
 
@@ -76,13 +83,20 @@ func (s *Service) child(state *control.State, name string) (*control.Registry, e
 	return r, nil
 }
 
-func desiredFrom(state *control.State, child *control.Registry) (*wire.Desired, error) {
-	b := newBuilder(state, child)
+// build returns the desired state, with its version.
+func (b *builder) build() (*wire.Desired, error) {
 	slices.SortFunc(b.d.Tokens, func(x, y wire.Token) int { return cmp.Compare(x.Name, y.Name) })
 	slices.SortFunc(b.d.ScopeMaps, func(x, y wire.ScopeMap) int { return cmp.Compare(x.Name, y.Name) })
 	var err error
 	b.d.Version, err = version(b.d)
 	return &b.d, err
+}
+
+// ownToken adds the passwords of the receiver's sync token.
+func (b *builder) ownToken(name string) {
+	if t := b.state.Token(name); t != nil {
+		b.d.OwnToken = &wire.OwnToken{Passwords: wirePasswords(t.Passwords)}
+	}
 }
 
 // A builder builds a desired state.

@@ -39,6 +39,9 @@ type Options struct {
 	// Status returns the current status of this connected registry, and when its parent last
 	// answered. A nil function, or a nil status, means that there is none yet.
 	Status func() (st *wire.Status, heard time.Time)
+	// Announce returns another address of this instance that its children try once this one does not
+	// answer any more; "" is none. nil is none.
+	Announce func() string
 	// Events records the events of descendants; nil ignores what they send.
 	Events EventReceiver
 	Now    func() time.Time // nil is time.Now
@@ -61,14 +64,23 @@ type Service struct {
 	connections connections
 	tracker     tracker
 
+	announce func() string
+
 	mu      sync.Mutex
 	desired map[string]cachedDesired
+	accepts bool // the root accepts passwords that connected registries make themselves
+	// asked are, by child in lower case, the changes of passwords to pass on to the parent.
+	asked map[string][]wire.PasswordChange
+	// joined are, by connected registry in lower case, the exchanges of join tokens here of which the
+	// root has not heard yet.
+	joined map[string]wire.PasswordChange
 }
 
 // A cachedDesired is the desired state of one child at a version of the control plane.
 type cachedDesired struct {
-	value   *wire.Desired
-	version int64
+	value     *wire.Desired
+	version   int64
+	announced string
 }
 
 var _ gateway.ControlPlane = (*Service)(nil)
@@ -80,7 +92,10 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		events:  o.Events,
 		reports: reports{unsaved: map[string]bool{}, changed: make(chan struct{})},
 		tracker: tracker{of: map[string]*tracked{}},
-		desired: map[string]cachedDesired{},
+		desired: map[string]cachedDesired{}, asked: map[string][]wire.PasswordChange{}, announce: o.Announce,
+	}
+	if s.announce == nil {
+		s.announce = func() string { return "" }
 	}
 	if s.status == nil {
 		s.status = func() (*wire.Status, time.Time) { return nil, time.Time{} }
@@ -92,6 +107,12 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if s.reports.last, err = metadb.Read(ctx, s.db, readReports); err != nil {
 		return nil, fmt.Errorf("open connected registries: %w", err)
 	}
+	below, err := metadb.Read(ctx, s.db, readPasswordsBelow)
+	if err != nil {
+		return nil, fmt.Errorf("open connected registries: %w", err)
+	}
+	below.Accepted = below.Accepted || s.control.Self() == ""
+	s.setPasswordsBelow(below)
 	return s, nil
 }
 

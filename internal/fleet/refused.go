@@ -5,6 +5,7 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/control"
+	"ferry/internal/gateway"
 	"ferry/internal/wire"
 )
 
@@ -26,6 +27,8 @@ func (s *Service) Refused(token, from string, why wire.Problem) {
 // not say whether the token or the password is wrong.
 func (s *Service) whyRefused(state *control.State, r *control.Registry, why wire.Problem) string {
 	switch t := state.Token(r.SyncToken); {
+	case why.Detail == gateway.ErrJoinRefused.Error():
+		return why.Detail
 	case why.Status != http.StatusUnauthorized || t == nil:
 		return why.Detail
 	case t.Status != api.Enabled:
@@ -34,6 +37,19 @@ func (s *Service) whyRefused(state *control.State, r *control.Registry, why wire
 		return "the sync token has no password, or all have expired"
 	}
 	return "the password is wrong, or has expired"
+}
+
+// refusalDetail returns the status detail of a login that was refused after the connected registry was
+// last seen; nil is none. There is at most one, and it ends when the registry logs in again.
+func refusalDetail(h lastReport) *api.StatusDetail {
+	l := h.Status.LastRefused
+	if l == nil || !l.At.After(h.SeenAt) {
+		return nil
+	}
+	return &api.StatusDetail{
+		Type: "Connection", Code: wire.ParentRefuses, Timestamp: l.At.UTC(), CorrelationID: h.Status.InstanceID,
+		Description: "its parent refuses the login of its sync token, sent from " + l.Sender + ": " + l.Reason,
+	}
 }
 
 func refusedOf(st wire.Status) *api.RefusedLogin {

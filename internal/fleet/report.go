@@ -123,6 +123,14 @@ func (r *reports) settle(name string, equal bool, now time.Time) {
 	r.last[name], r.unsaved[name] = v, true
 }
 
+// announce wakes those that wait for a change of a report.
+func (r *reports) announce() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
 // steady returns a status without the fields that change all the time.
 func steady(st wire.Status) wire.Status {
 	st.At, st.BytesTotal, st.BytesDone, st.BytesPerSecond, st.OutOfSync = time.Time{}, 0, 0, 0, nil

@@ -21,7 +21,8 @@ const defaultGC = "0 0 * * *"
 // changeSettings applies the settings in c to v. It returns an error unless the result is valid.
 func changeSettings(v *wire.Spec, c api.Settings) error {
 	merge(v, c)
-	for _, text := range []*string{&v.Schedule, &v.SyncWindow, &v.MessageTTL, &v.GCSchedule, &v.ByteBudget} {
+	for _, text := range []*string{&v.Schedule, &v.SyncWindow, &v.MessageTTL, &v.GCSchedule, &v.ByteBudget,
+		&v.RotatePasswordEvery} {
 		*text = strings.TrimSpace(*text)
 	}
 	v.Platforms = control.Union(nil, v.Platforms)
@@ -60,12 +61,13 @@ func checkSettings(v *wire.Spec) error {
 	_, bandwidthErr := schedule.ParseBandwidth(v.Bandwidth)
 	_, windowErr := schedule.Parse(v.Schedule, v.SyncWindow)
 	_, ttlErr := schedule.ParseMessageTTL(v.MessageTTL)
+	_, rotationErr := schedule.ParseRotation(v.RotatePasswordEvery)
 	_, gcErr := schedule.ParseCron(v.GCSchedule)
 	if gcErr != nil {
 		gcErr = fmt.Errorf("garbage collection: %w", gcErr)
 	}
 	err := cmp.Or(tagsErr, platformErr, priorityErr, budgetErr, bandwidthErr, cronErr, windowErr, ttlErr, gcErr,
-		checkLabels(v.Labels))
+		rotationErr, checkLabels(v.Labels))
 	if err != nil {
 		return control.Invalid("%v", err)
 	}

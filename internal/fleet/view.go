@@ -8,6 +8,7 @@ import (
 	"ferry/internal/api"
 	"ferry/internal/control"
 	"ferry/internal/metadb"
+	"ferry/internal/schedule"
 	"ferry/internal/wire"
 )
 
@@ -32,6 +33,8 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 			LastSyncTime: api.Time(h.Status.LastSyncSuccess), Bandwidth: api.List(v.Bandwidth),
 			ByteBudget: api.Text(v.ByteBudget),
 			Priorities: api.List(v.Priorities), GatewayEndpoint: s.parentOf(by, row).address,
+			RotatePasswordEvery: cmp.Or(v.RotatePasswordEvery, schedule.DefaultRotation),
+			LastRotationTime:    api.Time(lastRotation(s.control.State().Token(row.SyncToken))),
 		}},
 		ClientTokenIDs:    []string{},
 		TagFilters:        api.List(v.TagFilters),
@@ -69,6 +72,9 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 			Description: "syncs were paused at the site, until they are resumed there",
 			Timestamp:   h.Status.At.UTC(), CorrelationID: h.Status.InstanceID,
 		})
+	}
+	if d := refusalDetail(h); d != nil {
+		r.StatusDetails = append(r.StatusDetails, *d)
 	}
 	if d := s.gapDetail(row, h); d != nil {
 		r.StatusDetails = append(r.StatusDetails, *d)

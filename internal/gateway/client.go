@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -70,7 +71,11 @@ func NewClient(c wire.ConnectionString, transport http.RoundTripper) *Client {
 
 // Connect makes the next request, and all later ones, use another connection string. It must
 // be for the same connected registry.
-func (c *Client) Connect(to wire.ConnectionString) { c.reach(to, c.parent.Load().transport) }
+func (c *Client) Connect(to wire.ConnectionString) {
+	if p := c.parent.Load(); p.connection != to {
+		c.reach(to, p.transport)
+	}
+}
 
 // Trust makes the next request, and all later ones, trust these authorities. The client must
 // have been made with a transport of net/http.
@@ -142,6 +147,13 @@ func (c *Client) Activate(ctx context.Context, q wire.ActivateRequest) (*wire.Ac
 	return a, err
 }
 
+// Join exchanges the join token of the connection string for the password with the hash in q.
+func (c *Client) Join(ctx context.Context, q wire.JoinRequest) error {
+	q.Name, q.Capability = c.name(), wire.Capability
+	_, err := call(ctx, c, c.parent.Load(), wire.PathJoin, q, joinResponses, stall)
+	return err
+}
+
 // Poll sends the report, and asks for changes.
 func (c *Client) Poll(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error) {
 	q.Name, q.Capability = c.name(), wire.Capability
@@ -159,6 +171,7 @@ func (c *Client) Poll(ctx context.Context, q wire.PollRequest) (*wire.PollRespon
 
 // The decoders of a parent's answers. They are only read.
 var (
+	joinResponses     = jsonlimit.New[wire.JoinResponse](maxResponseValues)
 	activateResponses = jsonlimit.New[wire.ActivateResponse](maxResponseValues)
 	pollResponses     = jsonlimit.New[wire.PollResponse](maxResponseValues)
 	planEntries       = jsonlimit.New[wire.PlanEntry](maxPlanEntryValues)
@@ -305,7 +318,7 @@ func (c *Client) post(
 		if err != nil {
 			return nil, err
 		}
-		r.SetBasicAuth(parent.connection.Token, parent.connection.Password)
+		r.SetBasicAuth(parent.connection.Token, cmp.Or(parent.connection.Password, parent.connection.JoinToken))
 		r.Header.Set("Content-Type", typeJSON)
 		r.Header.Set("Accept-Encoding", encodingZstd)
 		if encoding != "" {

@@ -303,3 +303,13 @@ func (f *fixture) index(repository string, manifests []digest.Digest, tags ...st
 
 // signature returns the tag that cosign gives to a signature of d.
 func signature(d digest.Digest) string { return strings.Replace(string(d), ":", "-", 1) + ".sig" }
+
+// ChangePasswords implements [gateway.ControlPlane].
+func (p *controlPlane) ChangePasswords(context.Context, string, string, []wire.PasswordChange) error {
+	return nil
+}
+
+// Join implements [gateway.ControlPlane].
+func (p *controlPlane) Join(context.Context, string, string, string, wire.JoinRequest) error {
+	return gateway.ErrJoinRefused
+}

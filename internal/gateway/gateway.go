@@ -41,6 +41,13 @@ type ControlPlane interface {
 	// Report stores the report of name. A nil report says that nothing changed since the last one.
 	// It returns ErrNotActivated if instance does not hold name.
 	Report(ctx context.Context, name, instance string, r *wire.Report) error
+	// ChangePasswords passes on, or carries out, what the child name asks for with a poll from an
+	// address: the changes of its own password, and of those of its descendants. They replace what it
+	// asked for before. Those that it may not ask for are ignored.
+	ChangePasswords(ctx context.Context, name, from string, all []wire.PasswordChange) error
+	// Join exchanges a join token, given by its hash, for the password of an instance. It returns
+	// ErrJoinRefused if the token is not valid, whatever the reason is.
+	Join(ctx context.Context, syncToken, joinHash, from string, q wire.JoinRequest) error
 	// Refused records that a login with the name of a sync token was refused: the address that it
 	// came from, and the problem.
 	Refused(token, from string, why wire.Problem)
@@ -64,6 +71,13 @@ var (
 	ErrUnknown error = problem(http.StatusNotFound, "UNKNOWN_CONNECTED_REGISTRY",
 		"there is no such connected registry")
 )
+
+// ErrJoinRefused: the join token is not valid. The text is the same for every reason.
+var ErrJoinRefused error = problemError{wire.Problem{
+	Title: http.StatusText(http.StatusUnauthorized), Status: http.StatusUnauthorized, Code: codeUnauthorized,
+	Detail: "the join token is unknown, expired or already used",
+	Hint:   "make a new one: ferry connected-registry get-settings --join",
+}}
 
 const codeUnauthorized = "UNAUTHORIZED"
 

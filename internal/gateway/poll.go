@@ -44,6 +44,10 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (a *pol
 	if err := s.ControlPlane.Report(ctx, c.name, q.InstanceID, report); err != nil {
 		return nil, err
 	}
+	if err := s.ControlPlane.ChangePasswords(ctx, c.name, sender(c.request), q.PasswordChanges); err != nil {
+		return nil, err
+	}
+	q.PasswordChanges = nil
 	if err := s.passOnSuspects(ctx, c, q.Suspects); err != nil {
 		return nil, err
 	}
@@ -124,6 +128,12 @@ func checkPoll(q wire.PollRequest) error {
 	texts := []string{q.Name, q.InstanceID, q.Feed, q.Subscription, q.DesiredVersion, q.Locks}
 	if q.Page != nil {
 		texts = append(texts, q.Page.Repository, q.Page.After)
+	}
+	if len(q.PasswordChanges) > wire.MaxPasswordChanges {
+		return invalid("a poll has at most %d changes of passwords", wire.MaxPasswordChanges)
+	}
+	for _, p := range q.PasswordChanges {
+		texts = append(texts, p.Name, p.Hash, p.Using, p.Join, p.InstanceID)
 	}
 	for _, text := range texts {
 		if len(text) > maxPollText {

@@ -31,6 +31,9 @@ type ServerOptions struct {
 	ControlPlane ControlPlane
 	// Authenticate returns the principal of a request's credentials.
 	Authenticate func(*http.Request) (*auth.Principal, error)
+	// Limit counts a request that authenticates with something else than a password, as if it were a
+	// login with the name. It returns an error if its sender has failed too often. nil limits none.
+	Limit func(r *http.Request, name string) (end func(right bool), err error)
 	// Feed identifies Storage's feed among those of all registries, even of an earlier one at this
 	// address. The instance's id is a good value.
 	Feed string
@@ -98,6 +101,9 @@ func NewServer(o ServerOptions) http.Handler {
 	if s.Polling == nil {
 		s.Polling = func(string) func(bool) { return func(bool) {} }
 	}
+	if s.Limit == nil {
+		s.Limit = func(*http.Request, string) (func(bool), error) { return func(bool) {}, nil }
+	}
 	if s.Suspect == nil {
 		s.Suspect = func(digest.Digest) {}
 	}
@@ -116,6 +122,7 @@ func NewServer(o ServerOptions) http.Handler {
 	mux.Handle("POST "+wire.PathPlan, handle(s, s.plan, (*server).writeStream))
 	mux.Handle("POST "+wire.PathBlobs, handle(s, s.batch, (*server).writeStream))
 	mux.Handle("POST "+wire.PathPush, handle(s, s.push, writeJSON))
+	mux.Handle("POST "+wire.PathJoin, s.joinHandler())
 	mux.HandleFunc("/gateway/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, problem(http.StatusNotFound, "NOT_FOUND", "there is no such path in the gateway"))
 	})

@@ -123,6 +123,9 @@ func (h *handler) registries() {
 		"Get the settings that an instance needs to become a connected registry",
 	}, func(ctx context.Context, in *Post[api.SettingsPost]) (*plain[api.InstanceSettings], error) {
 		since := neverUnheard
+		if in.Body.JoinFor != "" {
+			since = h.trackUnheard(metadb.ConnectedRegistryRow)
+		}
 		if r := h.Control.State().Registry(in.Name); r != nil && in.Body.GeneratePassword != 0 {
 			since = func(string) func() *api.Unheard { return h.trackUnheard(metadb.TokenRow)(r.SyncToken) }
 		}

@@ -38,6 +38,7 @@ func bodyExamples() map[string]any {
 		},
 		"update-permissions": api.PermissionsPatch{Add: []string{"factory/*", "!factory/secret"}},
 		"get-settings":       api.SettingsPost{ParentProtocol: "https", GeneratePassword: 1},
+		"set-credentials":    api.CredentialsPut{Credentials: "ferry_password"},
 		"put-scope-map": api.ScopeMapPut{Description: "Machines that pull",
 			Actions: []string{"repositories/factory/app/content/read", "repositories/factory/app/metadata/read"}},
 		"update-scope-map": api.ScopeMapPatch{AddActions: []string{"repositories/factory/tool/content/read"}},

@@ -125,6 +125,7 @@ func newHandler(o Options) *handler {
 	h.repositories()
 	h.status()
 	h.sync()
+	h.credentials()
 	if o.Scrubber != nil {
 		h.scrub()
 	}

@@ -123,6 +123,7 @@ var rules = map[string]reach{
 	"sync-now":        whole,
 	"sync-pause":      whole,
 	"sync-resume":     whole,
+	"set-credentials": whole,
 
 	"get-scrub":    open,
 	"start-scrub":  whole,

@@ -7,6 +7,7 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/control"
+	"ferry/internal/credential"
 	"ferry/internal/fleet"
 	"ferry/internal/wire"
 )
@@ -19,6 +20,10 @@ type Syncer interface {
 	Pause(ctx context.Context)
 	// Resume allows syncs again.
 	Resume(ctx context.Context)
+	// Connection returns the connection string in force, with its secret.
+	Connection() wire.ConnectionString
+	// SetConnection puts another one in force, which is tried at once, and returns the parent's answer.
+	SetConnection(ctx context.Context, c wire.ConnectionString) credential.State
 	// InFlight returns the items that the running sync fetches, in order, or those that the last
 	// one left incomplete.
 	InFlight(ctx context.Context) ([]wire.OutOfSyncItem, error)

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/api"
+	"ferry/internal/credential"
 	"ferry/internal/fleet/fleettest"
 	"ferry/internal/management"
 	"ferry/internal/metadb"
@@ -35,6 +36,14 @@ func (o *recordingSyncer) Pause(context.Context) {
 }
 func (o *recordingSyncer) Resume(context.Context) {
 	o.given, o.status.Paused = append(o.given, "resume"), false
+}
+
+func (o *recordingSyncer) Connection() wire.ConnectionString {
+	return wire.ConnectionString{Name: "ship1", Token: "ship1", Password: "old", Protocol: "http", Endpoint: "root"}
+}
+func (o *recordingSyncer) SetConnection(_ context.Context, c wire.ConnectionString) credential.State {
+	o.given = append(o.given, c.Secret())
+	return credential.Accepted
 }
 
 // newSyncing returns a connected registry with a recordingSyncer.
@@ -195,4 +204,35 @@ func TestSyncItemsShowBothDigests(t *testing.T) {
 			})
 		}
 	})
+}
+
+func TestOperatorGivesARegistryOtherCredentials(t *testing.T) {
+	child, o := newSyncing(t, dbtest.SQLite(t))
+	give := func(text string) fleettest.Response {
+		t.Helper()
+		return child.Call(t, "PUT", "/sync/credentials", object{"credentials": text})
+	}
+	var v api.CredentialsResult
+	give("ferry_new\n").OK(t, &v)
+	const whole = "ConnectedRegistryName=ship1;SyncTokenName=ship1;JoinToken=s3cr3t;ParentGatewayEndpoint=a,b;" +
+		"ParentEndpointProtocol=https"
+	give(" "+whole+"\r\n").OK(t, &v)
+	want := []string{"ConnectedRegistryName=ship1;SyncTokenName=ship1;SyncTokenPassword=ferry_new;" +
+		"ParentGatewayEndpoint=root;ParentEndpointProtocol=http", whole}
+	if diff := cmp.Diff(want, o.given); diff != "" || v.State != "Accepted" {
+		t.Errorf("%s %+v", diff, v)
+	}
+	for _, text := range []string{strings.Replace(whole, "=ship1", "=ship2", 1), "a=s3cr3t;b",
+		"<use --generate-password to generate a new password>"} {
+		r := give(text)
+		r.Fails(t, 400, "INVALID")
+		if strings.Contains(r.Text, "s3cr3t") {
+			t.Errorf("the answer has the secret: %s", r.Text)
+		}
+	}
+	fleettest.NewRoot(t).Call(t, "PUT", "/sync/credentials", object{"credentials": "a"}).Fails(t, 404, "NOT_FOUND",
+		"root registry")
+	if n := strings.Count(child.Call(t, "GET", "/audit-log", nil).Text, "set-credentials"); n != 2 {
+		t.Errorf("the audit log has %d entries, want 2", n)
+	}
 }

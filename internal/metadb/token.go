@@ -23,6 +23,7 @@ type Password struct {
 	Hash      string    `json:"hash"`
 	CreatedAt time.Time `json:"createdAt"`
 	ExpiresAt time.Time `json:"expiresAt,omitzero"` // zero is never
+	Rotated   bool      `json:"rotated,omitempty"`  // the connected registry has made it itself
 }
 
 const tokenColumns = `name, scope_map, status, passwords, created_at, version, seq`

@@ -32,6 +32,8 @@ func OpenKey(dataDir, file string) (*Key, error) {
 		key = make([]byte, keySize)
 		rand.Read(key)
 		err = atomicfile.Write(path, key)
+	} else if err == nil {
+		err = os.Chmod(path, 0o600) // others may have got the permission with a restored copy
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open password key: %w", err)
@@ -64,5 +66,8 @@ func (k *Key) Decrypt(bound, encrypted string) (string, error) {
 	if err == nil {
 		text, err = k.aead.Open(nil, nil, text, []byte(bound))
 	}
-	return string(text), err
+	if err != nil {
+		return "", err
+	}
+	return string(text), nil
 }

@@ -5,12 +5,14 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -20,6 +22,7 @@ import (
 	"ferry/internal/config"
 	"ferry/internal/connected"
 	"ferry/internal/control"
+	"ferry/internal/credential"
 	"ferry/internal/download"
 	"ferry/internal/events"
 	"ferry/internal/fleet"
@@ -67,6 +70,8 @@ type instance struct {
 	names     registry.MirrorNames
 	parent    *gateway.Client // nil in a root
 	parentCA  string          // the text of the parent's CA at the start
+	// credentials are those for the parent; nil in a root.
+	credentials *credential.Store
 
 	settings    atomic.Pointer[settings]
 	connections *quota // of the listener
@@ -84,14 +89,21 @@ type settings struct {
 	anonymous bool
 
 	drainDelay time.Duration
+	announce   string // another address of this instance for its children
 }
 
 // settingsOf returns the settings in cfg.
 func settingsOf(cfg config.Config) (*settings, error) {
 	s := &settings{
 		readers: cfg.Metrics, anonymous: cfg.Anonymous != config.AnonymousOff, drainDelay: cfg.DrainDelay,
+		announce: cfg.AnnounceEndpoint,
 	}
 	var err error
+	if s.announce != "" {
+		if err = wire.CheckEndpoint(s.announce); err != nil {
+			return nil, fmt.Errorf("announce-endpoint %w", err)
+		}
+	}
 	if s.spread, err = config.ParseSpread(cfg.Spread); err != nil {
 		return nil, err
 	}
@@ -99,6 +111,31 @@ func settingsOf(cfg config.Config) (*settings, error) {
 	s.prefix = cmp.Or(cfg.PathPrefix, s.external.path)
 	s.proxies, err = config.ParseProxies(cfg.TrustedProxies)
 	return s, err
+}
+
+// parentOf returns the connection string of cfg, and its text; without one, that with which the
+// instance in the data directory last reached its parent. nil is a root.
+func parentOf(cfg config.Config) (c *wire.ConnectionString, text string, err error) {
+	c, text, configErr := parent(cfg)
+	if c != nil || configErr != nil && !errors.Is(configErr, os.ErrNotExist) {
+		return c, text, configErr
+	}
+	c, err = credential.Connection(cfg.DataDir)
+	switch {
+	case c == nil && configErr != nil:
+		return nil, "", configErr
+	case err != nil:
+		return nil, "", withHint(fmt.Errorf("read the stored connection string: %w", err),
+			"give the connection string again: --connection-string-file FILE")
+	}
+	return c, "", nil
+}
+
+// needsNoConnection reports whether an error of reading the connection string does no harm: its file was
+// removed, and the parent has accepted it before.
+func (in *instance) needsNoConnection(err error) bool {
+	state, _ := in.credentials.State()
+	return errors.Is(err, os.ErrNotExist) && state == credential.Accepted
 }
 
 // parent reads the connection string in cfg, or in the file that cfg names, and returns its
@@ -167,8 +204,9 @@ func open(
 	}
 	resources := control.Options{DB: in.db, Log: in.log, Instance: in.dir.firstID(), Adopt: o.Adopt}
 	registries := fleet.Options{DB: in.db, Content: in.storage, Events: in.events,
-		Address: hostOf(cfg.ExternalURL) + pathOf(cfg.ExternalURL),
-		TLS:     strings.HasPrefix(cmp.Or(cfg.ExternalURL, localURL), "https:")}
+		Announce: func() string { return in.settings.Load().announce },
+		Address:  hostOf(cfg.ExternalURL) + pathOf(cfg.ExternalURL),
+		TLS:      strings.HasPrefix(cmp.Or(cfg.ExternalURL, localURL), "https:")}
 	if parent != nil {
 		resources.Self = parent.Name
 		registries.Status = func() (*wire.Status, time.Time) { // called only after the agent exists
@@ -282,7 +320,16 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent wire.C
 		ChunkSize: cfg.ChunkSize, Meter: in.meter, Observe: in.events.ItemSynced})
 	transport := gateway.NewTransport()
 	transport.DialContext = in.traffic.Dial(transport.DialContext)
-	in.parent = gateway.NewClient(parent, transport)
+	in.credentials, err = credential.Open(credential.Options{
+		DataDir: cfg.DataDir, Identity: in.control.InstanceID(), Log: in.log,
+	})
+	if err != nil {
+		return err
+	}
+	if parent != in.credentials.InForce() { // else it is the stored one
+		in.credentials.Configure(parent)
+	}
+	in.parent = gateway.NewClient(in.credentials.Login(), transport)
 	var roots *x509.CertPool
 	if roots, in.parentCA, err = parentRoots(cfg); err != nil {
 		return err
@@ -291,9 +338,10 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent wire.C
 		in.parent.Trust(roots)
 	}
 	in.agent, err = connected.New(ctx, connected.Options{
-		Name:    parent.Name,
-		Parent:  in.parent,
-		Storage: in.storage,
+		Name:        parent.Name,
+		Parent:      in.parent,
+		Credentials: in.credentials,
+		Storage:     in.storage,
 		Audit: func(action, object, detail string) storage.Note {
 			return in.control.AuditNote(parent.Name, "", action, object, detail)
 		},
@@ -375,6 +423,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	parent := gateway.ServerOptions{
 		Storage: in.storage, ControlPlane: in.fleet, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(),
 		Suspect: in.scrub.Suspect, Polling: in.fleet.Polling, Receive: in.fleet.Receive, Writable: in.control.Writable,
+		Limit: in.auth.Limit,
 		AuditNote: func(actor, sender, action, object, detail string) storage.Note {
 			return in.control.AuditNote(actor, sender, action, object, detail)
 		},

@@ -20,7 +20,8 @@ import (
 const connectionInterval = 10 * time.Second
 
 // liveSettings are the settings that a running instance follows. The others need a restart.
-var liveSettings = []string{"anonymous", "connection-string", "connection-string-file", "drain-delay",
+var liveSettings = []string{"announce-endpoint", "anonymous", "connection-string", "connection-string-file",
+	"drain-delay",
 	"log-level", "max-connections", "metrics",
 	"parent-endpoint", "parent-ca", "path-prefix", "scrub", "scrub-rate", "scrub-window", "spread", "tls-cert",
 	"tls-key", "tls-names", "trusted-proxies"}
@@ -161,7 +162,10 @@ func (r *reloader) readConnection(cfg config.Config) (*wire.ConnectionString, st
 		return nil, "", nil
 	}
 	c, text, err := parent(cfg)
-	if err != nil || text == r.connection && cfg.ParentEndpoint == r.cfg.ParentEndpoint {
+	if err != nil && r.in.needsNoConnection(err) {
+		return nil, "", nil
+	}
+	if err != nil || c == nil || text == r.connection && cfg.ParentEndpoint == r.cfg.ParentEndpoint {
 		return nil, "", err
 	}
 	if self := r.in.control.Self(); !strings.EqualFold(c.Name, self) {
@@ -228,7 +232,7 @@ func parentRoots(cfg config.Config) (*x509.CertPool, string, error) {
 // connect makes the agent use c, which was read from text.
 func (r *reloader) connect(c wire.ConnectionString, text string) {
 	r.connection = text
-	r.in.parent.Connect(c)
+	r.in.credentials.Configure(c)
 	r.in.agent.TryNow()
 	r.in.log.Info("the connection string was read again; the next request uses it", "parent", c.Endpoint,
 		"token", c.Token)

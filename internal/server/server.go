@@ -62,7 +62,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 		o.Notices = io.Discard
 	}
 	// Check the settings, and whether the port is free, before anything is created.
-	connection, text, err := parent(cfg)
+	connection, text, err := parentOf(cfg)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ const (
 	PathPoll     = "/gateway/v1/poll"
 	PathPlan     = "/gateway/v1/plan"
 	PathBlobs    = "/gateway/v1/blobs"
+	PathJoin     = "/gateway/v1/join"
 )
 
 // ActivateRequest binds a running instance to a connected registry. A child
@@ -69,6 +70,10 @@ type PollRequest struct {
 	DesiredVersion string `json:"desiredVersion,omitempty"` // of the desired state that the child has applied
 	// Report is nil if nothing changed since the last one that the parent answered.
 	Report *Report `json:"report,omitempty"`
+	// PasswordChanges ask the root to accept new passwords, at most [MaxPasswordChanges]: of the child's
+	// sync token, and of those of its descendants. A child sends each until its desired state has it,
+	// and only to a parent whose desired states have OwnToken.
+	PasswordChanges []PasswordChange `json:"passwordChanges,omitempty"`
 	// Suspects are blobs that came with content that does not match their digest, at most 16. The
 	// parent reads them again.
 	Suspects []Want `json:"suspects,omitempty"`
@@ -297,6 +302,12 @@ type Desired struct {
 	// Tokens are the client tokens of the subtree, and the sync tokens of the descendants.
 	Tokens    []Token    `json:"tokens,omitempty"`
 	ScopeMaps []ScopeMap `json:"scopeMaps,omitempty"` // of those tokens, and of Self's sync token
+	// OwnToken has the passwords of Self's sync token. It is absent unless the parent, and the root,
+	// accept a [PasswordChange].
+	OwnToken *OwnToken `json:"ownToken,omitempty"`
+	// ParentEndpoint is another address of the parent, which the child tries once no other one
+	// answers. "" says nothing about an earlier one.
+	ParentEndpoint string `json:"parentEndpoint,omitempty"`
 }
 
 // A ConnectedRegistry is a connected registry's row as the root has it.
@@ -326,6 +337,8 @@ type Spec struct {
 	Resync        int64    `json:"resync,omitempty"` // counts the resyncs that operators asked for
 	Verify        int64    `json:"verify,omitempty"` // counts the resyncs that also read all content again
 
+	Join *JoinToken `json:"join,omitempty"` // the last one that an operator made; nil is none
+
 	// Operators may change the following; api.Settings has a field with the same name for each of
 	// these.
 	Schedule   string   `json:"schedule"`             // cron, five fields, UTC; "* * * * *" is continuous
@@ -343,6 +356,9 @@ type Spec struct {
 	Bandwidth  []string `json:"bandwidth,omitempty"`
 	ByteBudget string   `json:"byteBudget,omitempty"` // for its syncs, such as 2GiB/day or 20GiB/month; "" is no limit
 	Priorities []string `json:"priorities,omitempty"` // such as ops/*=urgent; the first that applies counts
+	// RotatePasswordEvery is how often the registry replaces its own password: ISO 8601, or off; "" is
+	// the default.
+	RotatePasswordEvery string `json:"rotatePasswordEvery,omitempty"`
 	// Labels are for operators, such as group=baltic: at most 32, in the grammar of Kubernetes.
 	Labels map[string]string `json:"labels,omitempty"`
 }
@@ -363,6 +379,7 @@ type Password struct {
 	Hash      string    `json:"hash"` // SHA-256 of the password, in hex
 	CreatedAt time.Time `json:"createdAt"`
 	ExpiresAt time.Time `json:"expiresAt,omitzero"` // zero is never
+	Rotated   bool      `json:"rotated,omitempty"`  // the connected registry has made it itself
 }
 
 // A ScopeMap is a named list of actions.
@@ -507,3 +524,4 @@ func (r ActivateRequest) Registry() string { return r.Name }
 func (r PollRequest) Registry() string     { return r.Name }
 func (r PlanRequest) Registry() string     { return r.Name }
 func (r BatchRequest) Registry() string    { return r.Name }
+func (r JoinRequest) Registry() string     { return r.Name }

@@ -50,6 +50,10 @@ var layers = []layer{
 		"each is one basis of content (bytes, rows, rights, other registries, image layouts), and none needs another",
 	},
 	{
+		[]string{"internal/credential"},
+		"it keeps the passwords for the parent, and knows nothing of syncs",
+	},
+	{
 		[]string{"internal/install"},
 		"it writes files for a machine, and needs no running instance",
 	},
@@ -174,7 +178,8 @@ var bans = []ban{
 	{target: "net/http/httptest", reason: "it is for tests"},
 	{target: "math/rand",
 		reason: "sooner or later its predictable numbers end up in a secret; for jitter there is math/rand/v2"},
-	{target: "math/rand/v2", not: []string{"internal/auth", "internal/control", "internal/fleet"},
+	{target: "math/rand/v2",
+		not:    []string{"internal/auth", "internal/control", "internal/credential", "internal/fleet"},
 		reason: "passwords and keys come from crypto/rand"},
 	{target: "log", only: []string{"internal/server"},
 		reason: "log lines are written to the slog.Logger that a caller passed in; only net/http needs a log.Logger"},
