@@ -343,9 +343,34 @@ func TestResyncAnswersWithThePendingSync(t *testing.T) {
 
 func TestSyncTokenCannotBeDeleted(t *testing.T) {
 	root := newTree(t)
-	root.Call(t, "DELETE", "/tokens/leaf1", nil).Fails(t, 409, "CONFLICT", "sync token of the connected registry 'leaf1'")
+	root.Call(t, "DELETE", "/tokens/leaf1", nil).
+		Fails(t, 409, "CONFLICT", "sync token of the connected registry 'leaf1'")
 	root.Call(t, "DELETE", "/scope-maps/leaf1", nil).Fails(t, 409, "CONFLICT", "'leaf1'")
 	root.Call(t, "DELETE", "/connected-registries/leaf1", nil).OK(t, nil)
 	root.Call(t, "DELETE", "/tokens/leaf1", nil).OK(t, nil)
 	root.Call(t, "DELETE", "/scope-maps/leaf1", nil).OK(t, nil)
+}
+
+func TestGapNeedsAPerson(t *testing.T) {
+	root := newTree(t)
+	if err := root.Activate(t.Context(), "level", "i1", "v1", "10.0.0.1"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"level", "left1", "leaf1"} {
+		root.SyncPassword(t, name)
+	}
+	status := func(name, instance string) wire.Status {
+		return wire.Status{Name: name, InstanceID: instance, State: "Online", At: root.Now, SyncState: "Succeeded",
+			LastSyncSuccess: root.Now, Watermarks: root.upTo(1000)}
+	}
+	root.Call(t, "PATCH", "/scope-maps/leaf1", object{"addActions": []string{"repositories/b/content/read"}}).OK(t, nil)
+	err := root.Report(t.Context(), "level", "i1", &wire.Report{Self: status("level", "i1"),
+		Descendants: []wire.Status{status("left1", "i2"), status("leaf1", "i3")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := root.Show(t, "leaf1")
+	if r.Sync.InSync || r.Summary.State != api.NeedsYou || r.Summary.Reason == nil || *r.Summary.Reason != "PermissionGap" {
+		t.Errorf("%+v %+v", r.Sync, r.Summary)
+	}
 }

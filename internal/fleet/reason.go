@@ -25,6 +25,7 @@ const (
 	reasonWindow       = "WindowClosed"
 	reasonInactive     = "NotActivated"
 	reasonListing      = "Listing"
+	reasonGap          = wire.PermissionGap
 )
 
 // budgetSpent is the code of the status detail of a registry that has spent its byte budget.
@@ -47,6 +48,7 @@ var actions = map[string]string{
 	reasonWindow:       "wait for the next sync window, or open one at the site: ferry sync now",
 	reasonInactive:     "start the instance at the site with its connection string",
 	reasonListing:      "none is needed: its parent is listing the content",
+	reasonGap:          "grant it to all ancestors: ferry connected-registry permissions update -n NAME --add REPOSITORY",
 }
 
 // needsYou are the reasons that only a person can settle, the worst first.
@@ -97,6 +99,8 @@ func (v *Standing) judge(e evidence, parent *Standing, now time.Time) {
 		}
 	case problem >= 0:
 		v.State, v.Reason = api.NeedsYou, needsYou[problem]
+	case e.gap:
+		v.State, v.Reason = api.NeedsYou, reasonGap
 	case v.BytesPerSecond > 0 && v.Open:
 		v.State = api.CatchingUp // also with a spent budget, if a repository is urgent
 	case st.Paused:
