@@ -46,7 +46,8 @@ func TestDefaultsAreThoseOfTheReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	count := 0
-	for _, m := range regexp.MustCompile("`([A-Za-z]+)\\.([A-Za-z0-9.]+) = ([^`]*)`").FindAllStringSubmatch(string(page), -1) {
+	values := regexp.MustCompile("`([A-Za-z]+)\\.([A-Za-z0-9.]+) = ([^`]*)`")
+	for _, m := range values.FindAllStringSubmatch(string(page), -1) {
 		count++
 		var v any = created[m[1]]
 		for name := range strings.SplitSeq(m[2], ".") {

@@ -60,7 +60,8 @@ func (s *Service) checkCount(name string, actions []string) error {
 	if on > s.maxima.Permissions {
 		return Invalid("the scope map '%s' would have %d permissions on repositories: at most %d are allowed", name, on,
 			s.maxima.Permissions).
-			WithHint("name many repositories at once, such as team/* or *; or raise permissions in --limits of ferry serve")
+			WithHint("name many repositories at once, such as team/* or *; or raise permissions in --limits of " +
+				"ferry serve")
 	}
 	if n := len(actions) - on; n > s.maxima.GatewayPermissions {
 		return Invalid("the scope map '%s' would have %d permissions on gateways: at most %d are allowed", name, n,

@@ -370,7 +370,8 @@ func TestGapNeedsAPerson(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := root.Show(t, "leaf1")
-	if r.Sync.InSync || r.Summary.State != api.NeedsYou || r.Summary.Reason == nil || *r.Summary.Reason != "PermissionGap" {
+	if r.Sync.InSync || r.Summary.State != api.NeedsYou || r.Summary.Reason == nil ||
+		*r.Summary.Reason != "PermissionGap" {
 		t.Errorf("%+v %+v", r.Sync, r.Summary)
 	}
 }

@@ -48,7 +48,7 @@ var actions = map[string]string{
 	reasonWindow:       "wait for the next sync window, or open one at the site: ferry sync now",
 	reasonInactive:     "start the instance at the site with its connection string",
 	reasonListing:      "none is needed: its parent is listing the content",
-	reasonGap:          "grant it to all ancestors: ferry connected-registry permissions update -n NAME --add REPOSITORY",
+	reasonGap:          "grant it to its ancestors: ferry connected-registry permissions update -n NAME --add ...",
 }
 
 // needsYou are the reasons that only a person can settle, the worst first.
