@@ -44,9 +44,10 @@ var flagNamesOf = map[string]nameSource{
 	"repository": repositoryNames, "add-repository": repositoryNames, "remove-repository": repositoryNames,
 	"add": repositoryNames, "remove": repositoryNames, "image": imageNames, "scope-map": scopeMapNames,
 	"sync-token": tokenNames, "client-tokens": tokenNames, "add-client-tokens": tokenNames,
-	"remove-client-tokens": tokenNames, "token": tokenNames, "parent": registryNames, "gateway": registryNames, "repositories": repositoryNames,
-	"operator":    "operators",
-	"add-gateway": registryNames, "remove-gateway": registryNames, "sites": registryNames, "site": registryNames,
+	"remove-client-tokens": tokenNames, "token": tokenNames, "parent": registryNames, "gateway": registryNames,
+	"repositories": repositoryNames,
+	"operator":     "operators",
+	"add-gateway":  registryNames, "remove-gateway": registryNames, "sites": registryNames, "site": registryNames,
 }
 
 // nounNamesOf are the sources of the names that --name takes, by the noun of the command. The map

@@ -22,7 +22,8 @@ var mirrorRules = resource[api.MirrorRule]{"mirror-rules", []column[api.MirrorRu
 	{title: "SYNCED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsSynced) }, rank: 3},
 	{title: "PENDING", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsPending) }, rank: 4},
 	{title: "FAILED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsFailed) }},
-	{title: "LAST SUCCESS (UTC)", text: func(r api.MirrorRule) string { return timeText(r.Status.LastSuccessTime) }, rank: 1},
+	{title: "LAST SUCCESS (UTC)", rank: 1,
+		text: func(r api.MirrorRule) string { return timeText(r.Status.LastSuccessTime) }},
 	{title: "ERROR", text: func(r api.MirrorRule) string {
 		if len(r.Status.Warnings) > 0 && value(r.Status.Error) == "" {
 			return "warning: " + r.Status.Warnings[0].Code

@@ -17,7 +17,8 @@ var scopeMaps = resource[api.ScopeMap]{"scope-maps", []column[api.ScopeMap]{
 	{title: "NAME", text: func(m api.ScopeMap) string { return m.Name }},
 	{title: "TYPE", text: func(m api.ScopeMap) string { return m.Type }, rank: 3},
 	{title: "CREATION DATE", text: func(m api.ScopeMap) string { return timeText(&m.CreationDate) }, rank: 2},
-	{title: "ANONYMOUS FROM", text: func(m api.ScopeMap) string { return strings.Join(m.AnonymousNetworks, " ") }, rank: 1},
+	{title: "ANONYMOUS FROM", rank: 1,
+		text: func(m api.ScopeMap) string { return strings.Join(m.AnonymousNetworks, " ") }},
 	{title: "DESCRIPTION", text: func(m api.ScopeMap) string { return m.Description }, cut: true},
 }}
 
