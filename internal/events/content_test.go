@@ -3,6 +3,7 @@ package events
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,9 +120,10 @@ func TestFirstPullIsRecordedOnce(t *testing.T) {
 
 func TestPullsBeforeAnybodyWantsThemAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var patterns []string
+		var patterns atomic.Pointer[[]string]
+		patterns.Store(new([]string))
 		db := dbtest.SQLite(t)
-		o := Options{DB: db, Registry: "ship1", Notifications: func() []string { return patterns }}
+		o := Options{DB: db, Registry: "ship1", Notifications: func() []string { return *patterns.Load() }}
 		s, err := New(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
@@ -131,7 +133,7 @@ func TestPullsBeforeAnybodyWantsThemAreForgotten(t *testing.T) {
 		go s.recordPulls(t.Context())
 		s.Pulled("app", m.Digest)
 		synctest.Wait()
-		patterns = []string{"*:first_pull"}
+		patterns.Store(&[]string{"*:first_pull"})
 		time.Sleep(2 * pullCheck)
 		synctest.Wait()
 		s.Pulled("app", m.Digest)
