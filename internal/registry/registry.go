@@ -74,8 +74,8 @@ type Registry struct {
 // New returns the handler.
 func New(o Options) *Registry {
 	r := &Registry{
-		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, lockable: o.Lockable, scan: maxScan, auditor: o.Auditor,
-		mirrors:   o.Mirrors,
+		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, lockable: o.Lockable,
+		scan: maxScan, auditor: o.Auditor, mirrors: o.Mirrors,
 		pulled:    o.Pulled,
 		log:       cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		version:   o.Version,

@@ -30,6 +30,7 @@ type machine struct {
 	files     blob.Store
 	manifests map[ref][]string         // by digest; the contents of its blobs
 	tags      map[ref]string           // the digest
+	locked    map[ref]bool             // against deletion; the name of a repository's is ""
 	promised  map[ref]time.Time        // by content
 	leases    map[string]time.Time     // by content
 	known     map[digest.Digest]string // content of every blob there ever was
@@ -42,8 +43,8 @@ var (
 	tagNames     = rapid.SampledFrom([]string{"t1", "t2"})
 )
 
-// TestNeededContentIsNeverCollected runs pushes, deletions, leases, steps of the clock, crashes
-// between a file and its row, and collections in any order.
+// TestNeededContentIsNeverCollected runs pushes, deletions, locks, purges, leases, steps of the clock,
+// crashes between a file and its row, and collections in any order.
 func TestNeededContentIsNeverCollected(t *testing.T) {
 	f := newFixture(t)
 	files := storagetest.Files(t, f.dir)
@@ -51,9 +52,10 @@ func TestNeededContentIsNeverCollected(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := &machine{
 			t: t, f: f, files: files,
-			manifests: map[ref][]string{}, tags: map[ref]string{}, promised: map[ref]time.Time{},
-			leases: map[string]time.Time{},
-			known:  map[digest.Digest]string{}, left: map[string]time.Time{},
+			manifests: map[ref][]string{}, tags: map[ref]string{}, locked: map[ref]bool{},
+			promised: map[ref]time.Time{},
+			leases:   map[string]time.Time{},
+			known:    map[digest.Digest]string{}, left: map[string]time.Time{},
 		}
 		m.quiet(r, "a", "b") // deletes the content of the run before
 		r.Repeat(rapid.StateMachineActions(m))
@@ -144,8 +146,100 @@ func (m *machine) PushManifest(r *rapid.T) {
 
 func (m *machine) DeleteTag(r *rapid.T) {
 	at := ref{repositories.Draw(r, "repository"), tagNames.Draw(r, "tag")}
-	m.need(r, m.f.DeleteTag(m.t.Context(), at.repository, at.name), oci.ErrManifestUnknown)
+	err := m.f.DeleteTag(m.t.Context(), at.repository, at.name)
+	if _, exists := m.tags[at]; exists && m.isRefused(r, err, m.isLocked(at)) {
+		return
+	}
+	m.need(r, err, oci.ErrManifestUnknown)
+	m.forgetTag(at)
+}
+
+// isLocked reports whether locks forbid the deletion of a tag or a manifest.
+func (m *machine) isLocked(at ref) bool { return m.locked[at] || m.locked[ref{at.repository, ""}] }
+
+// isRefused fails unless err is a refusal exactly if it should be one.
+func (m *machine) isRefused(r *rapid.T, err error, should bool) bool {
+	r.Helper()
+	if errors.Is(err, oci.ErrDenied) != should {
+		r.Fatalf("a deletion = %v, should be refused: %v", err, should)
+	}
+	return should
+}
+
+func (m *machine) forgetTag(at ref) {
 	delete(m.tags, at)
+	delete(m.locked, at)
+}
+
+// forgetManifest records that a manifest is gone, with its tags. A client that found its blobs relies on
+// them.
+func (m *machine) forgetManifest(at ref) {
+	for _, content := range m.manifests[at] {
+		m.promise(at.repository, content, time.Hour)
+	}
+	delete(m.manifests, at)
+	delete(m.locked, at)
+	for _, tag := range m.tagsOf(at) {
+		m.forgetTag(tag)
+	}
+}
+
+// tagsOf returns the tags that name a manifest.
+func (m *machine) tagsOf(at ref) (all []ref) {
+	for tag, d := range m.tags {
+		if tag.repository == at.repository && d == at.name {
+			all = append(all, tag)
+		}
+	}
+	return all
+}
+
+// ChangeLocks locks a repository, a tag or a manifest against deletion, or unlocks it.
+func (m *machine) ChangeLocks(r *rapid.T) {
+	at := ref{repositories.Draw(r, "repository"), ""}
+	names := append([]string{""}, "t1", "t2")
+	for other := range m.manifests {
+		if other.repository == at.repository {
+			names = append(names, other.name)
+		}
+	}
+	slices.Sort(names)
+	at.name = rapid.SampledFrom(names).Draw(r, "name")
+	change := storage.LockChange{Clear: storage.NoDelete}
+	if rapid.Bool().Draw(r, "lock") {
+		change = storage.LockChange{Set: storage.NoDelete}
+	}
+	err := m.f.ChangeLocks(m.t.Context(), at.repository, at.name, change)
+	if m.need(r, err, oci.ErrManifestUnknown, oci.ErrNameUnknown) {
+		m.locked[at] = change.Set != 0
+	}
+}
+
+// Purge removes all manifests of a repository without a tag, apart from locked ones.
+func (m *machine) Purge(r *rapid.T) {
+	ctx, repository := m.t.Context(), repositories.Draw(r, "repository")
+	p := m.f.NewPurge(repository, func(storage.PurgeCandidate) bool { return true })
+	found, _, err := p.Unreferenced(ctx, "", 100)
+	m.need(r, err)
+	removed := map[ref]bool{}
+	err = p.Manifests(ctx, found, func(gone storage.Manifest, _ int64) {
+		removed[ref{repository, string(gone.Digest)}] = true
+	})
+	if len(found) > 0 && m.isRefused(r, err, m.locked[ref{repository, ""}]) {
+		return
+	}
+	m.need(r, err)
+	for at := range m.manifests {
+		if at.repository != repository {
+			continue
+		}
+		if should := len(m.tagsOf(at)) == 0 && !m.locked[at]; removed[at] != should {
+			r.Fatalf("the purge removed %v: %v, should: %v", at, removed[at], should)
+		}
+	}
+	for at := range removed {
+		m.forgetManifest(at)
+	}
 }
 
 func (m *machine) DeleteManifest(r *rapid.T) {
@@ -156,12 +250,12 @@ func (m *machine) DeleteManifest(r *rapid.T) {
 		return slices.Compare([]string{a.repository, a.name}, []string{b.repository, b.name})
 	})
 	at := rapid.SampledFrom(all).Draw(r, "manifest")
-	m.need(r, m.f.DeleteManifest(m.t.Context(), at.repository, digest.Digest(at.name)))
-	for _, content := range m.manifests[at] {
-		m.promise(at.repository, content, time.Hour) // a client that found it relies on it
+	err := m.f.DeleteManifest(m.t.Context(), at.repository, digest.Digest(at.name))
+	if m.isRefused(r, err, m.isLocked(at) || slices.ContainsFunc(m.tagsOf(at), m.isLocked)) {
+		return
 	}
-	delete(m.manifests, at)
-	maps.DeleteFunc(m.tags, func(tag ref, d string) bool { return tag.repository == at.repository && d == at.name })
+	m.need(r, err)
+	m.forgetManifest(at)
 }
 
 func (m *machine) DeleteBlob(r *rapid.T) {
@@ -174,10 +268,16 @@ func (m *machine) DeleteBlob(r *rapid.T) {
 
 func (m *machine) DeleteRepository(r *rapid.T) {
 	repository := repositories.Draw(r, "repository")
-	if !m.need(r, m.f.DeleteRepository(m.t.Context(), repository), oci.ErrNameUnknown) {
+	in := func(at ref) bool { return at.repository == repository }
+	err := m.f.DeleteRepository(m.t.Context(), repository)
+	locked := false
+	for at, is := range m.locked {
+		locked = locked || is && in(at)
+	}
+	if m.isRefused(r, err, locked) || !m.need(r, err, oci.ErrNameUnknown) {
 		return
 	}
-	in := func(at ref) bool { return at.repository == repository }
+	maps.DeleteFunc(m.locked, func(at ref, _ bool) bool { return in(at) })
 	maps.DeleteFunc(m.manifests, func(at ref, _ []string) bool { return in(at) })
 	maps.DeleteFunc(m.tags, func(at ref, _ string) bool { return in(at) })
 	maps.DeleteFunc(m.promised, func(at ref, _ time.Time) bool { return in(at) })
@@ -266,7 +366,7 @@ func (m *machine) Check(r *rapid.T) {
 func (m *machine) quiet(r *rapid.T, repositories ...string) {
 	ctx := m.t.Context()
 	for _, repository := range repositories {
-		m.need(r, m.f.Storage.DeleteRepository(ctx, repository), oci.ErrNameUnknown)
+		m.need(r, m.f.Unlocked().DeleteRepository(ctx, repository), oci.ErrNameUnknown)
 	}
 	for _, wait := range []time.Duration{24 * time.Hour, storage.OrphanAge + time.Hour} {
 		m.f.now = m.f.now.Add(wait)
