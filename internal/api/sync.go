@@ -60,6 +60,20 @@ type SyncItem struct {
 	Key string `json:"-"` // its name in the repository's listing: the tag or the digest
 }
 
+// A SyncResolvePost says what a person decided about an item that clients changed at a site.
+type SyncResolvePost struct {
+	Repository string `json:"repository" minLength:"1" maxLength:"255"`
+	Item       string `json:"item" minLength:"1" maxLength:"255" doc:"The tag, or the digest of a manifest without one."`
+	// Discard gives up a change that the parent does not have yet. The item becomes as it is there.
+	Discard bool `json:"discard,omitempty" doc:"Give up the change that is not sent yet."`
+}
+
+// SyncResolved is what a [SyncResolvePost] has ended.
+type SyncResolved struct {
+	Conflicts int `json:"conflicts" doc:"Conflicts that are over."`
+	Discarded int `json:"discarded" doc:"Changes that were given up."`
+}
+
 // A DescendantSync is what an ancestor knows of a connected registry's sync: the verdict and the
 // last report, also while the connected registry is offline.
 type DescendantSync struct {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ferry/internal/api"
+	"ferry/internal/oci"
 )
 
 func newSyncCommand(env *Env) *cobra.Command {
@@ -24,8 +26,45 @@ func newSyncCommand(env *Env) *cobra.Command {
 			&syncStatus{}),
 		command("now", "Sync now, regardless of the schedule"),
 		command("pause", "Stop syncs until ferry sync resume; fetched bytes stay"),
+		verb(env, "resolve", "End a conflict with the parent, or give up a change that cannot be sent", `
+			ferry sync resolve -r ship1 --image apps/nav:v1
+			ferry sync resolve -r ship1 --image apps/nav:v1 --discard`,
+			&syncResolve{}, "image"),
 		command("resume", "Allow syncs again; they continue from the same byte"),
 	)
+}
+
+// A syncResolve ends a conflict, or discards a change.
+type syncResolve struct {
+	target
+	image   string
+	discard bool
+}
+
+func (o *syncResolve) define(set *pflag.FlagSet) {
+	o.target.define(set)
+	textVar(set, &o.image, "image", "t", "IMAGE", "the image: NAME:TAG, or NAME@DIGEST")
+	set.BoolVar(&o.discard, "discard", false,
+		"also give up a change that the parent does not have yet: the site then follows its parent")
+}
+
+func (o *syncResolve) run(ctx context.Context, env *Env, c *client) error {
+	image, err := oci.ParseReference("localhost/" + o.image)
+	if err != nil {
+		return usagef("--image %q: %v", clip(o.image), err)
+	}
+	q := api.SyncResolvePost{
+		Repository: image.Repository, Item: cmp.Or(string(image.Digest), image.Tag), Discard: o.discard,
+	}
+	done, err := ask[api.SyncResolved](ctx, c,
+		call{method: http.MethodPost, path: api.Root + "/sync/resolve", body: q})
+	if err != nil {
+		return err
+	}
+	if done.value.Conflicts+done.value.Discarded == 0 {
+		fmt.Fprintf(env.Stderr, "warning: there is nothing to resolve of %s\n", o.image)
+	}
+	return env.print(done.raw)
 }
 
 // A syncCommand is one of now, pause and resume.

@@ -246,6 +246,10 @@ func statusText(s api.SyncStatus) string {
 	if s.BytesTotal > 0 && s.ItemsPending+s.ItemsFailed > 0 {
 		text += fmt.Sprintf(" %s were received%s.", progressText(s.ByteProgress), rateAndTimeLeft(s.ByteProgress))
 	}
+	if s.ItemsToSend > 0 {
+		text += fmt.Sprintf(" %s changed here %s still to be sent to the parent, at most %s.",
+			counted(s.ItemsToSend, "item"), are(s.ItemsToSend), config.SizeText(s.BytesToSend))
+	}
 	for _, d := range s.Details {
 		text += "\n" + strings.TrimSuffix(title(terminal.Printable(d.Description)), ".") + "."
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -59,6 +60,7 @@ type instance struct {
 	password string       // of the client token that was made last
 	requests atomic.Int64 // received
 	sent     atomic.Int64 // bytes of blobs
+	received atomic.Int64 // bytes of blobs that clients sent
 	rate     atomic.Int64 // bytes of blobs a second on each connection; 0 is no limit
 	refuse   atomic.Bool  // every answer is 503
 	ahead    atomic.Int64 // how far the agent's clock is ahead, a [time.Duration]
@@ -127,6 +129,7 @@ func newInstance(t testing.TB, name string, db *metadb.DB) *instance {
 		s.requests.Add(1)
 		if strings.Contains(r.URL.Path, "/blobs") {
 			sent := func(n int) { s.sent.Add(int64(n)) }
+			r.Body = &countedBody{r.Body, &s.received}
 			w = &faultnet.SlowWriter{ResponseWriter: w, Context: r.Context(), Rate: s.rate.Load, Sent: sent}
 		}
 		switch {
@@ -384,10 +387,12 @@ type listener struct {
 	closed chan struct{}
 	once   sync.Once
 
-	mu    sync.Mutex
-	down  bool
-	alive map[net.Conn]bool
-	dials int
+	mu   sync.Mutex
+	down bool
+	// lifetime returns after how many bytes a new connection breaks; nil is never.
+	lifetime func() int
+	alive    map[net.Conn]bool
+	dials    int
 }
 
 func newListener() *listener {
@@ -412,7 +417,56 @@ func (l *listener) dial(ctx context.Context) (net.Conn, error) {
 		return nil, ctx.Err()
 	}
 	l.alive[near] = true
-	return near, nil
+	if l.lifetime == nil {
+		return near, nil
+	}
+	short := &shortConn{Conn: near}
+	short.left.Store(int64(l.lifetime()))
+	return short, nil
+}
+
+// A shortConn is a connection that breaks after some bytes.
+type shortConn struct {
+	net.Conn
+	left atomic.Int64
+}
+
+func (c *shortConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.left.Add(int64(-n)) < 0 {
+		c.Close()
+	}
+	return n, err
+}
+
+func (c *shortConn) Write(p []byte) (int, error) {
+	left := c.left.Add(int64(-len(p)))
+	if left >= 0 {
+		return c.Conn.Write(p)
+	}
+	n, _ := c.Conn.Write(p[:max(int64(len(p))+left, 0)])
+	c.Close()
+	return n, errDown
+}
+
+// A countedBody counts the bytes of a request.
+type countedBody struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	return n, err
+}
+
+// breakAfter makes new connections break after the number of bytes that lifetime returns; nil is
+// never.
+func (l *listener) breakAfter(lifetime func() int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lifetime = lifetime
 }
 
 // cut ends every connection, and refuses new ones until restore.

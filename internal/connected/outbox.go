@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/api"
 	"ferry/internal/metadb"
 	"ferry/internal/retry"
 	"ferry/internal/storage"
@@ -152,6 +153,24 @@ func (a *Agent) endSend() {
 	a.stopSend, a.sendsUrgentOnly = nil, false
 }
 
+// Resolve ends the conflicts of an item. With Discard it gives up the item's change that was not sent
+// yet: the next sync makes the item as it is at the parent.
+func (a *Agent) Resolve(ctx context.Context, q api.SyncResolvePost, note storage.Note) (api.SyncResolved, error) {
+	if a.options.Storage == nil {
+		return api.SyncResolved{}, nil
+	}
+	conflicts, discarded, err := a.options.Storage.Resolve(ctx, q.Repository, q.Item, q.Discard, note)
+	done := api.SyncResolved{Conflicts: int(conflicts)}
+	if discarded {
+		done.Discarded = 1
+	}
+	if err == nil && (discarded || conflicts > 0) {
+		a.log.Info("resolved", "repo", q.Repository, "item", q.Item, "discarded", discarded)
+		a.wake() // the next session looks at everything again
+	}
+	return done, err
+}
+
 // limitSent returns a reader of content that keeps to the bandwidth cap, and counts for the byte
 // budget.
 func (a *Agent) limitSent(ctx context.Context, r io.Reader) io.Reader {
@@ -225,10 +244,10 @@ func conflictText(c storage.Conflict) string {
 	}
 	if c.Digest == "" {
 		return fmt.Sprintf("%s was removed here, and %s, which holds; remove it at the root, or accept that: "+
-			"ferry sync resolve %s", name, parent, name)
+			"ferry sync resolve --image %s", name, parent, name)
 	}
 	return fmt.Sprintf("%s was changed here to %s, and %s, which holds; the image of this registry is kept as %s: "+
-		"delete that tag at the root, or keep it: ferry sync resolve %s", name, c.Digest, parent, c.KeptAs, name)
+		"delete that tag at the root, or keep it: ferry sync resolve --image %s", name, c.Digest, parent, c.KeptAs, name)
 }
 
 // unsentItems returns up to limit items that clients changed here, and that were not sent yet.

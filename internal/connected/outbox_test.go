@@ -256,6 +256,25 @@ func TestChangesGoUpThroughEveryLevel(t *testing.T) {
 	})
 }
 
+func TestCutUploadResumesAtTheSameByte(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, ship, _ := newWriter(t)
+		const size = 8 << 20
+		root.link.cut()
+		root.link.breakAfter(func() int { return 700_000 })
+		d := ship.push("app/a", "2", "v1", size, 100)
+		root.link.restore()
+		ship.agent.SyncNow(t.Context())
+		await(t, "half of the layer is sent", func() bool { return root.received.Load() > size/2 })
+		ship.restart()
+		root.awaitTag("app/a", "v1", d)
+		ship.awaitSent()
+		if n := root.received.Load(); n < size || n > size*105/100 {
+			t.Errorf("%d bytes were sent for a layer of %d, want at most 5 %% more", n, size)
+		}
+	})
+}
+
 func TestReadOnlyParentHasNoReadWriteChild(t *testing.T) {
 	root := newRoot(t)
 	root.connectedRegistry("ship1", api.RegistryPut{})

@@ -37,6 +37,7 @@ func bodyExamples() map[string]any {
 			Settings:        api.Settings{ByteBudget: new("2GiB/day"), Priorities: []string{"ops/*=urgent"}},
 		},
 		"update-permissions": api.PermissionsPatch{Add: []string{"factory/*", "!factory/secret"}},
+		"sync-resolve":       api.SyncResolvePost{Repository: "factory/app", Item: "v1"},
 		"get-settings":       api.SettingsPost{ParentProtocol: "https", GeneratePassword: 1},
 		"set-credentials":    api.CredentialsPut{Credentials: "ferry_password"},
 		"put-scope-map": api.ScopeMapPut{Description: "Machines that pull",

@@ -122,6 +122,7 @@ var rules = map[string]reach{
 	"list-sync-items": filtered,
 	"sync-now":        whole,
 	"sync-pause":      whole,
+	"sync-resolve":    whole,
 	"sync-resume":     whole,
 	"set-credentials": whole,
 

@@ -9,6 +9,7 @@ import (
 	"ferry/internal/control"
 	"ferry/internal/credential"
 	"ferry/internal/fleet"
+	"ferry/internal/storage"
 	"ferry/internal/wire"
 )
 
@@ -27,6 +28,8 @@ type Syncer interface {
 	// InFlight returns the items that the running sync fetches, in order, or those that the last
 	// one left incomplete.
 	InFlight(ctx context.Context) ([]wire.OutOfSyncItem, error)
+	// Resolve ends the conflicts of an item, and with discard gives up its change that is not sent yet.
+	Resolve(ctx context.Context, item api.SyncResolvePost, note storage.Note) (api.SyncResolved, error)
 }
 
 func (h *handler) sync() {
@@ -60,6 +63,24 @@ func (h *handler) sync() {
 			}
 			at := fleet.PageStart{Repository: in.Repository, Key: in.Item, OutOfSync: in.Open}
 			return h.syncItems(ctx, in.by, at, in.N)
+		})
+	register(h, operation{"POST /sync/resolve", "sync-resolve",
+		"End a conflict of this site with its parent, or give up a change that is not sent"},
+		func(ctx context.Context, in *struct {
+			Call
+			Body api.SyncResolvePost
+		}) (*plain[api.SyncResolved], error) {
+			if _, err := read(); err != nil {
+				return nil, err
+			}
+			detail := ""
+			if in.Body.Discard {
+				detail = "discard"
+			}
+			note := h.Control.AuditNote(in.by.Name, in.by.Sender, "resolve",
+				"repositories/"+in.Body.Repository+"/items/"+in.Body.Item, detail)
+			done, err := h.Syncer.Resolve(ctx, in.Body, note)
+			return &plain[api.SyncResolved]{done}, err
 		})
 	for _, command := range []struct {
 		name, summary string

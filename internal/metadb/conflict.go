@@ -38,10 +38,9 @@ func (tx *Tx) PutConflict(c Conflict) error {
 		c.Repository, c.Tag, c.Digest, c.ParentDigest, c.KeptAs, millis(c.FoundAt))
 }
 
-// ResolveConflicts deletes the conflicts of a tag, and returns how many there were. An empty tag is
-// every tag of the repository.
+// ResolveConflicts deletes the conflicts of a tag, and returns how many there were.
 func (tx *Tx) ResolveConflicts(repository, tag string) (int64, error) {
-	n, err := tx.exec(`DELETE FROM conflicts WHERE repository = $1 AND ($2 = '' OR tag = $2 OR kept_as = $2)`,
+	n, err := tx.exec(`DELETE FROM conflicts WHERE repository = $1 AND (tag = $2 OR kept_as = $2)`,
 		repository, tag)
 	return n, wrap(err, "delete conflicts of "+repository+":"+tag)
 }

@@ -179,6 +179,18 @@ func (tx *Tx) DropUntagged(repository, digest string) error {
 	return tx.PutSyncItem(known)
 }
 
+// DiscardChange gives up a change that the parent does not have yet, so that the next sync makes the item
+// as it is there. It reports whether there was one.
+func (tx *Tx) DiscardChange(repository, item string) (bool, error) {
+	n, err := tx.exec(`DELETE FROM outbox WHERE repository = $1 AND item = $2 AND state <> 'sent'`, repository, item)
+	if err != nil || n == 0 {
+		return false, wrap(err, "discard change of "+repository+" "+item)
+	}
+	return true, tx.do("fetch "+repository+" "+item, `UPDATE sync_items SET state = 'pending',
+		changed_at = changed_at + 1 WHERE source = '' AND repository = $1 AND item = $2 AND state = 'held'`,
+		repository, item)
+}
+
 // ForgetAnswered deletes the rows of sent changes of repository whose answers are not newer than the
 // sequence number seq.
 func (tx *Tx) ForgetAnswered(repository string, seq int64) error {

@@ -261,6 +261,29 @@ func (c *change) keepAs(sent SentItem) error {
 	return c.parentHas(row, sent.Digest, false)
 }
 
+// Resolve ends the conflicts of an item. With discard it gives up the item's change that was not sent
+// yet: the next sync makes the item as it is at the parent. It returns how many conflicts it ended, and
+// whether it discarded a change.
+func (s *Storage) Resolve(
+	ctx context.Context, repository, item string, discard bool, notes ...Note,
+) (conflicts int64, discarded bool, err error) {
+	err = s.remove(ctx, func(tx *metadb.Tx) (err error) {
+		if conflicts, err = tx.ResolveConflicts(repository, item); err != nil {
+			return err
+		}
+		if discard {
+			if discarded, err = tx.DiscardChange(repository, item); err != nil {
+				return err
+			}
+		}
+		if conflicts == 0 && !discarded {
+			return nil
+		}
+		return writeNotes(tx, notes)
+	})
+	return conflicts, discarded, err
+}
+
 // RetryRefused makes the changes that the parent refused, or that could not be sent, due again.
 func (s *Storage) RetryRefused(ctx context.Context) error {
 	return s.remove(ctx, (*metadb.Tx).RetryFailed)

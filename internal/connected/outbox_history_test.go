@@ -1,0 +1,195 @@
+package connected_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"pgregory.net/rapid"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+	"ferry/internal/storage"
+)
+
+// TestEveryAcknowledgedPushReachesTheRoot drives random pushes and deletions at a root, at two sites
+// below it, and at one below these, over links that are cut at any byte, with sites that restart. In
+// the end all registries agree, and each image that was acknowledged and not replaced where it was pushed is at
+// the root, under its tag or under that of a conflict.
+func TestEveryAcknowledgedPushReachesTheRoot(t *testing.T) {
+	limitChecks(t)
+	rapid.Check(t, func(r *rapid.T) {
+		synctest.Test(t, func(t *testing.T) { runHistory(t, r) })
+	})
+}
+
+// limitChecks makes rapid check few histories, because each needs four registries, unless -rapid.checks
+// says how many.
+func limitChecks(t *testing.T) {
+	f := flag.Lookup("rapid.checks")
+	if f.Value.String() != f.DefValue {
+		return
+	}
+	n := "8"
+	if testing.Short() {
+		n = "10" // rapid divides it by five
+	}
+	if err := flag.Set(f.Name, n); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { flag.Set(f.Name, f.DefValue) })
+}
+
+// A history is the registries of a random run.
+type history struct {
+	t    *testing.T
+	all  []*instance // the root first
+	n    int
+	last map[string]digest.Digest // what a client last pushed or removed, by registry, repository and tag
+}
+
+func runHistory(t *testing.T, r *rapid.T) {
+	root := newRoot(t)
+	ship := root.connect("ship1", root.readWrite("ship1"))
+	rig := root.connect("rig01", root.readWrite("rig01"))
+	cabin := ship.connect("cabin", root.readWrite("cabin"))
+	h := &history{t: t, all: []*instance{root, ship, rig, cabin}, last: map[string]digest.Digest{}}
+	await(t, "all are activated", func() bool {
+		return !ship.agent.LastAnswer().IsZero() && !rig.agent.LastAnswer().IsZero() && !cabin.agent.LastAnswer().IsZero()
+	})
+	lifetimes := rapid.SliceOfN(rapid.IntRange(0, 12_000), 3, 8).Draw(r, "bytes until connections break")
+	for i, s := range h.all {
+		next := i
+		s.link.breakAfter(func() int { // called with the lock of the link
+			next++
+			return lifetimes[next%len(lifetimes)]
+		})
+		s.link.cut()
+		s.link.restore()
+	}
+	for range rapid.IntRange(3, 25).Draw(r, "steps") {
+		at := rapid.SampledFrom(h.all).Draw(r, "registry")
+		repository := rapid.SampledFrom([]string{"app/a", "app/b"}).Draw(r, "repository")
+		tag := rapid.SampledFrom([]string{"v1", "v2", "v3"}).Draw(r, "tag")
+		switch rapid.SampledFrom([]string{"push", "push", "push", "retag", "delete", "cut", "restore", "restart", "wait",
+			"collect"}).Draw(r, "step") {
+		case "push":
+			h.n++
+			h.set(at, repository, tag, at.push(repository, fmt.Sprint(h.n), tag, 100, rapid.IntRange(1, 3000).Draw(r, "size")))
+		case "retag":
+			h.retag(at, repository, tag)
+		case "delete":
+			err := at.Storage.DeleteTag(t.Context(), repository, tag)
+			if err != nil && !errors.Is(err, oci.ErrManifestUnknown) && !errors.Is(err, oci.ErrNameUnknown) {
+				t.Fatal(err)
+			}
+			if err == nil {
+				h.set(at, repository, tag, "")
+			}
+		case "cut":
+			at.link.cut()
+		case "restore":
+			at.link.restore()
+		case "restart":
+			if at.parent != nil {
+				at.restart()
+			}
+		case "wait":
+			time.Sleep(time.Duration(rapid.IntRange(0, 3000).Draw(r, "milliseconds")) * time.Millisecond)
+		case "collect":
+			if _, err := at.Storage.Collect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, s := range h.all {
+		s.link.breakAfter(nil)
+		s.link.restore()
+	}
+	await(t, "all registries agree", func() bool { return h.agree() })
+	h.check()
+	for _, s := range h.all[1:] {
+		s.stop()
+	}
+}
+
+func (h *history) set(at *instance, repository, tag string, d digest.Digest) {
+	h.last[at.name+" "+repository+":"+tag] = d
+}
+
+// retag gives the image of another tag a tag, as a client that pushes no blob does.
+func (h *history) retag(at *instance, repository, tag string) {
+	for name, d := range at.tags(repository) {
+		if name == tag {
+			continue
+		}
+		m, err := at.Storage.DescribeManifest(h.t.Context(), repository, d)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		put := storage.Put{Repository: repository, MediaType: m.MediaType, Payload: m.Payload, Tags: []string{tag}}
+		if _, err := at.Storage.PutManifest(h.t.Context(), put); err != nil {
+			h.t.Fatal(err)
+		}
+		h.set(at, repository, tag, d)
+		return
+	}
+}
+
+// tags returns what a registry has in a repository.
+func (s *instance) tags(repository string) map[string]digest.Digest {
+	s.T.Helper()
+	all := map[string]digest.Digest{}
+	err := s.DB.View(s.T.Context(), func(tx *metadb.Tx) error {
+		rows, err := tx.Tags(repository, metadb.TagOrder{}, metadb.NoLimit, 0)
+		for _, row := range rows {
+			all[row.Name] = row.Digest
+		}
+		return err
+	})
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	return all
+}
+
+// agree reports whether nothing is left to send or to fetch, and every registry has the root's tags.
+func (h *history) agree() bool {
+	for _, s := range h.all[1:] {
+		st := s.agent.Status()
+		if s.outboxRows() > 0 || st.ItemsPending+st.ItemsFailed > 0 {
+			return false
+		}
+		for _, repository := range []string{"app/a", "app/b"} {
+			if !maps.Equal(s.tags(repository), h.all[0].tags(repository)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// check fails unless the last image of each client is at the root, where nobody replaced or removed
+// it after it had arrived there.
+func (h *history) check() {
+	for key, d := range h.last {
+		name, item, _ := strings.Cut(key, " ")
+		repository, tag, _ := strings.Cut(item, ":")
+		if d == "" || name == "" {
+			continue
+		}
+		has, err := h.all[0].Storage.HasManifest(h.t.Context(), repository, d)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if !has {
+			h.t.Errorf("%s of %s:%s, pushed at %s, never reached the root", d, repository, tag, name)
+		}
+	}
+}
