@@ -247,7 +247,8 @@ func conflictText(c storage.Conflict) string {
 			"ferry sync resolve --image %s", name, parent, name)
 	}
 	return fmt.Sprintf("%s was changed here to %s, and %s, which holds; the image of this registry is kept as %s: "+
-		"delete that tag at the root, or keep it: ferry sync resolve --image %s", name, c.Digest, parent, c.KeptAs, name)
+		"delete that tag at the root, or keep it: ferry sync resolve --image %s", name, c.Digest, parent, c.KeptAs,
+		name)
 }
 
 // unsentItems returns up to limit items that clients changed here, and that were not sent yet.

@@ -61,7 +61,8 @@ func runHistory(t *testing.T, r *rapid.T) {
 	cabin := ship.connect("cabin", root.readWrite("cabin"))
 	h := &history{t: t, all: []*instance{root, ship, rig, cabin}, last: map[string]digest.Digest{}}
 	await(t, "all are activated", func() bool {
-		return !ship.agent.LastAnswer().IsZero() && !rig.agent.LastAnswer().IsZero() && !cabin.agent.LastAnswer().IsZero()
+		return !ship.agent.LastAnswer().IsZero() && !rig.agent.LastAnswer().IsZero() &&
+			!cabin.agent.LastAnswer().IsZero()
 	})
 	lifetimes := rapid.SliceOfN(rapid.IntRange(0, 12_000), 3, 8).Draw(r, "bytes until connections break")
 	for i, s := range h.all {
@@ -77,11 +78,12 @@ func runHistory(t *testing.T, r *rapid.T) {
 		at := rapid.SampledFrom(h.all).Draw(r, "registry")
 		repository := rapid.SampledFrom([]string{"app/a", "app/b"}).Draw(r, "repository")
 		tag := rapid.SampledFrom([]string{"v1", "v2", ownTag + at.name}).Draw(r, "tag")
-		switch rapid.SampledFrom([]string{"push", "push", "push", "retag", "delete", "cut", "restore", "restart", "wait",
-			"collect"}).Draw(r, "step") {
+		steps := []string{"push", "push", "push", "retag", "delete", "cut", "restore", "restart", "wait", "collect"}
+		switch rapid.SampledFrom(steps).Draw(r, "step") {
 		case "push":
 			h.n++
-			h.set(at, repository, tag, at.push(repository, fmt.Sprint(h.n), tag, 100, rapid.IntRange(1, 3000).Draw(r, "size")))
+			size := rapid.IntRange(1, 3000).Draw(r, "size")
+			h.set(at, repository, tag, at.push(repository, fmt.Sprint(h.n), tag, 100, size))
 		case "retag":
 			h.retag(at, repository, tag)
 		case "delete":
