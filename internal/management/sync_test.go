@@ -30,6 +30,12 @@ type recordingSyncer struct {
 func (o *recordingSyncer) InFlight(context.Context) ([]wire.OutOfSyncItem, error) {
 	return o.inFlight, nil
 }
+func (o *recordingSyncer) Resolve(
+	_ context.Context, q api.SyncResolvePost, _ storage.Note,
+) (api.SyncResolved, error) {
+	o.given = append(o.given, "resolve "+q.Repository+" "+q.Item)
+	return api.SyncResolved{Conflicts: 1}, nil
+}
 func (o *recordingSyncer) SyncNow(context.Context) { o.given = append(o.given, "now") }
 func (o *recordingSyncer) Pause(context.Context) {
 	o.given, o.status.Paused = append(o.given, "pause"), true

@@ -276,9 +276,6 @@ func (s *Storage) Resolve(
 				return err
 			}
 		}
-		if conflicts == 0 && !discarded {
-			return nil
-		}
 		return writeNotes(tx, notes)
 	})
 	return conflicts, discarded, err
