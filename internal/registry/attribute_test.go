@@ -172,6 +172,25 @@ func TestLocksPreventChanges(t *testing.T) {
 	s.do("GET", "/v2/a/tags/list", "").want(t, 404, "NAME_UNKNOWN")
 }
 
+func TestLocksAreRefusedWhereTheParentSetsThem(t *testing.T) {
+	s := newInstance(t)
+	_, d := s.push("a", "v1", "hello")
+	s.lockable = oci.ErrDenied.With("not here")
+	for _, path := range []string{"/acr/v1/a", "/acr/v1/a/_tags/v1", "/acr/v1/a/_manifests/" + d.String()} {
+		s.do("PATCH", path, `{"readEnabled":false}`).want(t, 403, "DENIED", "not here")
+	}
+	s.do("DELETE", "/acr/v1/a/_tags/v1", "").want(t, 202) // which is no change of a lock
+}
+
+func TestPushToALockedRepositoryIsRefusedEarly(t *testing.T) {
+	s := newInstance(t)
+	s.push("a", "v1", "hello")
+	s.do("PATCH", "/acr/v1/a", `{"writeEnabled":false}`).want(t, 200)
+	s.do("POST", "/v2/a/blobs/uploads/", "").want(t, 403, "DENIED")
+	s.do("PATCH", "/acr/v1/a", `{"writeEnabled":true}`).want(t, 200)
+	s.do("POST", "/v2/a/blobs/uploads/", "").want(t, 202)
+}
+
 func TestInvalidLockChangeChangesNothing(t *testing.T) {
 	s := newInstanceOn(t, dbtest.SQLite(t), directory{})
 	s.push("a", "v1", "hello")

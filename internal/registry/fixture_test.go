@@ -80,6 +80,7 @@ type instance struct {
 	storage  *storage.Storage
 	handler  http.Handler
 	readOnly bool
+	lockable error // to requests to change locks
 }
 
 func newInstance(t testing.TB) *instance { return newInstanceOn(t, dbtest.SQLite(t), directory{}) }
@@ -93,7 +94,8 @@ func newInstanceOn(t testing.TB, db *metadb.DB, users directory, names ...regist
 		t.Fatal(err)
 	}
 	accounts := auth.AuthenticatorOptions{Directory: users.principals(t), Signer: signer}
-	content := registry.Options{Storage: s.storage, Writable: s.writable}
+	content := registry.Options{Storage: s.storage, Writable: s.writable,
+		Lockable: func() error { return s.lockable }}
 	if p, ok := users["anonymous"]; ok { // has no credentials
 		rights, err := auth.ParsePermissions(p)
 		if err != nil {
