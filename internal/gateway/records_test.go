@@ -10,7 +10,7 @@ import (
 	"ferry/internal/wire"
 )
 
-func TestPollBringsRecordsAndSaysWhatIsStored(t *testing.T) {
+func TestPollBringsRecordsUntilTheyAreStored(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	one := wire.Event{ID: "1-1", Registry: "ship1", Type: "push", Repository: "app/a", Tag: "v1"}
