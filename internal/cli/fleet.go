@@ -287,11 +287,19 @@ func fleetStatus(ctx context.Context, env *Env, c *client, q fleetQuery, watchin
 		if err != nil {
 			return "", nil, err
 		}
-		all, err := q.list(ctx, c)
+		listed := q
+		if q.filter == "" && q.top > 0 {
+			listed.filter = "-state:" + api.InSync // the sentence counts them
+		}
+		all, err := listed.list(ctx, c)
 		if err != nil {
 			return "", nil, err
 		}
-		text := fleetText(f.value) + reasonsText(f.value)
+		text := fleetText(f.value)
+		if width := columnsOf(env.Stdout); width > 0 {
+			text = wrap(text, 0, 0, width)
+		}
+		text += reasonsText(f.value)
 		if rows := layout(all.value, fleetColumns, columnsOf(env.Stdout)); rows != "" {
 			text += "\n\n" + strings.TrimSuffix(rows, "\n")
 		}

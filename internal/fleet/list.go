@@ -147,10 +147,12 @@ func (v *Standing) place() (names []string) {
 	return append(names, strings.ToLower(v.Name))
 }
 
-// worstFirst orders by the state, and then by the time since when they differ, the longest first.
+// worstFirst orders by the state; puts those that only suffer from another one behind it; and then
+// orders by the time since when they differ, the longest first.
 func worstFirst(a, b *Standing) int {
 	return cmp.Or(
 		cmp.Compare(severityOf(b.State), severityOf(a.State)),
+		cmp.Compare(min(len(a.Cause), 1), min(len(b.Cause), 1)),
 		cmp.Compare(unixOrLast(a.Since), unixOrLast(b.Since)),
 		cmp.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)),
 	)
@@ -168,11 +170,12 @@ func unixOrLast(t time.Time) int64 {
 type cursor struct {
 	Place []string  `json:"p"`
 	State string    `json:"s"`
+	Cause string    `json:"c,omitempty"`
 	Since time.Time `json:"t,omitzero"`
 }
 
 func cursorAfter(v *Standing) string {
-	text, _ := json.Marshal(cursor{v.place(), v.State, v.Since}) // texts and a time
+	text, _ := json.Marshal(cursor{v.place(), v.State, v.Cause, v.Since}) // texts and a time
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
@@ -190,7 +193,7 @@ func parseCursor(text string) (*Standing, error) {
 		return nil, control.Invalid("the cursor of the page cannot be read").
 			WithHint("take it from the nextLink of the page before, or leave it out")
 	}
-	return &Standing{Name: c.Place[len(c.Place)-1], State: c.State, Since: c.Since, cursor: &c}, nil
+	return &Standing{Name: c.Place[len(c.Place)-1], State: c.State, Cause: c.Cause, Since: c.Since, cursor: &c}, nil
 }
 
 // withSummary returns a connected registry with its verdict and its summary.

@@ -31,24 +31,25 @@ const (
 // budgetSpent is the code of the status detail of a registry that has spent its byte budget.
 const budgetSpent = reasonBudget
 
-// actions say for each reason what settles it. The map is never written.
+// actions say for each reason what settles it, in at most 57 characters, so that a line with the
+// reason fits a terminal. The map is never written.
 var actions = map[string]string{
 	reasonDisk:         "make room on the site's disk, or narrow its filters",
-	reasonItemsFailed:  "see the errors: ferry connected-registry sync-status --open -n NAME",
-	reasonSyncError:    "see the log of the instance at the site: its database or its disk fails",
+	reasonItemsFailed:  "see its errors: sync-status --open -n NAME",
+	reasonSyncError:    "see the log at the site: its database or its disk fails",
 	reasonClock:        "set the clock of the site, or of this machine",
-	reasonRefused:      "enable its sync token, or give the site a new password of it",
+	reasonRefused:      "enable its sync token, or give it a new password",
 	reasonLinkDown:     "look at the site's power and link; it continues by itself",
 	reasonParentSilent: "look at the registry above it first",
 	reasonParentBehind: "look at the registry above it first",
-	reasonNoProgress:   "see what it waits for: ferry connected-registry sync-status --open -n NAME",
-	reasonDamaged:      "none is needed: the site fetches the damaged content again",
+	reasonNoProgress:   "see what is missing: sync-status --open -n NAME",
+	reasonDamaged:      "none: the site fetches the damaged content again",
 	reasonPaused:       "resume at the site: ferry sync resume",
-	reasonBudget:       "wait for the next period, raise the byte budget, or make a repository urgent",
-	reasonWindow:       "wait for the next sync window, or open one at the site: ferry sync now",
+	reasonBudget:       "wait, raise the byte budget, or make a repository urgent",
+	reasonWindow:       "wait, or open a window at the site: ferry sync now",
 	reasonInactive:     "start the instance at the site with its connection string",
-	reasonListing:      "none is needed: its parent is listing the content",
-	reasonGap:          "grant it to its ancestors: ferry connected-registry permissions update -n NAME --add ...",
+	reasonListing:      "none: its parent is listing the content",
+	reasonGap:          "grant it to its ancestors: permissions update --add",
 }
 
 // needsYou are the reasons that only a person can settle, the worst first.
