@@ -174,10 +174,12 @@ func TestChangedFirstMigrationCountsAsTheSecond(t *testing.T) {
 		if err := preview.Exec(t.Context(), `DELETE FROM goose_db_version WHERE version_id = 2`); err != nil {
 			t.Fatal(err)
 		}
-		update(t, preview, func(tx *metadb.Tx) error {
-			_, err := tx.PutManifest(metadb.Manifest{Repository: "a", Digest: "d", Payload: []byte("payload")}, nil)
-			return err
-		})
+		err := preview.Exec(t.Context(), `INSERT INTO manifests
+			(repository, digest, media_type, artifact_type, subject, annotations, payload, size, pushed_at)
+			VALUES ('a', 'd', 'm', '', '', '{}', $1, 7, 7)`, []byte("payload"))
+		if err != nil {
+			t.Fatal(err)
+		}
 		preview.Close()
 		for range 2 {
 			db := open(t, address)
