@@ -57,17 +57,18 @@ type instance struct {
 	connection wire.ConnectionString // to the parent
 	stop       func()                // ends the agent that was started last
 
-	password string       // of the client token that was made last
-	requests atomic.Int64 // received
-	sent     atomic.Int64 // bytes of blobs
-	received atomic.Int64 // bytes of blobs that clients sent
-	rate     atomic.Int64 // bytes of blobs a second on each connection; 0 is no limit
-	refuse   atomic.Bool  // every answer is 503
-	ahead    atomic.Int64 // how far the agent's clock is ahead, a [time.Duration]
-	agent    *connected.Agent
-	follows  atomic.Pointer[connected.Agent] // agent, for the gateway
-	spread   atomic.Int64                    // the time over which its children spread their requests
-	polls    recorder                        // of its agents
+	password  string       // of the client token that was made last
+	requests  atomic.Int64 // received
+	sent      atomic.Int64 // bytes of blobs
+	received  atomic.Int64 // bytes of blobs that clients sent
+	rate      atomic.Int64 // bytes of blobs a second on each connection; 0 is no limit
+	refuse    atomic.Bool  // every answer is 503
+	ahead     atomic.Int64 // how far the agent's clock is ahead, a [time.Duration]
+	agent     *connected.Agent
+	follows   atomic.Pointer[connected.Agent] // agent, for the gateway
+	announced atomic.Pointer[string]          // the address that it announces to its children
+	spread    atomic.Int64                    // the time over which its children spread their requests
+	polls     recorder                        // of its agents
 }
 
 // newInstance returns an instance that serves in memory.
@@ -82,7 +83,13 @@ func newInstance(t testing.TB, name string, db *metadb.DB) *instance {
 		t.Fatal(err)
 	}
 	if s.fleet, err = fleet.New(t.Context(),
-		fleet.Options{DB: db, Control: s.control, Content: s.Storage, Address: "site"}); err != nil {
+		fleet.Options{DB: db, Control: s.control, Content: s.Storage, Address: "site",
+			Announce: func() string {
+				if a := s.announced.Load(); a != nil {
+					return *a
+				}
+				return ""
+			}}); err != nil {
 		t.Fatal(err)
 	}
 	s.engine = s.newEngine()

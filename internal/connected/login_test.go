@@ -342,3 +342,26 @@ func TestExpiredJoinTokenIsRefused(t *testing.T) {
 		}
 	})
 }
+
+func TestAnnouncementOverPlainHTTPIsIgnored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		root.announced.Store(new("elsewhere.example"))
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
+		ship := root.child("ship1")
+		var elsewhere atomic.Bool
+		root.startAt(ship, c, func(ctx context.Context, _, address string) (net.Conn, error) {
+			if strings.HasPrefix(address, "elsewhere") {
+				elsewhere.Store(true)
+			}
+			return root.link.dial(ctx)
+		})
+		d := root.push("app/a", "1", "v1", 10)
+		ship.awaitTag("app/a", "v1", d)
+		root.link.cut()
+		time.Sleep(time.Hour)
+		if elsewhere.Load() {
+			t.Error("the registry follows an announcement that anybody may have sent")
+		}
+	})
+}

@@ -2,6 +2,7 @@ package install
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -35,6 +36,10 @@ func Kubernetes(o Options) (Plan, error) {
 		return Plan{}, fmt.Errorf("image %.80q: %w", image, err)
 	}
 	pull := ref.Host == o.Connection.Host()
+	if pull && o.Connection.JoinToken != "" {
+		return Plan{}, errors.New("with a join token, nodes cannot pull the image from the parent: " +
+			"want an image of another registry (--image)")
+	}
 
 	var t strings.Builder
 	fmt.Fprintf(&t, "# The connected registry %s. Written by ferry install k8s.\n", o.Connection.Name)

@@ -5,6 +5,11 @@
 {{- regexReplaceAll "^[^=]*=\\s*" $field "" | trim | trimAll "\"'" -}}
 {{- end -}}
 
+{{/* The first endpoint of the parent. */}}
+{{- define "cr.parent" -}}
+{{- include "cr.field" (list . "ParentGatewayEndpoint") | splitList "," | first | trim -}}
+{{- end -}}
+
 {{/* The service's name: the connected registry's, as a name in DNS. */}}
 {{- define "cr.service" -}}
 {{- $name := include "cr.field" (list . "ConnectedRegistryName") -}}
@@ -16,7 +21,7 @@
 {{- end -}}
 
 {{- define "cr.image" -}}
-{{- $parent := include "cr.field" (list . "ParentGatewayEndpoint") -}}
+{{- $parent := include "cr.parent" . -}}
 {{- $repository := .Values.image.repository | default (printf "%s/ferry" $parent) -}}
 {{- if .Values.image.digest -}}
 {{ $repository }}@{{ .Values.image.digest }}
@@ -27,8 +32,8 @@
 
 {{/* The Secret with the sync token for kubelets, or "". */}}
 {{- define "cr.syncPullSecret" -}}
-{{- $parent := include "cr.field" (list . "ParentGatewayEndpoint") -}}
-{{- if and .Values.image.useSyncToken $parent (hasPrefix (printf "%s/" $parent) (include "cr.image" .)) -}}
+{{- $parent := include "cr.parent" . -}}
+{{- if and .Values.image.useSyncToken $parent (include "cr.field" (list . "SyncTokenPassword")) (hasPrefix (printf "%s/" $parent) (include "cr.image" .)) -}}
 {{ include "cr.fullname" . }}-pull
 {{- end -}}
 {{- end -}}
@@ -38,7 +43,7 @@
 {{- $user := include "cr.field" (list . "SyncTokenName") -}}
 {{- $password := include "cr.field" (list . "SyncTokenPassword") -}}
 {{- $login := dict "username" $user "password" $password "auth" (printf "%s:%s" $user $password | b64enc) -}}
-{{- dict "auths" (dict (include "cr.field" (list . "ParentGatewayEndpoint")) $login) | toJson | b64enc -}}
+{{- dict "auths" (dict (include "cr.parent" .) $login) | toJson | b64enc -}}
 {{- end -}}
 
 {{- define "cr.pullSecrets" -}}
@@ -201,7 +206,7 @@ list in JSON: the address with and without its port, as the two are different re
 {{- $v := .Values -}}
 {{- $cm := index $v "cert-manager" -}}
 {{- $name := include "cr.field" (list . "ConnectedRegistryName") -}}
-{{- $parent := include "cr.field" (list . "ParentGatewayEndpoint") -}}
+{{- $parent := include "cr.parent" . -}}
 {{- $wrong := list -}}
 {{- if and (not $v.connectionString) (not $v.connectionStringSecret.name) -}}
 {{- $wrong = append $wrong "connectionString is required: ferry connected-registry get-settings -r REGISTRY -n NAME --parent-protocol https --generate-password 1 --yes prints it as ACR_REGISTRY_CONNECTION_STRING." -}}
@@ -210,13 +215,17 @@ list in JSON: the address with and without its port, as the two are different re
 {{- if $v.connectionStringSecret.name -}}
 {{- $wrong = append $wrong "connectionString and connectionStringSecret.name exclude each other." -}}
 {{- end -}}
-{{- range list "ConnectedRegistryName" "SyncTokenName" "SyncTokenPassword" "ParentGatewayEndpoint" "ParentEndpointProtocol" -}}
+{{- $join := include "cr.field" (list . "JoinToken") -}}
+{{- range list "ConnectedRegistryName" "SyncTokenName" ($join | empty | ternary "SyncTokenPassword" "JoinToken") "ParentGatewayEndpoint" "ParentEndpointProtocol" -}}
 {{- $value := include "cr.field" (list $ .) -}}
 {{- if not $value -}}
 {{- $wrong = append $wrong (printf "connectionString has no %s; did the shell or a comma cut it?" .) -}}
-{{- else if hasPrefix "<" $value -}}
+{{- else if or (hasPrefix "<" $value) (contains "--generate-password" $value) -}}
 {{- $wrong = append $wrong (printf "connectionString has a placeholder for %s: put the value in its place." .) -}}
 {{- end -}}
+{{- end -}}
+{{- if and $join (not $v.image.repository) -}}
+{{- $wrong = append $wrong "connectionString has a join token, with which nodes cannot pull the image from the parent: set image.repository, and image.pullSecrets if that needs a login." -}}
 {{- end -}}
 {{- else if $v.connectionStringSecret.name -}}
 {{- if not $v.service.name -}}
