@@ -73,7 +73,9 @@ func (p controlPlane) Desired(context.Context, string) (*wire.Desired, error) {
 
 func (controlPlane) Report(context.Context, string, string, *wire.Report) error { return nil }
 
-func (controlPlane) ChangePasswords(context.Context, string, string, []wire.PasswordChange) error { return nil }
+func (controlPlane) ChangePasswords(context.Context, string, string, []wire.PasswordChange) error {
+	return nil
+}
 
 func (controlPlane) Changed(string) <-chan struct{} { return nil }
 
