@@ -17,7 +17,8 @@ import (
 func TestPushAtAKilledRegistryReachesTheRoot(t *testing.T) {
 	root := startRoot(t)
 	wan := link.Start(t, root.Host, "-up", "20mbit", "-rtt", "40ms", "-cut-every", "1s", "-cut-for", "300ms")
-	connection := instance.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/*"}, "--mode", "ReadWrite")
+	connection := instance.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/*"},
+		"--mode", "ReadWrite")
 	options := connection.Options(instance.Options{DataDir: t.TempDir() + "/data"})
 	ship := instance.Start(t, options)
 	first := image.New(t, image.Options{Seed: 50, Layers: []int64{1000}})
