@@ -13,7 +13,7 @@ export FERRY_SHARED ?= $(abspath ../shared)
 # 2 GiB to spare.
 test chaos kubernetes: export TMPDIR := $(shell test/memory.sh)
 
-.PHONY: deploy docs test race fmt vet staticcheck imports words build image dist charts conformance e2e kubernetes bench bench-links \
+.PHONY: oidc deploy docs test race fmt vet staticcheck imports words build image dist charts conformance e2e kubernetes bench bench-links \
 	bench-fleet chaos fuzz kubernetes-tools tools packages clean
 
 test: ## every test that needs only Go
@@ -67,6 +67,9 @@ docs: ## writes the pages of docs/cli and docs/openapi.json from the program; `m
 
 deploy: packages ## the alert rules, their unit tests, and the dashboard, against real instances
 	go test -count=1 -v ./test/deploy
+
+oidc: ## logins of people, with a real OpenID Connect provider in the process of the test
+	cd test/oidc && go vet ./... && go test -count=1 ./...
 
 conformance: ## the OCI distribution specification's own suite
 	@test/tools.sh conformance

@@ -82,3 +82,10 @@ type Login struct {
 	Role   string  `json:"role" enum:"admin,reader"`
 	Limits bool    `json:"limits" doc:"Whether it sees only some repositories or connected registries."`
 }
+
+// OIDCSettings are the settings with which the command line logs people in.
+type OIDCSettings struct {
+	Issuer       string `json:"issuer"`
+	ClientID     string `json:"clientId"`
+	ClientSecret string `json:"clientSecret,omitempty"`
+}

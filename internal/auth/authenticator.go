@@ -43,10 +43,21 @@ type AuthenticatorOptions struct {
 	// Anonymous returns the rights of requests without credentials from an address. It is cheap.
 	// nil gives them none.
 	Anonymous func(sender netip.Addr) Permissions
+	// People logs people in whom another server knows. nil admits none.
+	People People
 	// Failed is called with every refused login, unless it is nil. It must be cheap, because
 	// strangers decide how often it is called.
 	Failed func(ctx context.Context, sender, name string)
 	Now    func() time.Time // nil is time.Now
+}
+
+// People are the operators that another server knows, such as an OpenID Connect provider. The errors
+// wrap [ErrUnauthenticated].
+type People interface {
+	// Bearer returns the operator of a token of that server.
+	Bearer(ctx context.Context, token string) (*Principal, error)
+	// Session returns the operator of a request with the cookie of a session.
+	Session(r *http.Request) (*Principal, error)
 }
 
 // An Authenticator authenticates requests. It is safe for concurrent use.
@@ -56,6 +67,7 @@ type Authenticator struct {
 	address   func(*http.Request) string
 	standIn   func(repository string) string
 	anonymous func(sender netip.Addr) Permissions // nil gives no rights
+	people    People                              // nil admits none
 	failed    func(ctx context.Context, sender, name string)
 	limiter   *Limiter
 	passwords *passwordCache
@@ -79,7 +91,7 @@ func NewAuthenticator(o AuthenticatorOptions) *Authenticator {
 	}
 	return &Authenticator{
 		directory: o.Directory, signer: o.Signer, address: o.Address, standIn: o.StandIn,
-		anonymous: o.Anonymous, failed: o.Failed, limiter: NewLimiter(o.Now), passwords: newPasswordCache(),
+		anonymous: o.Anonymous, people: o.People, failed: o.Failed, limiter: NewLimiter(o.Now), passwords: newPasswordCache(),
 	}
 }
 
@@ -94,30 +106,46 @@ func (a *Authenticator) Basic(r *http.Request) (*Principal, error) {
 }
 
 // Authenticate returns the principal of a request to an API for operators, which takes no signed
-// tokens: a name and a password, or an operator's API key as a password or alone (Bearer).
+// tokens: a name and a password, an operator's API key as a password or alone (Bearer), or a token or
+// the session of [People].
 func (a *Authenticator) Authenticate(r *http.Request) (*Principal, error) {
-	if !isBearer(r) {
-		return a.Basic(r)
+	switch {
+	case isBearer(r):
+		return a.bearer(r, bearerOf(r))
+	case a.people != nil && !hasCredentials(r):
+		return a.people.Session(r)
 	}
-	return a.bearer(r, bearerOf(r))
+	return a.Basic(r)
 }
 
 // bearerName stands for the name in the log and in the limits on failed logins, where a bearer token
 // came without one.
 const bearerName = "(bearer)"
 
-// bearer returns the principal of a bearer token that is no signed token.
-func (a *Authenticator) bearer(r *http.Request, value string) (*Principal, error) {
-	var p *Principal
-	err := ErrUnauthenticated
-	if IsAPIKey(value) {
-		p, err = a.directory.AuthenticateKey("", value)
-	}
-	if errors.Is(err, ErrUnauthenticated) {
+// bearer returns the principal of a bearer token that is no signed token. An API key that is right is
+// never limited; a token of [People] is, because its check is slow.
+func (a *Authenticator) bearer(r *http.Request, value string) (p *Principal, err error) {
+	switch {
+	case IsAPIKey(value):
+		if p, err = a.directory.AuthenticateKey("", value); errors.Is(err, ErrUnauthenticated) {
+			err = a.refuse(sender(r), bearerName)
+		}
+	case a.people != nil && strings.Count(value, ".") == 2:
+		end, wait := a.limiter.Begin(sender(r), bearerName)
+		if wait > 0 {
+			err = tooManyFailures(wait)
+			break
+		}
+		p, err = a.people.Bearer(r.Context(), value)
+		end(err == nil)
+	default:
 		err = a.refuse(sender(r), bearerName)
-		a.failed(r.Context(), sender(r), bearerName)
 	}
-	return p, err
+	if err != nil {
+		a.failed(r.Context(), sender(r), bearerName)
+		return nil, err
+	}
+	return p, nil
 }
 
 // bearerOf returns the bearer token of a request.

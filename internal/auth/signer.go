@@ -2,6 +2,7 @@ package auth
 
 import (
 	"crypto/ed25519"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -93,6 +94,23 @@ func (s *Signer) sign(p *Principal, service string, scopes []Scope) (token strin
 	}
 	s.cache(token, &c)
 	return token, issued, nil
+}
+
+// issued reports whether a token says that this signer has issued it, which may be wrong.
+func (s *Signer) issued(token string) bool {
+	var c jwt.RegisteredClaims
+	if len(token) > maxToken {
+		return false
+	}
+	_, _, err := jwt.NewParser().ParseUnverified(token, &c)
+	return err == nil && c.Issuer == s.id
+}
+
+// Secret returns a key for one other purpose, from which the signing key cannot be computed.
+func (s *Signer) Secret(purpose string) []byte {
+	mac := hmac.New(sha256.New, s.key.Seed())
+	mac.Write([]byte(purpose))
+	return mac.Sum(nil)
 }
 
 // isValidAt reports whether a token is valid at now, and for no longer than the tokens of

@@ -41,6 +41,8 @@ type client struct {
 	waits *waits
 	local string // the data directory of an instance on this machine; "" if it is called over the network
 
+	renew func(ctx context.Context) error // before each call of a person; nil does nothing
+
 	unheard  *api.Unheard  // of the answer to the last write; may be nil
 	warnings []api.Warning // of the answers to all writes
 }
@@ -121,6 +123,13 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	req.Header.Set("User-Agent", "ferry/"+telemetry.Version())
 	switch {
 	case c.local != "":
+	case c.login.OIDC != nil:
+		if c.renew != nil {
+			if err := c.renew(ctx); err != nil {
+				return nil, err
+			}
+		}
+		req.Header.Set("Authorization", "Bearer "+c.login.OIDC.Token.ID)
 	case c.login.Bearer != "":
 		req.Header.Set("Authorization", "Bearer "+c.login.Bearer)
 	default:

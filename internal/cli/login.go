@@ -30,7 +30,8 @@ func newLoginCommand(env *Env) *cobra.Command {
 	cmd := verb(env, "login NAME", "Check and save the user and password for a registry", `
 		ferry login home --url http://127.0.0.1:5000 -u admin --password-stdin < initial-admin-password
 		ferry login ship --url https://registry.ship.example -u admin
-		ferry login home --url https://registry.example --api-key-stdin < ci.key`, o, "url")
+		ferry login home --url https://registry.example --api-key-stdin < ci.key
+		ferry login home --url https://registry.example --oidc`, o, "url")
 	cmd.Long = `Check a registry's user and password, and save them under a name. Other
 commands take that name in --registry.
 
@@ -54,6 +55,7 @@ type loginOptions struct {
 	address, user string
 	fromStdin     bool // read the password there
 	keyFromStdin  bool // read an API key there
+	oidc          bool // log in at the provider that the registry names
 }
 
 func (o *loginOptions) define(set *pflag.FlagSet) {
@@ -62,6 +64,7 @@ func (o *loginOptions) define(set *pflag.FlagSet) {
 	set.BoolVar(&o.fromStdin, "password-stdin", false, "read the password from standard input (default ask for it)")
 	set.BoolVar(&o.keyFromStdin, "api-key-stdin", false,
 		"read an operator's API key from standard input, which needs no --username")
+	set.BoolVar(&o.oidc, "oidc", false, "log in with a browser, at the provider of the registry's --oidc-issuer")
 }
 
 func (o *loginOptions) run(ctx context.Context, env *Env, _ *client) error {
@@ -70,10 +73,14 @@ func (o *loginOptions) run(ctx context.Context, env *Env, _ *client) error {
 		return err
 	}
 	switch {
-	case o.keyFromStdin && o.fromStdin:
-		return usagef("--password-stdin and --api-key-stdin are both given: want one of them")
+	case o.keyFromStdin && (o.fromStdin || o.oidc):
+		return usagef("only one can be given: --password-stdin, --api-key-stdin, or --oidc")
 	case o.keyFromStdin:
 		err = o.withKey(ctx, env, c)
+	case o.oidc && (o.user != "" || o.fromStdin):
+		return usagef("--oidc needs no --username and no password")
+	case o.oidc:
+		err = o.withOIDC(ctx, env, c)
 	case o.user == "":
 		return withHint(usagef("the following arguments are required: --username/-u"), "see ferry login --help")
 	default:
@@ -159,6 +166,8 @@ type login struct {
 	User     string `json:"user"`
 	Password string `json:"password"`
 	Bearer   string `json:"-"` // instead of a user and a password
+	// OIDC is the login of a person, instead of a password; nil is none.
+	OIDC *oidcLogin `json:"oidc,omitempty"`
 }
 
 // logins are the saved registries by name. They are kept in one JSON file, which only its

@@ -50,9 +50,9 @@ func (t *target) client(env *Env) (*client, error) {
 	}
 	switch {
 	case t.user != "":
-		l.User, l.Password = t.user, t.password
+		l.User, l.Password, l.OIDC = t.user, t.password, nil
 	case env.Getenv("FERRY_USERNAME") != "":
-		l.User, l.Password = env.Getenv("FERRY_USERNAME"), env.Getenv("FERRY_PASSWORD")
+		l.User, l.Password, l.OIDC = env.Getenv("FERRY_USERNAME"), env.Getenv("FERRY_PASSWORD"), nil
 	}
 	if l.User == "" {
 		return nil, withHint(fmt.Errorf("no user is known for %s", l.URL), "save one: ferry login NAME --url %s "+
@@ -61,6 +61,7 @@ func (t *target) client(env *Env) (*client, error) {
 	c, err := newClient(l, env.Stderr)
 	if err == nil {
 		c.name = name
+		c.renew = renewing(env, name, c)
 	}
 	return c, err
 }

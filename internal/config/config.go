@@ -46,6 +46,14 @@ type Config struct {
 	HookTimeout          time.Duration
 	Webhook              string // URL that gets the events of this instance; "" is none
 	WebhookSecretFile    string // has the secret that signs them
+	OIDCIssuer           string // URL of the OpenID Connect provider that knows people; "" is none
+	OIDCClientID         string
+	OIDCClientSecretFile string // "" for a public client
+	OIDCCLIClientID      string // of the command line; "" is OIDCClientID
+	OIDCCLISecretFile    string // has a secret that everybody may know
+	OIDCGroups           string // which people have which rights; see oidc.ParseRules
+	OIDCGroupsClaim      string
+	OIDCCA               string // PEM file with the CA of the provider; "" is the machine's authorities alone
 	WebhookCA            string // PEM file with the CA of that URL; "" is the machine's authorities alone
 	MaxConnections       int    // open at a time; 0 is the default for the kind of instance
 	LogLevel             slog.Level
@@ -106,6 +114,8 @@ func Default() Config {
 		Metrics:     MetricsOperators,
 		Anonymous:   AnonymousByScopeMap,
 		HookTimeout: time.Minute,
+
+		OIDCGroupsClaim: "groups",
 
 		AuditRetention: "400d",
 		LogLevel:       slog.LevelInfo,

@@ -135,6 +135,23 @@ func (c *Config) settings() []Setting {
 			text(&c.WebhookSecretFile)},
 		{"webhook-ca", "FILE", c.WebhookCA,
 			"PEM file with the CA of that address, beside those that this machine trusts", text(&c.WebhookCA)},
+		{"oidc-issuer", "URL", c.OIDCIssuer,
+			"OpenID Connect provider that logs people in as operators, such as https://login.example",
+			text(&c.OIDCIssuer)},
+		{"oidc-client-id", "ID", c.OIDCClientID, "client of the provider for browsers", text(&c.OIDCClientID)},
+		{"oidc-client-secret-file", "FILE", c.OIDCClientSecretFile, "file with the secret of that client, if it has one",
+			text(&c.OIDCClientSecretFile)},
+		{"oidc-cli-client-id", "ID", c.OIDCCLIClientID,
+			"client of the provider for ferry login --oidc, if it is another one", text(&c.OIDCCLIClientID)},
+		{"oidc-cli-client-secret-file", "FILE", c.OIDCCLISecretFile,
+			"file with the secret of that client, which everybody may read at this instance", text(&c.OIDCCLISecretFile)},
+		{"oidc-groups", "RULES", c.OIDCGroups,
+			"who may do what: GROUP=admin or GROUP=reader, perhaps with limits, such as " +
+				"ops=admin;baltic=admin:team/*,group=baltic; the first that fits counts", text(&c.OIDCGroups)},
+		{"oidc-groups-claim", "NAME", c.OIDCGroupsClaim, "claim of the provider with the groups of a person",
+			text(&c.OIDCGroupsClaim)},
+		{"oidc-ca", "FILE", c.OIDCCA,
+			"PEM file with the CA of the provider, beside those that this machine trusts", text(&c.OIDCCA)},
 		{"max-connections", "NUMBER", connectionsText(c.MaxConnections),
 			"the largest number of connections at a time; one address may have half of them. auto is 16384 " +
 				"for a root, and 512 for a connected registry", func(s string) (err error) {

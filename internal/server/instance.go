@@ -30,6 +30,7 @@ import (
 	"ferry/internal/management"
 	"ferry/internal/metadb"
 	"ferry/internal/mirror"
+	"ferry/internal/oidc"
 	"ferry/internal/registry"
 	"ferry/internal/replication"
 	"ferry/internal/retention"
@@ -55,6 +56,7 @@ type instance struct {
 	control   *control.Service
 	fleet     *fleet.Service
 	auth      *auth.Authenticator
+	oidc      *oidc.Service      // nil without a provider
 	agent     *connected.Agent   // nil in a root
 	mirrors   *mirror.Service    // nil in a connected registry
 	retention *retention.Service // the same
@@ -233,9 +235,14 @@ func open(
 	if err != nil {
 		return in, err
 	}
+	people, err := in.openOIDC(cfg, signer)
+	if err != nil {
+		return in, err
+	}
 	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
 		Directory: in.control.Directory(), Signer: signer, Address: addressFor(cfg.ExternalURL),
 		StandIn: in.names.StandIn, Anonymous: in.anonymous, Failed: in.control.LoginFailed,
+		People: people,
 	})
 	in.upkeep = &upkeep{
 		storage: in.storage, fleet: in.fleet, keys: in.control, db: in.db, log: in.log, now: time.Now,
@@ -443,7 +450,12 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		Lockable: in.control.Lockable, Mirrors: in.names,
 		Auditor: in.control, Pulled: in.events.Pulled, Version: telemetry.Version(), Log: in.log,
 	}
+	var login http.Handler = http.HandlerFunc(notFound)
+	if in.oidc != nil {
+		login = in.oidc
+	}
 	return &routes{
+		login:    login,
 		registry: registry.New(content),
 		token:    in.auth.TokenHandler(in.log),
 		gateway:  cancelOnStop(stop, wire.PathPoll, gateway.NewServer(parent)),

@@ -3,6 +3,8 @@ package server
 import (
 	"net/http"
 	"strings"
+
+	"ferry/internal/oidc"
 )
 
 // routes are the handlers of an instance's APIs. They do not use a ServeMux, because it
@@ -12,6 +14,7 @@ type routes struct {
 	token    http.Handler // /oauth2/token and /acr/oauth2/token
 	gateway  http.Handler // /gateway/v1/
 	api      http.Handler // /api/v1/
+	login    http.Handler // /login/oidc, and below it, and /logout
 	ca       http.Handler // /ca.crt
 	live     http.Handler // /health
 	ready    http.Handler // /health/ready
@@ -32,6 +35,8 @@ func (rs *routes) find(path string) (api string, h http.Handler) {
 		return "gateway", rs.gateway
 	case strings.HasPrefix(path, "/api/"):
 		return "management", rs.api
+	case oidc.IsPath(path):
+		return "login", rs.login
 	case path == "/ca.crt":
 		return "ca", rs.ca
 	case path == "/health":

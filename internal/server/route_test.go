@@ -10,12 +10,13 @@ func TestEachPathReachesItsAPI(t *testing.T) {
 	named := func(name string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Api", name) })
 	}
-	rs := &routes{named("registry"), named("token"), named("gateway"), named("api"), named("ca"), named("live"),
-		named("ready"), named("sync"), named("metrics")}
+	rs := &routes{named("registry"), named("token"), named("gateway"), named("api"), named("login"), named("ca"),
+		named("live"), named("ready"), named("sync"), named("metrics")}
 	for path, want := range map[string]string{
 		"/v2": "registry", "/v2/": "registry", "/v2/a/b/manifests/1": "registry", "/v2//odd//path": "registry",
 		"/acr/v1/a/_tags": "registry", "/oauth2/token": "token", "/acr/oauth2/token": "token",
 		"/gateway/v1/poll": "gateway", "/ca.crt": "ca", "/api/v1/tokens": "api",
+		"/login/oidc": "login", "/login/oidc/callback": "login", "/logout": "login", "/login": "", "/login/oidcx": "",
 		"/health": "live", "/health/ready": "ready",
 		"/health/sync": "sync", "/metrics": "metrics",
 		"/": "", "/v2x": "", "/metrics/x": "", "/oauth2/tokens": "", "/healthy": "",

@@ -54,6 +54,10 @@ var layers = []layer{
 		"it keeps the passwords for the parent, and knows nothing of syncs",
 	},
 	{
+		[]string{"internal/oidc"},
+		"it knows people and their rights, and nothing else of an instance",
+	},
+	{
 		[]string{"internal/install"},
 		"it writes files for a machine, and needs no running instance",
 	},
@@ -198,6 +202,8 @@ var bans = []ban{
 		reason: "the registry's and the gateway's handlers are our own"},
 	{target: "github.com/golang-jwt/jwt", only: []string{"internal/auth"},
 		reason: "tokens are parsed and verified in one place"},
+	{target: "github.com/coreos/go-oidc", only: []string{"internal/oidc", "internal/cli"},
+		reason: "ID tokens are verified in one place"},
 	{target: "github.com/minio", only: []string{"internal/storage/blob/s3"},
 		reason: "only the blob store knows where blobs are"},
 	{target: "oras.land/oras-go", only: []string{"internal/remote"},
