@@ -91,7 +91,8 @@ func NewAuthenticator(o AuthenticatorOptions) *Authenticator {
 	}
 	return &Authenticator{
 		directory: o.Directory, signer: o.Signer, address: o.Address, standIn: o.StandIn,
-		anonymous: o.Anonymous, people: o.People, failed: o.Failed, limiter: NewLimiter(o.Now), passwords: newPasswordCache(),
+		anonymous: o.Anonymous, people: o.People, failed: o.Failed, limiter: NewLimiter(o.Now),
+		passwords: newPasswordCache(),
 	}
 }
 

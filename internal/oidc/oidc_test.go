@@ -47,7 +47,8 @@ func newIssuer(t *testing.T, now func() time.Time) *issuer {
 	}
 	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, map[string]any{"issuer": i.URL, "authorization_endpoint": i.URL + "/auth",
-			"token_endpoint": i.URL + "/token", "jwks_uri": i.URL + "/keys", "id_token_signing_alg_values_supported": []string{"ES256", "none", "HS256"}})
+			"token_endpoint": i.URL + "/token", "jwks_uri": i.URL + "/keys",
+			"id_token_signing_alg_values_supported": []string{"ES256", "none", "HS256"}})
 	})
 	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) {
 		i.mu.Lock()
@@ -198,9 +199,11 @@ func TestBearerTokenHasTheRightsOfItsGroup(t *testing.T) {
 		"an address that is not verified": {map[string]any{"email_verified": false}, "oidc:ada", true},
 		"a text for a boolean":            {map[string]any{"email_verified": "true"}, "oidc:ada@example.org", true},
 		"a group as a text":               {map[string]any{"groups": "ops"}, "oidc:ada@example.org", true},
-		"a group with limits":             {map[string]any{"groups": []string{"baltic"}}, "oidc:ada@example.org", false},
-		"the client of the command line":  {map[string]any{"aud": "cli"}, "oidc:ada@example.org", true},
-		"two audiences":                   {map[string]any{"aud": []string{"other", "cli"}, "azp": "cli"}, "oidc:ada@example.org", true},
+		"a group with limits": {map[string]any{"groups": []string{"baltic"}},
+			"oidc:ada@example.org", false},
+		"the client of the command line": {map[string]any{"aud": "cli"}, "oidc:ada@example.org", true},
+		"two audiences": {map[string]any{"aud": []string{"other", "cli"}, "azp": "cli"},
+			"oidc:ada@example.org", true},
 		"a clock that is a little fast": {map[string]any{"exp": f.now.Add(-30 * time.Second).Unix()},
 			"oidc:ada@example.org", true},
 	} {
@@ -389,9 +392,9 @@ func TestLogoutEndsTheSessionInTheBrowser(t *testing.T) {
 	f := newFixture(t)
 	b := newBrowser(t)
 	b.get(t, f.url+"/login/oidc?return=/me")
-	post := func(site string) int {
+	post := func(from string) int {
 		r, _ := http.NewRequest(http.MethodPost, f.url+"/logout", nil)
-		r.Header.Set("Sec-Fetch-Site", site)
+		r.Header.Set("Sec-Fetch-Site", from)
 		resp, err := b.Do(r)
 		if err != nil {
 			t.Fatal(err)
@@ -400,7 +403,7 @@ func TestLogoutEndsTheSessionInTheBrowser(t *testing.T) {
 		return resp.StatusCode
 	}
 	if code := post("cross-site"); code != 403 {
-		t.Errorf("another site ends the session: %d", code)
+		t.Errorf("a page elsewhere ends the session: %d", code)
 	}
 	if code := post("same-origin"); code != 204 {
 		t.Errorf("status %d", code)
@@ -423,7 +426,8 @@ func TestCookiesAreClosedToScriptsAndOtherSites(t *testing.T) {
 	if w.Code != http.StatusFound || len(cookies) != 1 {
 		t.Fatalf("%d %v", w.Code, cookies)
 	}
-	if c := cookies[0]; !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode || c.Path != "/ferry/login/oidc" {
+	if c := cookies[0]; !c.HttpOnly || !c.Secure ||
+		c.SameSite != http.SameSiteLaxMode || c.Path != "/ferry/login/oidc" {
 		t.Errorf("%+v", c)
 	}
 	if w := ask("http://registry.example"); w.Code != http.StatusForbidden {

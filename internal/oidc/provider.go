@@ -87,7 +87,8 @@ func New(o Options) *Service {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Service{Options: o, signed: sealer{o.Key}, client: NewClient(o.CA), used: usedStates{at: map[string]time.Time{}}}
+	return &Service{Options: o, signed: sealer{o.Key}, client: NewClient(o.CA),
+		used: usedStates{at: map[string]time.Time{}}}
 }
 
 // NewClient returns a client for a provider. It follows no redirect, and reads a bounded answer in a
@@ -171,9 +172,9 @@ func Scopes() []string { return []string{gooidc.ScopeOpenID, "profile", "email",
 
 // claims are the claims of an ID token about a person.
 type claims struct {
-	Email         string `json:"email"`
-	EmailVerified loose  `json:"email_verified"`
-	AuthorizedFor string `json:"azp"`
+	Email         string  `json:"email"`
+	EmailVerified boolean `json:"email_verified"`
+	AuthorizedFor string  `json:"azp"`
 }
 
 // verify returns the person of an ID token for one of the clients, and the end of the token.

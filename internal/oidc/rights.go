@@ -125,15 +125,15 @@ func groupsIn(claim any) map[string]bool {
 
 func notInName(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }
 
-// loose is a boolean that some providers send as a text.
-type loose bool
+// A boolean is one that some providers send as a text.
+type boolean bool
 
 // UnmarshalJSON implements [json.Unmarshaler]. Any other value is false.
-func (l *loose) UnmarshalJSON(text []byte) error {
+func (b *boolean) UnmarshalJSON(text []byte) error {
 	var v any
 	if err := json.Unmarshal(text, &v); err != nil {
 		return err
 	}
-	*l = v == true || v == "true"
+	*b = v == true || v == "true"
 	return nil
 }

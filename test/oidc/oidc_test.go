@@ -167,7 +167,8 @@ func TestPeopleLogInWithARealProvider(t *testing.T) {
 		_, at := page(t, resp, err)
 		to, _ := at.Parse("/device/login")
 		code := log.find(t, `enter the code (\S+)`)
-		resp, err = b.PostForm(to.String(), url.Values{"user_code": {code}, "username": {person}, "password": {password}})
+		form := url.Values{"user_code": {code}, "username": {person}, "password": {password}}
+		resp, err = b.PostForm(to.String(), form)
 		_, at = page(t, resp, err)
 		to, _ = at.Parse("/device/confirm?action=allowed")
 		resp, err = b.Get(to.String())
