@@ -63,7 +63,7 @@ type SyncItem struct {
 // A SyncResolvePost says what a person decided about an item that clients changed at a site.
 type SyncResolvePost struct {
 	Repository string `json:"repository" minLength:"1" maxLength:"255"`
-	Item       string `json:"item" minLength:"1" maxLength:"255" doc:"The tag, or the digest of a manifest without one."`
+	Item       string `json:"item" minLength:"1" maxLength:"255" doc:"The tag, or the digest of a manifest without."`
 	// Discard gives up a change that the parent does not have yet. The item becomes as it is there.
 	Discard bool `json:"discard,omitempty" doc:"Give up the change that is not sent yet."`
 }
