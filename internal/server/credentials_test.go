@@ -16,7 +16,8 @@ func TestConnectionStringIsNeededOnce(t *testing.T) {
 	root, _ := run(t, configIn(t.TempDir()))
 	ask := func(method, path, body string, v any) {
 		t.Helper()
-		r, err := http.NewRequest(method, root.URL+"/api/v1/connected-registries/ship1"+path, bytes.NewBufferString(body))
+		url := root.URL + "/api/v1/connected-registries/ship1" + path
+		r, err := http.NewRequest(method, url, bytes.NewBufferString(body))
 		if err != nil {
 			t.Fatal(err)
 		}
