@@ -26,6 +26,7 @@ const (
 	reasonInactive     = "NotActivated"
 	reasonListing      = "Listing"
 	reasonGap          = wire.PermissionGap
+	reasonConflict     = wire.Conflict
 )
 
 // budgetSpent is the code of the status detail of a registry that has spent its byte budget.
@@ -49,11 +50,12 @@ var actions = map[string]string{
 	reasonWindow:       "wait, or open a window at the site: ferry sync now",
 	reasonInactive:     "start the instance at the site with its connection string",
 	reasonListing:      "none: its parent is listing the content",
+	reasonConflict:     "decide about the tag that changed at both places",
 	reasonGap:          "grant it to its ancestors: permissions update --add",
 }
 
 // needsYou are the reasons that only a person can settle, the worst first.
-var needsYou = []string{reasonDisk, reasonSyncError, reasonItemsFailed, reasonClock}
+var needsYou = []string{reasonDisk, reasonSyncError, reasonItemsFailed, reasonConflict, reasonClock}
 
 // maxStill is how long a registry that may sync can show no progress before it counts as behind. It
 // is longer than a poll takes on a slow link, and than the first tries after an error.
