@@ -57,8 +57,11 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 		"mirror-names": "docker.io=hub", "mirror-default": "docker.io", "anonymous": "off",
 		"audit-retention": "30d",
 		"hook":            "/bin/true", "hook-timeout": "5s", "webhook": "https://h/", "webhook-secret-file": "f",
-		"webhook-ca": "f",
-		"log-level":  "error", "log-format": "json",
+		"webhook-ca":  "f",
+		"oidc-issuer": "https://h", "oidc-client-id": "i", "oidc-client-secret-file": "f",
+		"oidc-cli-client-id": "i", "oidc-cli-client-secret-file": "f", "oidc-groups": "ops=admin",
+		"oidc-groups-claim": "roles", "oidc-ca": "f",
+		"log-level": "error", "log-format": "json",
 	}
 	for _, s := range Settings() {
 		value, ok := values[s.Name]

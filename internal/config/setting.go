@@ -148,9 +148,10 @@ func (c *Config) settings() []Setting {
 			"file with the secret of that client, which everybody may read at this instance",
 			text(&c.OIDCCLISecretFile)},
 		{"oidc-groups", "RULES", c.OIDCGroups,
-			"who may do what: GROUP=admin or GROUP=reader, perhaps with limits, such as " +
-				"ops=admin;baltic=admin:team/*,group=baltic; the first that fits counts", text(&c.OIDCGroups)},
-		{"oidc-groups-claim", "NAME", c.OIDCGroupsClaim, "claim of the provider with the groups of a person",
+			"who may do what: GROUP=admin or GROUP=reader, perhaps with limits, as in " +
+				"ops=admin;ships=reader:nav/*. The first group that fits counts",
+			text(&c.OIDCGroups)},
+		{"oidc-groups-claim", "CLAIM", c.OIDCGroupsClaim, "claim of the provider with the groups of a person",
 			text(&c.OIDCGroupsClaim)},
 		{"oidc-ca", "FILE", c.OIDCCA,
 			"PEM file with the CA of the provider, beside those that this machine trusts", text(&c.OIDCCA)},

@@ -422,7 +422,7 @@ func (s *standings) each() collector {
 		"Time of its last report or poll; 0 is never.", label)
 	state := telemetry.NewGauge("ferry_connected_registry_state",
 		"Always 1; the state is a label: Online, Offline, Syncing or Unhealthy.", label, "state")
-	summary := telemetry.NewGauge("ferry_connected_registry_summary",
+	summary := telemetry.NewGauge("ferry_connected_registry_sync_state",
 		"Always 1; labels are its state, such as Behind, and the reason for that.", label, "state", "reason")
 	lag := telemetry.NewGauge("ferry_connected_registry_lag_seconds",
 		"Time since it is not known to have everything; 0 if it has.", label)
