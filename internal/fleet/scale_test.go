@@ -20,6 +20,7 @@ import (
 type largeFleet struct {
 	*fleet.Service
 	storagetest.Content
+	rootID string
 }
 
 // newLargeFleet returns a root with n connected registries. A tenth has sync windows, a twentieth has
@@ -48,6 +49,7 @@ func newLargeFleet(t testing.TB, n int) *largeFleet {
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.rootID = resources.InstanceID()
 	f.Service, err = fleet.New(t.Context(), fleet.Options{DB: f.DB, Control: resources, Content: f.Storage})
 	if err != nil {
 		t.Fatal(err)
