@@ -134,6 +134,7 @@ type Agent struct {
 	// sendsUrgentOnly says that only changes in urgent repositories are sent.
 	sendsUrgentOnly bool
 	receives        bool      // the parent receives changes
+	notReceiving    time.Time // since when the parent's answers say that it does not; zero if they do, or none came
 	answerSaved     time.Time // when the time of the parent's last answer was last saved
 	unsaved         int64     // bytes of the byte budget that were spent since the last save
 }

@@ -106,17 +106,45 @@ func (s *session) tell() {
 	}
 }
 
-// parentHeard tells the sender that the parent answered a poll.
+// parentHeard tells the sender that the parent answered a poll, whose desired state is applied.
 func (s *session) parentHeard(ctx context.Context, a *wire.PollResponse) {
-	s.mu.Lock()
-	s.receives = a.ReceivesChanges
-	s.mu.Unlock()
+	if s.setReceives(a.ReceivesChanges) {
+		s.tell()
+	}
 	if a.Desired != nil || len(a.Listings) > 0 { // locks or rights may have changed
 		s.retryRefused(ctx)
 	}
 	select {
 	case s.answers <- struct{}{}:
 	default:
+	}
+}
+
+// setReceives records whether the parent receives changes, and reports whether the status has changed.
+func (a *Agent) setReceives(receives bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before := a.notReceiving
+	a.receives = receives
+	if receives || a.state.Self.Mode != wire.ModeReadWrite {
+		a.notReceiving = time.Time{}
+	} else if before.IsZero() {
+		a.notReceiving = a.now()
+	}
+	return !a.notReceiving.Equal(before)
+}
+
+// tooOldDetail returns the status detail that the parent does not receive changes; nil if it does.
+func (a *Agent) tooOldDetail() *wire.StatusDetail {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.notReceiving.IsZero() {
+		return nil
+	}
+	return &wire.StatusDetail{
+		Type: "Sync", Code: wire.ParentTooOld, Timestamp: a.notReceiving.UTC(),
+		Description: "the parent runs an older build, which does not receive what clients push here: it is kept, and " +
+			"sent once the parent is updated; update the parent",
 	}
 }
 
@@ -202,6 +230,9 @@ func (a *Agent) addBacklog(ctx context.Context, s *wire.Status) error {
 		}
 		return err
 	})
+	if d := a.tooOldDetail(); d != nil {
+		details = append(details, *d)
+	}
 	if len(details) > 0 {
 		s.Details = append(s.Details[:len(s.Details):len(s.Details)], details...)
 		if s.State == stateOnline {

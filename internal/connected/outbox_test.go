@@ -238,6 +238,39 @@ func TestLockedTagRefusesOnlyItsChange(t *testing.T) {
 	})
 }
 
+func TestOldParentIsNamedAsTheProblem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, ship, first := newWriter(t)
+		ship.polls.setOld(true)
+		root.push("app/a", "2", "v2", 100) // so that the parent answers
+		ship.awaitDetails(root, wire.ParentTooOld, 1)
+		for _, d := range ship.agent.Status().Details {
+			if !strings.Contains(d.Description, "update the parent") {
+				t.Errorf("the detail names no remedy: %s", d.Description)
+			}
+		}
+		d := ship.push("app/a", "3", "v1", 100)
+		await(t, "the root says that a person must act", func() bool {
+			list, _, err := root.fleet.List(t.Context(), fleet.ListQuery{By: by, Limit: 10})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum := list[0].Summary
+			return sum.State == api.NeedsYou && *sum.Reason == wire.ParentTooOld && *sum.Action != ""
+		})
+		if !root.serves("app/a", "v1", first) || !ship.serves("app/a", "v1", d) {
+			t.Error("a change was sent to a parent that does not receive changes, or is lost")
+		}
+		ship.restart()
+		ship.awaitDetails(root, wire.ParentTooOld, 1)
+		ship.polls.setOld(false)
+		root.push("app/a", "4", "v2", 100)
+		root.awaitTag("app/a", "v1", d)
+		ship.awaitDetails(root, wire.ParentTooOld, 0)
+		ship.awaitSent()
+	})
+}
+
 func TestChangesGoUpThroughEveryLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ship, first := newWriter(t)

@@ -75,7 +75,6 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	s.engine.MarkReported(suspects)
-	s.parentHeard(ctx, a)
 	if a.Desired != nil {
 		if err := s.applyDesired(ctx, a.Desired); err != nil {
 			return false, err
@@ -88,6 +87,7 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 			s.end(errWindowClosed)
 		}
 	}
+	s.parentHeard(ctx, a)
 	if more, err = s.record(ctx, st, q, a); err != nil || !more {
 		return moreRecords, err
 	}

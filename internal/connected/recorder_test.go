@@ -19,6 +19,7 @@ type recorder struct {
 	left     int  // answers of a pass until polls fail; 0 is any number
 	broken   bool // polls fail
 	stuck    bool // every answer promises more, and has nothing new
+	old      bool // answers are those of a build that receives no changes
 }
 
 type poll struct {
@@ -55,6 +56,13 @@ func (r *recorder) stick() {
 	r.stuck, r.answered = true, nil
 }
 
+// setOld makes the parent look like a build that does, or does not, receive the changes of clients.
+func (r *recorder) setOld(old bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.old = old
+}
+
 // all returns the polls that were answered.
 func (r *recorder) all() []poll {
 	r.mu.Lock()
@@ -85,6 +93,9 @@ func (r *recorder) note(q wire.PollRequest, a *wire.PollResponse, asked time.Tim
 	}
 	if r.stuck {
 		a.Listings, a.Restart, a.Cursor, a.More = nil, false, q.Cursor, true
+	}
+	if r.old {
+		a.ReceivesChanges = false
 	}
 	r.answered = append(r.answered, poll{q, *a, asked})
 	if r.left > 0 && (q.Pass > 0 || a.Restart) {

@@ -27,6 +27,8 @@ const (
 	reasonListing      = "Listing"
 	reasonGap          = wire.PermissionGap
 	reasonConflict     = wire.Conflict
+	reasonNotAccepted  = wire.ChangesRefused
+	reasonTooOld       = wire.ParentTooOld
 )
 
 // budgetSpent is the code of the status detail of a registry that has spent its byte budget.
@@ -51,11 +53,15 @@ var actions = map[string]string{
 	reasonInactive:     "start the instance at the site with its connection string",
 	reasonListing:      "none: its parent is listing the content",
 	reasonConflict:     "decide about the tag that changed at both places",
+	reasonNotAccepted:  "unlock it, permit it, or: sync resolve --discard",
+	reasonTooOld:       "update its parent to a build that knows ReadWrite",
 	reasonGap:          "grant it to its ancestors: permissions update --add",
 }
 
 // needsYou are the reasons that only a person can settle, the worst first.
-var needsYou = []string{reasonDisk, reasonSyncError, reasonItemsFailed, reasonConflict, reasonClock}
+var needsYou = []string{
+	reasonDisk, reasonSyncError, reasonItemsFailed, reasonTooOld, reasonNotAccepted, reasonConflict, reasonClock,
+}
 
 // maxStill is how long a registry that may sync can show no progress before it counts as behind. It
 // is longer than a poll takes on a slow link, and than the first tries after an error.

@@ -55,7 +55,8 @@ func (v *Standing) Lag(now time.Time) time.Duration {
 // problemCodes are the codes of status details that have a name of their own in the metrics: a
 // descendant may send any code.
 var problemCodes = []string{"LinkDown", "ParentUnwell", "ParentRefuses", "ParentNotReady", "Deactivated", "ClockSkew",
-	"ItemsFailed", "SyncError", "DiskError", "BudgetSpent", "Damaged", wire.PermissionGap}
+	"ItemsFailed", "SyncError", "DiskError", "BudgetSpent", "Damaged", wire.PermissionGap,
+	wire.Conflict, wire.ChangesRefused, wire.ParentTooOld}
 
 // Problems returns the codes of status details, each once; "Other" stands for unknown ones.
 func Problems[D any](details []D, code func(D) string) (codes []string) {

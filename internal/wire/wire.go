@@ -498,6 +498,10 @@ const Conflict = "Conflict"
 // connected registry, or they cannot be sent.
 const ChangesRefused = "ChangesRefused"
 
+// ParentTooOld is the code of a status detail: the mode is ReadWrite, and the parent's build does not
+// receive the changes of clients. They are kept at the connected registry until the parent is updated.
+const ParentTooOld = "ParentTooOld"
+
 // A StatusDetail is one thing that is wrong.
 type StatusDetail struct {
 	Type        string    `json:"type"` // Disk, Sync, ...
