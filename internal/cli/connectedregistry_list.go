@@ -40,6 +40,7 @@ type connectedRegistryList struct {
 	sort       string
 	top        int
 	watch      bool
+	flags      *pflag.FlagSet
 }
 
 func (o *connectedRegistryList) define(set *pflag.FlagSet) {
@@ -52,6 +53,7 @@ func (o *connectedRegistryList) define(set *pflag.FlagSet) {
 		"tree: each is followed by its children; worst: by state and lag, the worst first", sortOrders...)
 	set.IntVar(&o.top, "top", 0, "how many at most; 0 is all")
 	watchVar(set, &o.watch)
+	o.flags = set
 }
 
 func (o *connectedRegistryList) run(ctx context.Context, env *Env, c *client) error {
@@ -60,12 +62,12 @@ func (o *connectedRegistryList) run(ctx context.Context, env *Env, c *client) er
 		q.children = "direct"
 	}
 	if o.watch {
-		if env.output != "table" {
+		if env.query.search != nil || env.output != "table" && o.flags.Changed("output") {
 			return usageError{errShowsNoTable}
 		}
-		return watch(ctx, env, func(ctx context.Context) (string, []api.ConnectedRegistry, error) {
+		return q.watch(ctx, env, c, func(ctx context.Context) (string, error) {
 			all, err := q.list(ctx, c)
-			return layout(all.value, fleetColumns, columnsOf(env.Stdout)), all.value, err
+			return layout(all.value, fleetColumns, columnsOf(env.Stdout)), err
 		})
 	}
 	all, err := q.list(ctx, c)

@@ -16,6 +16,7 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/config"
+	"ferry/internal/terminal"
 )
 
 const filterUsage = "only those that satisfy all terms, such as 'state:behind behind>1d group:baltic'; " +
@@ -237,38 +238,79 @@ func watchVar(set *pflag.FlagSet, to *bool) {
 		"show it again and again: drawn anew on a terminal, else a line for each change; until Ctrl-C")
 }
 
-// watch shows what draw returns until ctx ends. On a terminal it draws the text anew, at most as many
-// lines as the terminal has. Elsewhere it prints a line for each change of a connected registry.
-func watch(
-	ctx context.Context, env *Env,
-	draw func(ctx context.Context) (text string, all []api.ConnectedRegistry, err error),
+// watch shows connected registries until ctx ends. On a terminal it draws anew what draw returns.
+// Elsewhere it prints a line for each change of a connected registry that q selects, however many
+// they are.
+func (q fleetQuery) watch(
+	ctx context.Context, env *Env, c *client, draw func(ctx context.Context) (text string, err error),
 ) error {
+	if isTerminal(env.Stdout) {
+		return repeat(ctx, env, func(ctx context.Context) error {
+			text, err := draw(ctx)
+			if err == nil {
+				fmt.Fprint(env.Stdout, "\x1b[H\x1b[2J"+screen(text, linesOf(env.Stdout)))
+			}
+			return err
+		})
+	}
+	q.top = 0
 	known := map[string]string{}
+	return repeat(ctx, env, func(ctx context.Context) error {
+		all, err := q.list(ctx, c)
+		if err == nil {
+			sayChanges(env, known, all.value)
+		}
+		return err
+	})
+}
+
+// repeat does something again and again until ctx ends. Only the first error ends it.
+func repeat(ctx context.Context, env *Env, do func(ctx context.Context) error) error {
 	for first := true; ; first = false {
-		text, all, err := draw(ctx)
-		switch {
+		switch err := do(ctx); {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil && first:
 			return err
 		case err != nil:
 			fmt.Fprintln(env.Stderr, "warning:", err)
-		case isTerminal(env.Stdout):
-			fmt.Fprintf(env.Stdout, "\x1b[H\x1b[2J%s\n%s (every %s; Ctrl-C ends)\n", text,
-				time.Now().UTC().Format(time.TimeOnly), watchEvery)
-		default:
-			for _, r := range all {
-				now := strings.TrimSpace(r.Summary.State + " " + reasonText(r))
-				if before, ok := known[r.Name]; !ok || before != now {
-					env.say(fmt.Sprintf("%s %s %s", timeText(new(time.Now())), r.Name, now))
-				}
-				known[r.Name] = now
-			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(watchEvery):
+		}
+	}
+}
+
+// screen is text with a last line that says when it was drawn. It has at most so many lines as a
+// terminal.
+func screen(text string, lines int) string {
+	all := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if room := lines - 2; room > 0 && len(all) > room+1 { // the cursor is on a line of its own
+		rest := thousandsOf(len(all)-room+1, "line")
+		all = append(all[:room-1], "... and "+rest+", for which this terminal is not high enough")
+	}
+	end := fmt.Sprintf("%s (every %s; Ctrl-C ends)", time.Now().UTC().Format(time.TimeOnly), watchEvery)
+	return strings.Join(append(all, end), "\n") + "\n"
+}
+
+// sayChanges prints a line for each connected registry whose state or reason is not the known one, or
+// that is no longer listed.
+func sayChanges(env *Env, known map[string]string, all []api.ConnectedRegistry) {
+	at := timeText(new(time.Now()))
+	listed := map[string]bool{}
+	for _, r := range all {
+		now := strings.TrimSpace(r.Summary.State + " " + reasonText(r))
+		if listed[r.Name] = true; known[r.Name] != now {
+			env.say(terminal.Printable(fmt.Sprintf("%s %s %s", at, r.Name, now)))
+		}
+		known[r.Name] = now
+	}
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		if !listed[name] {
+			env.say(fmt.Sprintf("%s %s is no longer listed", at, name))
+			delete(known, name)
 		}
 	}
 }
@@ -282,10 +324,10 @@ func fleetStatus(ctx context.Context, env *Env, c *client, q fleetQuery, watchin
 	if watching && !env.asText() && !table {
 		return usageError{errShowsNoTable}
 	}
-	draw := func(ctx context.Context) (string, []api.ConnectedRegistry, error) {
+	draw := func(ctx context.Context) (string, error) {
 		f, err := q.counts(ctx, c)
 		if err != nil {
-			return "", nil, err
+			return "", err
 		}
 		listed := q
 		if q.filter == "" && q.top > 0 {
@@ -293,7 +335,7 @@ func fleetStatus(ctx context.Context, env *Env, c *client, q fleetQuery, watchin
 		}
 		all, err := listed.list(ctx, c)
 		if err != nil {
-			return "", nil, err
+			return "", err
 		}
 		text := fleetText(f.value)
 		if width := columnsOf(env.Stdout); width > 0 {
@@ -306,13 +348,13 @@ func fleetStatus(ctx context.Context, env *Env, c *client, q fleetQuery, watchin
 		if rest := f.value.Sites - len(all.value); rest > 0 {
 			text += fmt.Sprintf("\n... and %s; --top 0 lists all.", thousandsOf(rest, "other site"))
 		}
-		return text, all.value, nil
+		return text, nil
 	}
 	switch {
 	case watching:
-		return watch(ctx, env, draw)
+		return q.watch(ctx, env, c, draw)
 	case env.asText():
-		text, _, err := draw(ctx)
+		text, err := draw(ctx)
 		if err == nil {
 			env.say(text)
 		}

@@ -43,13 +43,14 @@ func (p *pair) start(t *testing.T) {
 type running struct {
 	stdout, stderr *bufio.Scanner
 	code           chan int
+	errors         chan string
 }
 
 // run runs a command whose outputs are pipes.
 func (p *pair) run(ctx context.Context, t *testing.T, args ...string) *running {
 	out, stdout := io.Pipe()
 	said, stderr := io.Pipe()
-	r := &running{bufio.NewScanner(out), bufio.NewScanner(said), make(chan int, 1)}
+	r := &running{bufio.NewScanner(out), bufio.NewScanner(said), make(chan int, 1), make(chan string, 1)}
 	env := &cli.Env{Stdin: strings.NewReader(""), Stdout: stdout, Stderr: stderr,
 		LookupEnv: cli.Variables(map[string]string{"FERRY_CONFIG_DIR": t.TempDir(), "FERRY_REGISTRY": p.root.url,
 			"FERRY_USERNAME": "admin", "FERRY_PASSWORD": p.root.password})}
@@ -94,5 +95,30 @@ func TestWaitEndsWhenTheChildHasTheImage(t *testing.T) {
 	}
 	if code := <-wait.code; code != 0 || got.Sites != 1 || got.Have != 1 || got.Percent != 100 || len(got.Value) != 0 {
 		t.Errorf("exit code %d, %+v", code, got)
+	}
+}
+
+func TestWatchPrintsLinesOfChangesToAPipe(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	list := p.run(ctx, t, "connected-registry", "list", "--watch")
+	status := p.run(ctx, t, "connected-registry", "sync-status", "--watch")
+	expect(t, list.stdout, " ship1 Unknown NotActivated")
+	expect(t, status.stdout, " ship1 Unknown NotActivated")
+	p.start(t)
+	for _, r := range []*running{list, status} {
+		for r.stdout.Scan() && !strings.HasSuffix(r.stdout.Text(), " ship1 InSync") {
+			if !strings.Contains(r.stdout.Text(), " ship1 ") {
+				t.Errorf("it says %q", r.stdout.Text())
+			}
+		}
+	}
+	cancel()
+	for _, r := range []*running{list, status} {
+		go func() { r.errors <- rest(r.stderr) }()
+		if more, said, code := rest(r.stdout), <-r.errors, <-r.code; more != "" || said != "" || code != 0 {
+			t.Errorf("at the end it said %q and %q, exit code %d", more, said, code)
+		}
 	}
 }

@@ -148,6 +148,16 @@ func columnsOf(w io.Writer) int {
 	return 0
 }
 
+// linesOf returns the number of lines of the terminal that w is; 0 if it is none.
+func linesOf(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if _, height, err := term.GetSize(int(f.Fd())); err == nil {
+			return height
+		}
+	}
+	return 0
+}
+
 // columns returns the columns of the table of a plain value: one for every member that is neither
 // an object nor an array in some row, in the order of the query. Rows that are arrays have
 // numbered columns, and others only one. As in the reference, the table of a whole resource omits
