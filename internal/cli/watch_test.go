@@ -31,7 +31,8 @@ func TestChangesAreSaidOnce(t *testing.T) {
 			nil},
 		{[]api.ConnectedRegistry{standing("ship1", api.NeedsYou, "Disk\nError"), standing("ship2", api.InSync, "")},
 			[]string{"ship1 NeedsYou Disk Error"}},
-		{[]api.ConnectedRegistry{standing("ship1", api.NeedsYou, "Disk\nError")}, []string{"ship2 is no longer listed"}},
+		{[]api.ConnectedRegistry{standing("ship1", api.NeedsYou, "Disk\nError")},
+			[]string{"ship2 is no longer listed"}},
 		{[]api.ConnectedRegistry{standing("ship1", api.InSync, ""), standing("ship2", api.InSync, "")},
 			[]string{"ship1 InSync", "ship2 InSync"}},
 	} {
