@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,6 +49,37 @@ func FuzzReadBatch(f *testing.F) {
 		})
 		if total > int64(len(body)) || err == nil && next != len(want) {
 			t.Errorf("%d blobs with %d bytes from %d, %v", next, total, len(body), err)
+		}
+	})
+}
+
+func FuzzReadPush(f *testing.F) {
+	const d = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	f.Add([]byte(`{"changes":[{"repository":"a/b","tag":"v1","digest":"` + d + `","base":"","earlier":[""]}]}`))
+	f.Add([]byte(`{"changes":[{"repository":"a","manifest":"` + d + `"},{"repository":"a"}]}`))
+	f.Add([]byte(`{"changes":[{"repository":"../a","tag":"a/b","digest":"sha256:x","keepAs":"","base":"v1"}]}`))
+	requests := jsonlimit.New[wire.PushRequest](maxRequestValues)
+	digests := regexp.MustCompile(`^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})?$`)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var q wire.PushRequest
+		if _, err := requests.Unmarshal(body, &q); err != nil || checkPush(q) != nil {
+			return
+		}
+		if len(q.Changes) > wire.MaxPushChanges {
+			t.Errorf("%d changes", len(q.Changes))
+		}
+		for _, c := range q.Changes {
+			if c.Repository == "" || strings.Contains(c.Repository, "..") || strings.Contains(c.Tag+c.KeepAs, "/") {
+				t.Errorf("names: %+v", c)
+			}
+			if c.Tag != "" && (c.Manifest != "" || c.Tag == c.KeepAs) || len(c.Earlier) > wire.MaxPushEarlier {
+				t.Errorf("change: %+v", c)
+			}
+			for _, d := range append(c.Earlier, c.Manifest, c.Digest, c.Base) {
+				if !digests.MatchString(string(d)) {
+					t.Errorf("digest %q", d)
+				}
+			}
 		}
 	})
 }

@@ -80,6 +80,8 @@ func checkChange(change wire.Change) error {
 		return err
 	case len(change.Earlier) > wire.MaxPushEarlier:
 		return errors.New("it has too many earlier digests")
+	case change.Tag != "" && change.KeepAs == change.Tag:
+		return errors.New("it keeps the manifest under the same tag")
 	case change.Tag != "" && change.Manifest != "",
 		change.Manifest != "" && change.Digest != "" && change.Digest != change.Manifest,
 		change.Tag == "" && change.Manifest == "" && change.Digest != "":
