@@ -83,11 +83,11 @@ func TestPushReachesTheRootThroughItsChild(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ship, first := newWriter(t)
 		root.link.cut()
-		second := ship.push("app/a", "2", "v1", 1000, 200_000)
+		ship.push("app/a", "2", "v1", 1000, 200_000)
 		third := ship.push("app/new/b", "3", "v1", 10)
 		untagged := ship.push("app/a", "4", "", 10)
 		ship.deleteTag("app/a", "v1")
-		second = ship.push("app/a", "5", "v1", 1000, 300_000)
+		second := ship.push("app/a", "5", "v1", 1000, 300_000)
 		if st := ship.agent.Status(); st.ItemsToSend != 3 || st.BytesToSend < 301_000 {
 			t.Errorf("to send: %d items, %d bytes; want 3 and the layers", st.ItemsToSend, st.BytesToSend)
 		}

@@ -12,10 +12,9 @@ import (
 // It looks only at changes since it looked last: of the content, of the control plane, and of the
 // watermarks in the reports. A request costs it the same whether there is much content or little.
 type tracker struct {
-	mu      sync.Mutex
-	head    int64 // of the feed, when it looked last
-	version int64 // of the control plane
-	of      map[string]*tracked
+	mu   sync.Mutex
+	head int64 // of the feed, when it looked last
+	of   map[string]*tracked
 }
 
 // A tracked is what the tracker knows of one descendant.

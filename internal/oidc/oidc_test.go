@@ -228,7 +228,10 @@ func TestOtherTokensAreRefused(t *testing.T) {
 		b := base64.RawURLEncoding
 		return b.EncodeToString([]byte(header)) + "." + b.EncodeToString(text) + "."
 	}
-	public := elliptic.Marshal(elliptic.P256(), f.issuer.key.X, f.issuer.key.Y)
+	public, err := f.issuer.key.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, token := range map[string]string{
 		"another audience":    f.issuer.token(t, map[string]any{"aud": "other"}),
 		"no audience":         f.issuer.token(t, map[string]any{"aud": nil}),
