@@ -35,6 +35,9 @@ func (s *Service) InstanceSettings(ctx context.Context, by control.Caller, name 
 			if err := read(tx); err != nil {
 				return err
 			}
+			if !s.control.State().SeesToken(by.Limits, row.SyncToken) { // it would give its rights away
+				return control.Outside(by.Name, control.KindToken+"/"+row.SyncToken)
+			}
 			return do(tx)
 		})
 	}

@@ -135,6 +135,8 @@ func TestLimitedAdminCannotWidenItsRights(t *testing.T) {
 			object{"passwords": []string{"password1"}}, "NOT_FOUND"},
 		{"the password of a site with more repositories", "POST", "/connected-registries/Ship03/settings",
 			object{"parentProtocol": "http", "generatePassword": 1}, "DENIED"},
+		{"a join token of a site with more repositories", "POST", "/connected-registries/Ship03/settings",
+			object{"parentProtocol": "http", "joinFor": "PT24H"}, "DENIED"},
 		{"a site without the label", "PUT", "/connected-registries/Ship04",
 			object{"repositories": []string{"team/app"}}, "DENIED"},
 		{"a site with a repository outside", "PUT", "/connected-registries/Ship04",

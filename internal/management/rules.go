@@ -168,6 +168,8 @@ func (h *handler) check(ctx huma.Context, to reach) error {
 			WithHint("log in with the operator's password")
 	case own:
 		return nil
+	case writes && !p.Admin && p.Key != "":
+		return control.Refuse(api.CodeDenied, "the API key %s of the operator %s may only read", p.Key, p.Name)
 	case writes && !p.Admin:
 		return control.Refuse(api.CodeDenied, "the operator %s may only read", p.Name)
 	case !p.Limits.Any():
