@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -129,8 +130,27 @@ func (s *Service) UpdatePermissions(ctx context.Context, by control.Caller, name
 	}
 	if m, err = s.control.ScopeMap(ctx, m.Name); err == nil {
 		m.Warnings = append(control.MissingWarnings(m.Name, missing), s.control.PermissionWarnings(by, m.Name)...)
+		m.Warnings = append(m.Warnings, stillAllowed(name, m, patch.Remove)...)
 	}
 	return m, err
+}
+
+// stillAllowed returns a warning of each removed repository that a pattern in the connected registry's
+// scope map still allows.
+func stillAllowed(registry string, m api.ScopeMap, removed []string) (all []api.Warning) {
+	have, err := auth.ParsePermissions(m.Actions)
+	if err != nil {
+		return nil
+	}
+	for _, r := range removed {
+		if _, isExclusion := auth.Excluded(r); !isExclusion && have.AllowsRepository(r, auth.ContentRead) {
+			all = append(all, api.Warning{
+				Message: fmt.Sprintf("'%s' still syncs '%s', because a pattern in its permissions includes it", registry, r),
+				Hint:    fmt.Sprintf("ferry connected-registry permissions update -n %s --add '!%s'", registry, r),
+			})
+		}
+	}
+	return all
 }
 
 // A permissionsUpdate is a change of the repositories that one connected registry may sync.

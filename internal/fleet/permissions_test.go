@@ -99,6 +99,17 @@ func TestRemovedPermissionsLeaveEveryBranch(t *testing.T) {
 	root.expect(t, map[string]string{"level": "a d", "left1": "d", "leaf1": "", "right": "a", "other": "a"})
 }
 
+func TestRemovalSaysWhatAPatternStillAllows(t *testing.T) {
+	root := newTree(t)
+	root.updatePermissions(t, "leaf1", []string{"c/*", "c/d"}, nil).OK(t, nil)
+	var m api.ScopeMap
+	root.updatePermissions(t, "leaf1", nil, []string{"a", "c/d"}).OK(t, &m)
+	if len(m.Warnings) != 1 || !strings.Contains(m.Warnings[0].Message, "'leaf1' still syncs 'c/d'") ||
+		!strings.HasSuffix(m.Warnings[0].Hint, "--add '!c/d'") {
+		t.Errorf("%+v", m.Warnings)
+	}
+}
+
 func TestAmbiguousUpdateIsRefused(t *testing.T) {
 	root := newTree(t)
 	root.updatePermissions(t, "leaf1", []string{"b", "c"}, []string{"c"}).
