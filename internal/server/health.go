@@ -65,6 +65,8 @@ func protectedMetrics(m *telemetry.Metrics, readers func() string,
 			all.ServeHTTP(w, r)
 		case allowed == config.MetricsAnyone:
 			nameless.ServeHTTP(w, r)
+		case err == nil:
+			writeError(w, http.StatusForbidden, "DENIED", "metrics are for operators without limits")
 		default:
 			w.Header().Set("WWW-Authenticate", `Basic realm="ferry"`)
 			writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "metrics are for operators")
