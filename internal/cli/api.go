@@ -276,6 +276,10 @@ func (c *client) refused(resp *http.Response, text []byte) error {
 				r.hint = registryHints[e.Code]
 			}
 			if m := strings.TrimSpace(e.Message); m != "" && m != r.text {
+				text, command, ok := strings.Cut(m, "; ferry ") // how the registry API ends a refusal with advice
+				if ok && r.hint == "" {
+					m, r.hint = text, "ferry "+command
+				}
 				more = append(more, fieldPrefix(e.Location)+m)
 			}
 		}

@@ -40,5 +40,5 @@ func (s *Service) Lockable() error {
 	if s.self == "" {
 		return nil
 	}
-	return oci.ErrDenied.With("locks are set at the root registry, and arrive here with the next sync")
+	return oci.ErrDenied.With("locks arrive here with the next sync; ferry repository update at the root registry sets them")
 }

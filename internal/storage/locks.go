@@ -41,8 +41,12 @@ func LockNames(l Locks) (names []string) {
 // errLocked returns [oci.ErrDenied], with the locks that forbid an action.
 func errLocked(action string, locks Locks) error {
 	names := LockNames(locks)
-	return oci.ErrDenied.With("%s is locked: %s is false; ferry repository update at the root registry unlocks it",
-		action, strings.Join(names, " and ")).
+	are := "is"
+	if len(names) > 1 {
+		are = "are"
+	}
+	return oci.ErrDenied.With("%s is locked: %s %s false; ferry repository update at the root registry unlocks it",
+		action, strings.Join(names, " and "), are).
 		WithDetail(map[string][]string{"locked": names})
 }
 
