@@ -176,7 +176,7 @@ func (s *Service) newHolders(c *storage.View, ref imageRef, by control.Caller) (
 	h := &holders{s: s, view: c, image: ref, digest: digest.Digest(ref.digest),
 		items: map[string][]gateway.Item{}, scopes: map[changedKey]scopeSeqs{}}
 	unknown := control.Refuse(api.CodeNotFound, "this registry has no image %s", ref).
-		WithHint("see its tags: ferry repository show-tags -n %s", ref.repository)
+		WithHint("see its tags: ferry repository show-tags --repository %s", ref.repository)
 	if !by.Limits.Covers(ref.repository) {
 		return nil, unknown
 	}
