@@ -338,7 +338,11 @@ func (s *State) Token(name string) *Token {
 
 // MayLogIn reports whether a token is enabled and has a valid password.
 func (s *State) MayLogIn(name string, now time.Time) bool {
-	t := s.Token(name)
+	return s.Token(name).MayLogIn(now)
+}
+
+// MayLogIn reports whether the token is enabled and has a valid password. A token that is nil may not.
+func (t *Token) MayLogIn(now time.Time) bool {
 	return t != nil && t.Status == api.Enabled && slices.ContainsFunc(t.Passwords, func(p metadb.Password) bool {
 		return p.ExpiresAt.IsZero() || now.Before(p.ExpiresAt)
 	})

@@ -185,7 +185,7 @@ func (q *requestCache) changedSince(c *storage.View, after int64) ([]storage.Fee
 // mayBeOutdated reports whether a repository changed after a descendant's watermark that its own
 // permissions allow it to read. Most descendants need no comparison with each change.
 func (q *requestCache) mayBeOutdated(v descendant) bool {
-	return slices.ContainsFunc(v.patterns(), func(pattern string) bool { return q.newest[pattern] > v.watermark })
+	return slices.ContainsFunc(v.patterns, func(pattern string) bool { return q.newest[pattern] > v.watermark })
 }
 
 // patternsOf returns the patterns of permissions that cover a repository.

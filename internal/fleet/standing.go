@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"ferry/internal/api"
@@ -88,7 +87,7 @@ func (s *Service) standings(c *storage.View) ([]Standing, error) {
 	if err := s.refreshLocked(c); err != nil {
 		return nil, err
 	}
-	return s.standingsOf(s.control.State().Below(s.control.Self())), nil
+	return s.standingsOf(s.tracker.below), nil
 }
 
 // standing returns the standing of one connected registry: a descendant, or this one itself.
@@ -149,33 +148,35 @@ func (s *Service) ownStanding(r *control.Registry) Standing {
 // standingsOf returns the standings of descendants. Parents come before their children. The tracker
 // is locked, and up to date.
 func (s *Service) standingsOf(below []*control.Registry) []Standing {
-	state, now := s.control.State(), s.now()
+	now := s.now()
 	all := make([]Standing, 0, len(below))
-	places := make(map[string]int, len(below)) // in all, of registries that have children
 	for _, r := range below {
 		row := s.tracker.of[r.Name]
 		if row == nil || row.registries[0] != r {
 			continue // it was created, changed or deleted just now
 		}
 		var parent *Standing
-		if at, ok := places[strings.ToLower(r.Parent)]; ok {
-			parent = &all[at]
+		if len(row.registries) > 1 {
+			above := s.tracker.of[row.registries[1].Name]
+			if above != nil && above.place < len(all) && all[above.place].registry == row.registries[1] {
+				parent = &all[above.place]
+			}
 		}
-		places[strings.ToLower(r.Name)] = len(all)
-		all = append(all, s.standingOf(state, row, parent, now))
+		row.place = len(all)
+		all = append(all, s.standingOf(row, parent, now))
 	}
 	return all
 }
 
 // standingOf returns the standing of one descendant. parent is that of its parent, or nil.
-func (s *Service) standingOf(state *control.State, row *tracked, parent *Standing, now time.Time) Standing {
+func (s *Service) standingOf(row *tracked, parent *Standing, now time.Time) Standing {
 	r := row.registries[0]
 	last := s.reports.of(r.Name)
-	e := s.descendantEvidence(state, row.registries, last, s.cachedDue)
+	e := s.descendantEvidence(row.subscriptionPath, last, s.cachedDue)
 	v := Standing{
 		Name: r.Name, Active: r.InstanceID != "", Heard: last.SeenAt,
 		registry: r, path: row.subscriptionPath, report: last,
-		Connection:   connectionOf(r.ConnectedRegistry, last, s.cachedDue(r), now),
+		Connection:   connectionOf(r.ConnectedRegistry, last, row.due.of(r, last), now),
 		Problems:     Problems(last.Status.Details, func(d wire.StatusDetail) string { return d.Code }),
 		ItemsPending: last.Status.ItemsPending, ItemsFailed: last.Status.ItemsFailed,
 		BytesPending: max(last.Status.BytesTotal-last.Status.BytesDone, 0), Outdated: row.outdated,

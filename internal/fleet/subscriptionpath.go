@@ -16,6 +16,8 @@ type subscriptionPath struct {
 	path       []selection         // of each
 	changed    int64               // the number of the last change to one of their subscriptions
 	filters    string              // equal filters along the path have the same text
+	patterns   []string            // of the repositories that the descendant itself may read
+	gap        bool                // an ancestor may not sync a part of what the descendant may
 }
 
 // selection is the part of the content that one connected registry on the path gets.
@@ -32,6 +34,8 @@ func newSubscriptionPath(state *control.State, registries []*control.Registry) (
 			return nil, err
 		}
 	}
+	p.patterns = p.path[0].permissions.Patterns(auth.ContentRead)
+	p.gap = len(registries[0].Settings.Gaps)+len(state.Gaps(registries[0])) > 0
 	return p, nil
 }
 
@@ -73,9 +77,4 @@ func (p *subscriptionPath) mayRead(repository string) bool {
 	return !slices.ContainsFunc(p.path, func(r selection) bool {
 		return !r.permissions.AllowsRepository(repository, auth.ContentRead)
 	})
-}
-
-// patterns returns the patterns of the repositories that the descendant itself may read.
-func (p *subscriptionPath) patterns() []string {
-	return p.path[0].permissions.Patterns(auth.ContentRead)
 }

@@ -12,9 +12,11 @@ import (
 // It looks only at changes since it looked last: of the content, of the control plane, and of the
 // watermarks in the reports. A request costs it the same whether there is much content or little.
 type tracker struct {
-	mu   sync.Mutex
-	head int64 // of the feed, when it looked last
-	of   map[string]*tracked
+	mu    sync.Mutex
+	head  int64 // of the feed, when it looked last
+	state *control.State
+	below []*control.Registry // the descendants in that state, parents first
+	of    map[string]*tracked
 }
 
 // A tracked is what the tracker knows of one descendant.
@@ -25,6 +27,7 @@ type tracked struct {
 	outdated  bool
 	phase     phase
 	due       dueCache
+	place     int // in the standings that were made last
 }
 
 // isOutdated reports whether a descendant was outdated at the last look.
@@ -61,13 +64,15 @@ func (s *Service) refreshLocked(c *storage.View) error {
 			}
 		}
 	}
-	below := state.Below(s.control.Self())
-	for _, r := range below {
+	if t.state != state {
+		t.state, t.below = state, state.Below(s.control.Self())
+	}
+	for _, r := range t.below {
 		if err := s.look(c, state, r, cache, fresh); err != nil {
 			return err
 		}
 	}
-	if t.head = max(t.head, cache.head); len(t.of) > len(below) {
+	if t.head = max(t.head, cache.head); len(t.of) > len(t.below) {
 		for name, row := range t.of {
 			if row.version != state.Version() {
 				delete(t.of, name)
@@ -104,7 +109,7 @@ func (s *Service) look(
 	if w := s.watermarkOf(last.Status, cache.head); w != row.watermark {
 		row.watermark, due = w, true
 	}
-	if due || slices.ContainsFunc(row.patterns(), func(pattern string) bool { return fresh[pattern] }) {
+	if due || len(fresh) > 0 && slices.ContainsFunc(row.patterns, func(pattern string) bool { return fresh[pattern] }) {
 		v := s.descendantOn(row.subscriptionPath, state, r, cache)
 		outdated, err := v.isOutdated(c)
 		if err != nil {

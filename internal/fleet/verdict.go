@@ -97,17 +97,16 @@ func (s *Service) ownEvidence(st wire.Status, heard time.Time) evidence {
 	return e
 }
 
-// descendantEvidence returns the evidence on the first registry of a path, apart from whether it is
-// outdated. due returns when a registry should poll again.
+// descendantEvidence returns the evidence on the descendant at the end of a path, apart from whether it
+// is outdated. due returns when a registry should poll again.
 func (s *Service) descendantEvidence(
-	state *control.State, path []*control.Registry, h lastReport, due func(*control.Registry) time.Time,
+	p *subscriptionPath, h lastReport, due func(*control.Registry) time.Time,
 ) evidence {
-	r := path[0]
-	e := evidence{status: h.Status, asOf: h.SeenAt}
+	r := p.registries[0]
+	e := evidence{status: h.Status, asOf: h.SeenAt, gap: p.gap}
 	if h.SeenAt.IsZero() {
 		e.asOf = r.CreatedAt // the state is unknown since then
 	}
-	e.gap = len(r.Settings.Gaps)+len(state.Gaps(r)) > 0
 	switch {
 	case r.InstanceID == "" && h.SeenAt.IsZero() && r.Settings.Epoch == 0:
 		e.unknown = unknownNew
@@ -115,10 +114,10 @@ func (s *Service) descendantEvidence(
 		e.unknown = unknownInactive
 	case h.SeenAt.IsZero():
 		e.unknown = unknownNoReport
-	case !state.MayLogIn(r.SyncToken, s.now()):
+	case !p.tokens[0].MayLogIn(s.now()):
 		e.unknown = unknownToken
 	default:
-		if e.silent = s.silentOn(path, due); e.silent != nil {
+		if e.silent = s.silentOn(p.registries, due); e.silent != nil {
 			e.unknown = unknownSilent
 		}
 	}
@@ -150,16 +149,18 @@ func (s *Service) verdict(c *storage.View, v descendant) (api.Verdict, error) {
 	if err := s.refresh(c); err != nil {
 		return api.Verdict{}, err
 	}
-	e := s.descendantEvidence(v.state, v.registries, v.report, s.dueOf)
+	e := s.descendantEvidence(v.subscriptionPath, v.report, s.dueOf)
 	return s.verdictOn(e, s.tracker.isOutdated(v.Name)), nil
 }
 
 // verdictOn returns the verdict on a descendant that is outdated or not.
 func (s *Service) verdictOn(e evidence, outdated bool) api.Verdict {
-	if outdated && e.verdict().InSync {
+	v := e.verdict()
+	if outdated && v.InSync {
 		e.outdated, e.asOf = true, s.now()
+		v = e.verdict()
 	}
-	return e.verdict()
+	return v
 }
 
 // isOutdated reports whether a change to the content of a descendant is not covered by the
