@@ -99,7 +99,7 @@ func TestRemovedPermissionsLeaveEveryBranch(t *testing.T) {
 	root.expect(t, map[string]string{"level": "a d", "left1": "d", "leaf1": "", "right": "a", "other": "a"})
 }
 
-func TestRemovalSaysWhatAPatternStillAllows(t *testing.T) {
+func TestRemovalWarnsOfPatternsThatStillAllow(t *testing.T) {
 	root := newTree(t)
 	root.updatePermissions(t, "leaf1", []string{"c/*", "c/d"}, nil).OK(t, nil)
 	var m api.ScopeMap
