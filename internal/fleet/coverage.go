@@ -216,7 +216,7 @@ func (h *holders) of(v *Standing) (holding, error) {
 		got.reason = notSelected
 		return got, err
 	}
-	d := descendant{Registry: v.registry, report: v.report, cache: h.cache, subscriptionPath: p,
+	d := descendant{Registry: v.registry, report: *v.report, cache: h.cache, subscriptionPath: p,
 		watermark: h.s.watermarkOf(v.report.Status, h.cache.head)}
 	scope, err := h.scopesOf(d)
 	if err != nil {

@@ -81,7 +81,7 @@ func (s *Service) silentOn(path []*control.Registry, due func(*control.Registry)
 		if isOverdue(due(path[i]), by, len(path)-1-i) {
 			return path[i]
 		}
-		by = s.reports.of(path[i].Name).SeenAt
+		by = s.reports.at(path[i].Name).SeenAt
 	}
 	return nil
 }
@@ -89,11 +89,11 @@ func (s *Service) silentOn(path []*control.Registry, due func(*control.Registry)
 // connectionState returns the state of a connected registry at now: the one in its last report, or
 // Offline if a report is overdue. Outside of its sync windows no report is due.
 func connectionState(row metadb.ConnectedRegistry, v control.Spec, h lastReport, now time.Time) string {
-	return connectionOf(row, h, pollDue(v, h.Status.WindowEnd, h.SeenAt), now)
+	return connectionOf(row, &h, pollDue(v, h.Status.WindowEnd, h.SeenAt), now)
 }
 
 // connectionOf is [connectionState] of a registry that should poll again at due.
-func connectionOf(row metadb.ConnectedRegistry, h lastReport, due, now time.Time) string {
+func connectionOf(row metadb.ConnectedRegistry, h *lastReport, due, now time.Time) string {
 	if row.InstanceID == "" || h.SeenAt.IsZero() {
 		return api.Offline
 	}

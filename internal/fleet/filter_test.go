@@ -23,7 +23,7 @@ func TestFilterSelectsByEachKey(t *testing.T) {
 		Name: "Cabin1", State: api.Behind, Reason: reasonNoProgress, Problems: []string{"DiskError"},
 		Since: now.Add(-30 * time.Hour), Heard: now.Add(-time.Hour), ItemsPending: 3, ItemsFailed: 1,
 		BytesPending: 2 << 30, registry: r, path: &subscriptionPath{registries: []*control.Registry{r, parent}},
-		report: lastReport{Status: wire.Status{Version: "v0.2.1-rc1"}},
+		report: &lastReport{Status: wire.Status{Version: "v0.2.1-rc1"}},
 	}
 	for filter, want := range map[string]bool{
 		"": true, "name:cabin1": true, "name:cab*": true, "name:*1": true, "name:c*n*": true, "name:abin1": false,

@@ -63,21 +63,21 @@ func hasMoved(old, st wire.Status) bool {
 // seen is only in memory until [Service.SaveSeen] writes it.
 type reports struct {
 	mu      sync.Mutex
-	last    map[string]lastReport
-	unsaved map[string]bool // names whose report in memory is newer than in the database
-	changed chan struct{}   // closed when a registry reports a change
+	last    map[string]*lastReport // what they point to is never changed
+	unsaved map[string]bool        // names whose report in memory is newer than in the database
+	changed chan struct{}          // closed when a registry reports a change
 }
 
 // readReports reads the last reports from the database.
-func readReports(tx *metadb.Tx) (map[string]lastReport, error) {
+func readReports(tx *metadb.Tx) (map[string]*lastReport, error) {
 	rows, err := tx.ConnectedRegistries()
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]lastReport{}
+	all := map[string]*lastReport{}
 	for _, row := range rows {
-		var v lastReport
-		if err := json.Unmarshal(row.Status, &v); err != nil {
+		v := &lastReport{}
+		if err := json.Unmarshal(row.Status, v); err != nil {
 			return nil, fmt.Errorf("read status of %s: %w", row.Name, err)
 		}
 		all[strings.ToLower(row.Name)] = v
@@ -85,24 +85,35 @@ func readReports(tx *metadb.Tx) (map[string]lastReport, error) {
 	return all, nil
 }
 
-func (r *reports) of(name string) lastReport {
+// of returns the last report of a connected registry; a zero one if there is none.
+func (r *reports) of(name string) lastReport { return *r.at(name) }
+
+// at is [reports.of] without a copy: the caller must not change the report.
+func (r *reports) at(name string) *lastReport {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.last[strings.ToLower(name)]
+	return r.atLocked(strings.ToLower(name))
+}
+
+func (r *reports) atLocked(name string) *lastReport {
+	if v := r.last[name]; v != nil {
+		return v
+	}
+	return &lastReport{}
 }
 
 func (r *reports) set(name string, v lastReport) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	name = strings.ToLower(name)
-	old := r.last[name]
+	old := *r.atLocked(name)
 	if !reflect.DeepEqual(steady(old.Status), steady(v.Status)) {
 		close(r.changed)
 		r.changed = make(chan struct{})
 	}
 	written := v.history
 	v.history = old.history.after(old, v)
-	r.last[name] = v
+	r.last[name] = &v
 	if delete(r.unsaved, name); v.history != written {
 		r.unsaved[name] = true
 	}
@@ -113,14 +124,15 @@ func (r *reports) settle(name string, equal bool, now time.Time) {
 	name = strings.ToLower(name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v, ok := r.last[name]
-	if !ok || v.SeenAt.IsZero() || equal == v.Since.IsZero() {
+	old := r.atLocked(name)
+	if old.SeenAt.IsZero() || equal == old.Since.IsZero() {
 		return
 	}
+	v := *old
 	if v.Since = now.UTC(); equal {
 		v.Since = time.Time{}
 	}
-	r.last[name], r.unsaved[name] = v, true
+	r.last[name], r.unsaved[name] = &v, true
 }
 
 // announce wakes those that wait for a change of a report.
@@ -151,9 +163,9 @@ func (r *reports) markSeen(name string, now time.Time) {
 	name = strings.ToLower(name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v := r.last[name]
+	v := *r.atLocked(name)
 	v.SeenAt, v.Status.At = now, now // its last report is still current
-	r.last[name], r.unsaved[name] = v, true
+	r.last[name], r.unsaved[name] = &v, true
 }
 
 // setRefused records a refused login.
@@ -161,9 +173,9 @@ func (r *reports) setRefused(name string, login wire.RefusedLogin) {
 	name = strings.ToLower(name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v := r.last[name]
+	v := *r.atLocked(name)
 	v.Status.LastRefused = &login
-	r.last[name], r.unsaved[name] = v, true
+	r.last[name], r.unsaved[name] = &v, true
 }
 
 // forgetDeleted drops the reports of deleted connected registries.
@@ -172,7 +184,7 @@ func (s *Service) forgetDeleted() {
 	defer s.reports.mu.Unlock()
 	state := s.control.State() // read under the lock, so that it includes every registry in last
 	deleted := func(name string) bool { return state.Registry(name) == nil }
-	maps.DeleteFunc(s.reports.last, func(name string, _ lastReport) bool { return deleted(name) })
+	maps.DeleteFunc(s.reports.last, func(name string, _ *lastReport) bool { return deleted(name) })
 	maps.DeleteFunc(s.reports.unsaved, func(name string, _ bool) bool { return deleted(name) })
 }
 
@@ -191,7 +203,7 @@ func (s *Service) SaveSeen(ctx context.Context) error {
 	s.reports.mu.Lock()
 	unsaved := map[string]lastReport{}
 	for name := range s.reports.unsaved {
-		unsaved[name] = s.reports.last[name]
+		unsaved[name] = *s.reports.atLocked(name)
 	}
 	clear(s.reports.unsaved)
 	s.reports.mu.Unlock()

@@ -37,7 +37,7 @@ type Standing struct {
 
 	registry *control.Registry
 	path     *subscriptionPath // nil for this connected registry itself
-	report   lastReport
+	report   *lastReport
 	verdict  api.Verdict
 	cursor   *cursor   // of a standing that is only a place in a list; nil otherwise
 	opened   time.Time // when the window of its schedule opened that is open; zero if none is, or always
@@ -110,7 +110,7 @@ func (s *Service) standing(c *storage.View, name string) (*Standing, error) {
 	slices.Reverse(path)
 	all := s.standingsOf(path)
 	if len(all) < len(path) { // it was deleted just now
-		return &Standing{Name: r.Name, State: api.Unknown, Reason: reasonInactive, registry: r,
+		return &Standing{Name: r.Name, State: api.Unknown, Reason: reasonInactive, registry: r, report: &lastReport{},
 			verdict: evidence{unknown: unknownInactive}.verdict()}, nil
 	}
 	return &all[len(all)-1], nil
@@ -120,7 +120,7 @@ func (s *Service) standing(c *storage.View, name string) (*Standing, error) {
 func (s *Service) ownStanding(r *control.Registry) Standing {
 	st, heard := s.status()
 	now := s.now()
-	v := Standing{Name: r.Name, Active: true, registry: r}
+	v := Standing{Name: r.Name, Active: true, registry: r, report: &lastReport{}}
 	if st == nil {
 		e := evidence{unknown: unknownNoParent}
 		v.verdict = e.verdict()
@@ -128,7 +128,7 @@ func (s *Service) ownStanding(r *control.Registry) Standing {
 		return v
 	}
 	e := s.ownEvidence(*st, heard)
-	v.verdict, v.report = e.verdict(), lastReport{SeenAt: heard, Status: *st, history: history{MovedAt: heard}}
+	v.verdict, v.report = e.verdict(), &lastReport{SeenAt: heard, Status: *st, history: history{MovedAt: heard}}
 	v.Active, v.Heard, v.Connection = e.unknown != unknownInactive, heard, st.State
 	v.Silent, e.silent = e.unknown == unknownParent || e.unknown == unknownNoParent, r
 	if e.unknown == unknownRefused {
@@ -171,7 +171,7 @@ func (s *Service) standingsOf(below []*control.Registry) []Standing {
 // standingOf returns the standing of one descendant. parent is that of its parent, or nil.
 func (s *Service) standingOf(row *tracked, parent *Standing, now time.Time) Standing {
 	r := row.registries[0]
-	last := s.reports.of(r.Name)
+	last := s.reports.at(r.Name)
 	e := s.descendantEvidence(row.subscriptionPath, last, s.cachedDue)
 	v := Standing{
 		Name: r.Name, Active: r.InstanceID != "", Heard: last.SeenAt,
@@ -206,11 +206,11 @@ func (s *Service) cachedDue(r *control.Registry) time.Time {
 	if row == nil || row.registries[0] != r {
 		return s.dueOf(r)
 	}
-	return row.due.of(r, s.reports.of(r.Name))
+	return row.due.of(r, s.reports.at(r.Name))
 }
 
 // lastInSync returns when a descendant was last known to have everything; zero is never.
-func lastInSync(last lastReport, inSync bool, now time.Time) time.Time {
+func lastInSync(last *lastReport, inSync bool, now time.Time) time.Time {
 	at := last.Status.LastSyncSuccess
 	if inSync || hasAll(last.Status) {
 		at = last.SeenAt
@@ -273,7 +273,7 @@ type dueCache struct {
 	read             bool
 }
 
-func (d *dueCache) of(r *control.Registry, last lastReport) time.Time {
+func (d *dueCache) of(r *control.Registry, last *lastReport) time.Time {
 	if extra := last.Status.WindowEnd; !d.read || !d.heard.Equal(last.SeenAt) || !d.extra.Equal(extra) {
 		*d = dueCache{at: pollDue(r.Settings, extra, last.SeenAt), heard: last.SeenAt, extra: extra, read: true}
 	}

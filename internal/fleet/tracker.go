@@ -102,7 +102,7 @@ func (s *Service) look(
 		}
 		row.version = state.Version()
 	}
-	last := s.reports.of(r.Name)
+	last := s.reports.at(r.Name)
 	if last.Status.Watermarks[s.control.InstanceID()] > cache.head && row.watermark > 0 {
 		return nil // the view is older than the report: the next look decides
 	}

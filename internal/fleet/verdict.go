@@ -100,7 +100,7 @@ func (s *Service) ownEvidence(st wire.Status, heard time.Time) evidence {
 // descendantEvidence returns the evidence on the descendant at the end of a path, apart from whether it
 // is outdated. due returns when a registry should poll again.
 func (s *Service) descendantEvidence(
-	p *subscriptionPath, h lastReport, due func(*control.Registry) time.Time,
+	p *subscriptionPath, h *lastReport, due func(*control.Registry) time.Time,
 ) evidence {
 	r := p.registries[0]
 	e := evidence{status: h.Status, asOf: h.SeenAt, gap: p.gap}
@@ -149,7 +149,7 @@ func (s *Service) verdict(c *storage.View, v descendant) (api.Verdict, error) {
 	if err := s.refresh(c); err != nil {
 		return api.Verdict{}, err
 	}
-	e := s.descendantEvidence(v.subscriptionPath, v.report, s.dueOf)
+	e := s.descendantEvidence(v.subscriptionPath, &v.report, s.dueOf)
 	return s.verdictOn(e, s.tracker.isOutdated(v.Name)), nil
 }
 
