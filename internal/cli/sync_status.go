@@ -251,7 +251,11 @@ func statusText(s api.SyncStatus) string {
 			counted(s.ItemsToSend, "item"), are(s.ItemsToSend), config.SizeText(s.BytesToSend))
 	}
 	for _, d := range s.Details {
-		text += "\n" + strings.TrimSuffix(title(terminal.Printable(d.Description)), ".") + "."
+		description := terminal.Printable(d.Description)
+		if first, _, _ := strings.Cut(description, " "); !strings.ContainsAny(first, "/:") { // the name of an image
+			description = title(description)
+		}
+		text += "\n" + strings.TrimSuffix(description, ".") + "."
 	}
 	switch next := timeText(s.NextSyncTime); {
 	case s.Paused:

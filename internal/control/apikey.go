@@ -72,7 +72,7 @@ func (s *Service) CreateAPIKey(
 // checkNewKey returns an error unless an operator may have a new API key, which must not have more
 // rights than the operator.
 func (s *Service) checkNewKey(tx *metadb.Tx, o *Operator, row metadb.APIKey) error {
-	if err := checkName("API key", row.Name); err != nil {
+	if err := checkName("an API key", row.Name); err != nil {
 		return err
 	}
 	if err := checkRights(row.Role, row.Limits.Repositories, row.Limits.Labels); err != nil {

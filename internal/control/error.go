@@ -58,6 +58,6 @@ func checkName(noun, name string) error {
 	if resourceName.MatchString(name) {
 		return nil
 	}
-	return Invalid("'%.100s' is not a name for a %s: want 1 to 100 letters, digits, '.', '_' or '-', "+
+	return Invalid("'%.100s' is not a name for %s: want 1 to 100 letters, digits, '.', '_' or '-', "+
 		"beginning with a letter or digit", name, noun)
 }

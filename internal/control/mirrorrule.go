@@ -72,7 +72,7 @@ func (m *MirrorRules) read(tx *metadb.Tx, name string) (api.MirrorRule, error) {
 // Put creates or replaces a rule. Unless the rule has a window, a run begins now.
 func (m *MirrorRules) Put(ctx context.Context, by Caller, name string, put api.MirrorRulePut,
 	when Precondition) (r api.MirrorRule, err error) {
-	if err := checkName("mirror rule", name); err != nil {
+	if err := checkName("a mirror rule", name); err != nil {
 		return api.MirrorRule{}, err
 	}
 	v := mirror.Spec{

@@ -55,7 +55,7 @@ func (s *Service) PutOperator(
 		return api.Operator{}, err
 	}
 	err = s.WriteHere(ctx, by, "write", KindOperator+"/"+name, func(tx *metadb.Tx) error {
-		if err := checkName("operator", name); err != nil {
+		if err := checkName("an operator", name); err != nil {
 			return err
 		}
 		old, err := tx.Operator(name)

@@ -69,7 +69,7 @@ func PolicyOf(p api.PurgePolicy) retention.Policy {
 func (p *PurgeRules) Put(
 	ctx context.Context, by Caller, name string, put api.PurgeRulePut, when Precondition,
 ) (r api.PurgeRule, err error) {
-	if err := checkName("purge rule", name); err != nil {
+	if err := checkName("a purge rule", name); err != nil {
 		return r, err
 	}
 	rule := retention.Rule{Policy: PolicyOf(put.PurgePolicy), Schedule: cmp.Or(put.Schedule, defaultPurgeSchedule)}

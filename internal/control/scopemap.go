@@ -47,7 +47,7 @@ func (s *Service) PutScopeMap(
 	ctx context.Context, by Caller, name string, put api.ScopeMapPut, when Precondition,
 ) (m api.ScopeMap, err error) {
 	err = s.Write(ctx, by, "write", "scope-maps/"+name, func(tx *metadb.Tx) error {
-		if err := checkName("scope map", name); err != nil {
+		if err := checkName("a scope map", name); err != nil {
 			return err
 		}
 		actions, err := Normalize(put.Actions)

@@ -62,7 +62,7 @@ func (s *Service) PutToken(
 ) (t api.Token, err error) {
 	var values map[string]string
 	err = s.Write(ctx, by, "write", "tokens/"+name, func(tx *metadb.Tx) error {
-		if err := checkName("token", name); err != nil {
+		if err := checkName("a token", name); err != nil {
 			return err
 		}
 		old, err := tx.Token(name)

@@ -89,7 +89,7 @@ func checkNotLocal(name string) error {
 // Put creates or replaces a webhook. Events that wait for one of the same name stay.
 func (w *Webhooks) Put(ctx context.Context, by Caller, name string, put api.WebhookPut, when Precondition,
 ) (v api.Webhook, err error) {
-	if err := checkName("webhook", name); err != nil {
+	if err := checkName("a webhook", name); err != nil {
 		return v, err
 	}
 	if err := checkNotLocal(name); err != nil {

@@ -40,5 +40,6 @@ func (s *Service) Lockable() error {
 	if s.self == "" {
 		return nil
 	}
-	return oci.ErrDenied.With("locks arrive here with the next sync; ferry repository update at the root registry sets them")
+	return oci.ErrDenied.With("locks arrive here with the next sync; ferry repository update at the root registry " +
+		"sets them")
 }

@@ -145,8 +145,9 @@ func stillAllowed(registry string, m api.ScopeMap, removed []string) (all []api.
 	for _, r := range removed {
 		if _, isExclusion := auth.Excluded(r); !isExclusion && have.AllowsRepository(r, auth.ContentRead) {
 			all = append(all, api.Warning{
-				Message: fmt.Sprintf("'%s' still syncs '%s', because a pattern in its permissions includes it", registry, r),
-				Hint:    fmt.Sprintf("ferry connected-registry permissions update -n %s --add '!%s'", registry, r),
+				Message: fmt.Sprintf("'%s' still syncs '%s', because a pattern in its permissions includes it",
+					registry, r),
+				Hint: fmt.Sprintf("ferry connected-registry permissions update -n %s --add '!%s'", registry, r),
 			})
 		}
 	}
