@@ -20,8 +20,8 @@ import (
 
 // TestEveryAcknowledgedPushReachesTheRoot drives random pushes and deletions at a root, at two sites
 // below it, and at one below these, over links that are cut at any byte, with sites that restart. In
-// the end all registries agree, and each image that was acknowledged and not replaced where it was pushed is at
-// the root, under its tag or under that of a conflict.
+// the end all registries agree, and each image that was acknowledged, and that no client replaced, is at
+// the root, under its tag or under that of a conflict. Until it is there, its site serves it.
 func TestEveryAcknowledgedPushReachesTheRoot(t *testing.T) {
 	limitChecks(t)
 	rapid.Check(t, func(r *rapid.T) {
@@ -44,6 +44,12 @@ func limitChecks(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { flag.Set(f.Name, f.DefValue) })
+	// A failure is not shrunk: rapid's own panics do not pass through a bubble of testing/synctest.
+	shrink := flag.Lookup("rapid.shrinktime")
+	if err := flag.Set(shrink.Name, "0s"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { flag.Set(shrink.Name, shrink.DefValue) })
 }
 
 // A history is the registries of a random run.
@@ -52,6 +58,8 @@ type history struct {
 	all  []*instance // the root first
 	n    int
 	last map[string]digest.Digest // what a client last pushed or removed, by registry, repository and tag
+	// replaced has the images, with their repositories, over which a client pushed, or which it removed.
+	replaced map[string]bool
 }
 
 func runHistory(t *testing.T, r *rapid.T) {
@@ -59,7 +67,8 @@ func runHistory(t *testing.T, r *rapid.T) {
 	ship := root.connect("ship1", root.readWrite("ship1"))
 	rig := root.connect("rig01", root.readWrite("rig01"))
 	cabin := ship.connect("cabin", root.readWrite("cabin"))
-	h := &history{t: t, all: []*instance{root, ship, rig, cabin}, last: map[string]digest.Digest{}}
+	h := &history{t: t, all: []*instance{root, ship, rig, cabin}, last: map[string]digest.Digest{},
+		replaced: map[string]bool{}}
 	await(t, "all are activated", func() bool {
 		return !ship.agent.LastAnswer().IsZero() && !rig.agent.LastAnswer().IsZero() &&
 			!cabin.agent.LastAnswer().IsZero()
@@ -78,15 +87,33 @@ func runHistory(t *testing.T, r *rapid.T) {
 		at := rapid.SampledFrom(h.all).Draw(r, "registry")
 		repository := rapid.SampledFrom([]string{"app/a", "app/b"}).Draw(r, "repository")
 		tag := rapid.SampledFrom([]string{"v1", "v2", ownTag + at.name}).Draw(r, "tag")
-		steps := []string{"push", "push", "push", "retag", "delete", "cut", "restore", "restart", "wait", "collect"}
+		steps := []string{"push", "push", "push", "push again", "push during a sync", "push during a sync", "retag",
+			"delete", "cut", "restore", "restart", "wait", "collect"}
 		switch rapid.SampledFrom(steps).Draw(r, "step") {
 		case "push":
-			h.n++
-			size := rapid.IntRange(1, 3000).Draw(r, "size")
-			h.set(at, repository, tag, at.push(repository, fmt.Sprint(h.n), tag, 100, size))
+			h.push(at, repository, tag, rapid.IntRange(1, 3000).Draw(r, "size"))
+		case "push again": // while the answer to the first push may be lost
+			h.push(at, repository, tag, 1)
+			h.wait(rapid.IntRange(0, 300).Draw(r, "milliseconds"))
+			if at.parent != nil {
+				at.parent.link.cut()
+			}
+			h.push(at, repository, tag, 1)
+			if at.parent != nil {
+				at.parent.link.restore()
+			}
+		case "push during a sync": // of what the parent has under the same tag
+			if at.parent == nil || tag == ownTag+at.name {
+				continue
+			}
+			h.push(at.parent, repository, tag, rapid.IntRange(1, 3000).Draw(r, "size"))
+			h.wait(rapid.IntRange(0, 300).Draw(r, "milliseconds"))
+			h.push(at, repository, tag, 1)
+			h.wait(200)
 		case "retag":
 			h.retag(at, repository, tag)
 		case "delete":
+			h.replace(at, repository, tag)
 			err := at.Storage.DeleteTag(t.Context(), repository, tag)
 			if err != nil && !errors.Is(err, oci.ErrManifestUnknown) && !errors.Is(err, oci.ErrNameUnknown) {
 				t.Fatal(err)
@@ -103,7 +130,7 @@ func runHistory(t *testing.T, r *rapid.T) {
 				at.restart()
 			}
 		case "wait":
-			time.Sleep(time.Duration(rapid.IntRange(0, 3000).Draw(r, "milliseconds")) * time.Millisecond)
+			h.wait(rapid.IntRange(0, 3000).Draw(r, "milliseconds"))
 		case "collect":
 			if _, err := at.Storage.Collect(t.Context()); err != nil {
 				t.Fatal(err)
@@ -118,6 +145,56 @@ func runHistory(t *testing.T, r *rapid.T) {
 	h.check()
 	for _, s := range h.all[1:] {
 		s.stop()
+	}
+}
+
+// push pushes a new image.
+func (h *history) push(at *instance, repository, tag string, size int) {
+	h.n++
+	h.replace(at, repository, tag)
+	h.set(at, repository, tag, at.push(repository, fmt.Sprint(h.n), tag, 100, size))
+}
+
+// replace records which image a client replaces: an image need not go further up than the registry at which
+// a later client replaced it.
+func (h *history) replace(at *instance, repository, tag string) {
+	synctest.Wait() // so that nothing else changes the tag before the client does
+	h.replaced[repository+" "+string(at.tags(repository)[tag])] = true
+}
+
+// wait lets time pass, and checks every few milliseconds that sites serve what they have not sent.
+func (h *history) wait(milliseconds int) {
+	const step = 20
+	for ; milliseconds > 0; milliseconds -= step {
+		time.Sleep(min(step, time.Duration(milliseconds)) * time.Millisecond)
+		h.checkUnsent()
+	}
+}
+
+// checkUnsent fails if a site does not serve the last change of its clients to a tag, although its parent
+// has not answered to that change.
+func (h *history) checkUnsent() {
+	for _, s := range h.all[1:] {
+		err := s.DB.View(h.t.Context(), func(tx *metadb.Tx) error {
+			rows, err := tx.Outbox(metadb.Unsent, 0, 1000)
+			for _, row := range rows {
+				if row.Tag == "" || err != nil {
+					continue
+				}
+				var tag metadb.Tag
+				if tag, err = tx.Tag(row.Repository, row.Tag); errors.Is(err, metadb.ErrNotFound) {
+					err = nil
+				}
+				if string(tag.Digest) != row.Digest {
+					h.t.Errorf("%s serves %q for %s:%s, whose change to %q is not sent", s.name, tag.Digest,
+						row.Repository, row.Tag, row.Digest)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			h.t.Fatal(err)
+		}
 	}
 }
 
@@ -136,6 +213,7 @@ func (h *history) retag(at *instance, repository, tag string) {
 			h.t.Fatal(err)
 		}
 		put := storage.Put{Repository: repository, MediaType: m.MediaType, Payload: m.Payload, Tags: []string{tag}}
+		h.replace(at, repository, tag)
 		if _, err := at.Storage.PutManifest(h.t.Context(), put); err != nil {
 			h.t.Fatal(err)
 		}
@@ -163,6 +241,7 @@ func (s *instance) tags(repository string) map[string]digest.Digest {
 
 // agree reports whether nothing is left to send or to fetch, and every registry has the root's tags.
 func (h *history) agree() bool {
+	h.checkUnsent()
 	for _, s := range h.all[1:] {
 		st := s.agent.Status()
 		if s.outboxRows() > 0 || st.ItemsPending+st.ItemsFailed > 0 {
@@ -190,7 +269,7 @@ func (h *history) check() {
 			t := h.all[0].tags(repository)
 			h.t.Errorf("only %q changed %s:%s, last to %q; the root has %q", name, repository, tag, d, t[tag])
 		}
-		if d == "" || name == "" {
+		if d == "" || name == "" || h.replaced[repository+" "+string(d)] {
 			continue
 		}
 		has, err := h.all[0].Storage.HasManifest(h.t.Context(), repository, d)
