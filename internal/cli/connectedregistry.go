@@ -163,7 +163,7 @@ const platformsUsage = "copy only these platforms of an image that has several, 
 func defineSyncFlags(set *pflag.FlagSet, s *api.Settings) {
 	textOption(set, &s.Schedule, "sync-schedule", "s", "CRON",
 		"when a sync may start: cron with five fields, in UTC, such as '0 2 * * *', "+
-			"which is daily at 02:00 (default \"* * * * *\", which is always)")
+			"which is daily at 02:00; '* * * * *' is always (default \"* * * * *\")")
 	textOption(set, &s.SyncWindow, "sync-window", "w", "DURATION",
 		"how long a scheduled sync may run: ISO 8601, PT1H to P7D; a schedule other than the default needs it")
 	textOption(set, &s.MessageTTL, "sync-message-ttl", "", "DURATION",

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -75,8 +76,9 @@ func NewHandler(o Options) http.Handler {
 // NewLocalHandler returns the part of the management API that needs no login, for the local socket:
 // the instance's role and sync status, and new passwords of operators. It changes nothing else.
 func NewLocalHandler(o Options) http.Handler {
-	h := newHandler(o)
+	made := sync.OnceValue(func() *handler { return newHandler(o) }) // few requests come, and it takes memory
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := made()
 		path := strings.TrimPrefix(r.URL.Path, api.Root)
 		if operator, ok := operatorInReset(r); ok {
 			w.Header().Set("Cache-Control", "no-store")

@@ -12,11 +12,11 @@ import (
 const (
 	// smallHeap and mediumHeap are the largest sizes in bytes, with the stacks, of a small
 	// and a medium heap. A larger heap has no limit.
-	smallHeap, mediumHeap = 20 << 20, 26 << 20
+	smallHeap, mediumHeap = 17 << 20, 23 << 20
 	// smallMemory and mediumMemory are the memory limits of the Go runtime while the heap is
 	// small or medium, in bytes. Garbage of a burst is then collected sooner, so that a
 	// connected registry stays within 64 MiB.
-	smallMemory, mediumMemory = 30 << 20, 32 << 20
+	smallMemory, mediumMemory = 26 << 20, 29 << 20
 	// gcPercentLarge is GOGC for a large heap. With the normal value, a parent of ten
 	// thousand children has ten kilobytes of garbage for each held poll. For a smaller heap,
 	// it would cost more time than the memory is worth.
