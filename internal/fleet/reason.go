@@ -80,8 +80,9 @@ func severityOf(state string) int { return slices.Index(states, state) }
 
 // judge sets the state and its reason:
 //
-//   - InSync, exactly if the verdict is so.
-//   - NeedsYou, if a person must act: the parent refuses the site, or a status detail says so.
+//   - InSync, if the verdict is so and nothing needs a person.
+//   - NeedsYou, if a person must act: the parent refuses the site, or a status detail says so. Its
+//     content may be in sync, as with a conflict.
 //   - Silent, if it, or a registry above it, should have been heard and was not.
 //   - Unknown, if no instance is activated, or the parent is still listing the content.
 //   - Waiting, if that is planned: no sync window is open, the budget is spent, or syncs are paused.
@@ -91,11 +92,8 @@ func (v *Standing) judge(e evidence, parent *Standing, now time.Time) {
 	st := v.report.Status
 	problem := slices.IndexFunc(needsYou, func(code string) bool { return hasDetail(st, code) })
 	switch {
-	case v.verdict.InSync:
+	case v.verdict.InSync && problem < 0:
 		v.State = api.InSync
-		if problem >= 0 {
-			v.Reason = needsYou[problem]
-		}
 	case !v.Active || v.Heard.IsZero():
 		v.State, v.Reason = api.Unknown, reasonInactive
 	case e.unknown == unknownToken,
@@ -118,7 +116,7 @@ func (v *Standing) judge(e evidence, parent *Standing, now time.Time) {
 		v.State, v.Reason = api.Waiting, reasonBudget
 	case !v.Open:
 		v.State, v.Reason = api.Waiting, reasonWindow
-	case parent != nil && parent.State != api.InSync && v.Outdated && hasAll(st):
+	case parent != nil && !parent.verdict.InSync && v.Outdated && hasAll(st):
 		v.State, v.Reason, v.Cause = parent.State, reasonParentBehind, parent.Name
 		if severityOf(parent.State) >= severityOf(api.Unknown) {
 			v.State = api.Behind

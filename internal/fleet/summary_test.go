@@ -23,7 +23,7 @@ func (i *instance) wantState(t *testing.T, when, name, state, reason string, lag
 	if got.Reason != nil {
 		text = *got.Reason
 	}
-	if got.State != state || text != reason || (got.State == api.InSync) != r.Sync.InSync {
+	if got.State != state || text != reason || got.State == api.InSync && !r.Sync.InSync {
 		t.Errorf("%s: %s is %s (%q), and its verdict is %s; want %s (%q)", when, name, got.State, text, r.Sync.Status,
 			state, reason)
 	}
@@ -83,6 +83,9 @@ func TestStateFollowsPushesAndReports(t *testing.T) {
 		root.wantState(t, "its login is refused", "ship1", api.NeedsYou, "ParentRefuses", 38*time.Minute)
 		hear(func(st *wire.Status) { st.Details, st.ItemsPending = nil, 0 })
 		root.wantState(t, "it is back", "ship1", api.InSync, "", 0)
+		hear(func(st *wire.Status) { st.Details = []wire.StatusDetail{{Code: wire.Conflict}} })
+		root.wantState(t, "in sync, with a conflict", "ship1", api.NeedsYou, wire.Conflict, 0)
+		hear(func(st *wire.Status) { st.Details = nil })
 		root.Call(t, "PATCH", "/tokens/ship1", object{"status": "disabled"}).OK(t, nil)
 		root.wantState(t, "its token is disabled", "ship1", api.NeedsYou, "ParentRefuses", 0)
 		root.Call(t, "POST", "/connected-registries/ship1/deactivate", nil).OK(t, nil)
