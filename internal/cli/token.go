@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -119,9 +120,10 @@ func (o *tokenCreate) run(ctx context.Context, env *Env, c *client) error {
 		return err
 	}
 	put := api.TokenPut{ScopeMap: o.scopeMap, Status: o.status}
+	created := false // whether the scope map is new
 	if len(actions) > 0 {
 		put.ScopeMap = o.name + "-scope-map"
-		if err := c.ensureScopeMap(ctx, put.ScopeMap, o.name, actions); err != nil {
+		if created, err = c.ensureScopeMap(ctx, put.ScopeMap, o.name, actions); err != nil {
 			return err
 		}
 	}
@@ -129,6 +131,9 @@ func (o *tokenCreate) run(ctx context.Context, env *Env, c *client) error {
 		put.Passwords = []api.PasswordPut{{Name: api.Password1, Expiry: until}, {Name: api.Password2, Expiry: until}}
 	}
 	t, err := write[api.Token](ctx, c, http.MethodPut, put, tokens.kind, o.name)
+	if status := statusOf(err); created && status >= 400 && status < 500 {
+		return errors.Join(err, scopeMaps.delete(ctx, c, put.ScopeMap)) // the token was refused
+	}
 	if err != nil {
 		return err
 	}
@@ -156,22 +161,22 @@ func (e *Env) warnShownOnce() {
 	fmt.Fprintln(e.Stderr, "note: the passwords are shown only this once; store them safely")
 }
 
-// ensureScopeMap creates a scope map with exactly these actions. If it exists, it must have the
-// same actions: one that another client has just created is never replaced.
-func (c *client) ensureScopeMap(ctx context.Context, name, token string, actions []string) error {
+// ensureScopeMap creates a scope map with exactly these actions, and reports whether it did. If it
+// exists, it must have the same actions: one that another client has just created is never replaced.
+func (c *client) ensureScopeMap(ctx context.Context, name, token string, actions []string) (created bool, err error) {
 	put := api.ScopeMapPut{Description: "Made for the token " + token, Actions: actions}
-	_, err := c.do(ctx, call{method: http.MethodPut, path: resourcePath(scopeMaps.kind, name), body: put, create: true})
+	_, err = c.do(ctx, call{method: http.MethodPut, path: resourcePath(scopeMaps.kind, name), body: put, create: true})
 	if statusOf(err) != http.StatusPreconditionFailed {
-		return err
+		return err == nil, err
 	}
 	existing, err := get[api.ScopeMap](ctx, c, scopeMaps.kind, name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if slices.Equal(folded(existing.value.Actions), folded(actions)) {
-		return nil
+		return false, nil
 	}
-	return withHint(fmt.Errorf("the scope map %s exists already, with other permissions", name),
+	return false, withHint(fmt.Errorf("the scope map %s exists already, with other permissions", name),
 		"change it with ferry scope-map update -n %s --add-repository ..., then give --scope-map %s", name, name)
 }
 

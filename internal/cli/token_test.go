@@ -33,7 +33,7 @@ func TestScopeMapOfAnotherIsNotReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = c.ensureScopeMap(t.Context(), "line1-scope-map", "line1", []string{"repositories/app/content/read"})
+	_, err = c.ensureScopeMap(t.Context(), "line1-scope-map", "line1", []string{"repositories/app/content/read"})
 	var m api.ScopeMap
 	root.Call(t, "GET", "/scope-maps/line1-scope-map", nil).OK(t, &m)
 	if err == nil || !slices.Equal(m.Actions, []string{"repositories/other/content/read"}) {
