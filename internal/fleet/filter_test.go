@@ -104,7 +104,7 @@ func FuzzFilter(f *testing.F) {
 				return // it needs content
 			}
 		}
-		v := Standing{Name: "ship1", State: api.InSync, registry: r}
+		v := Standing{Name: "ship1", State: api.InSync, registry: r, report: &lastReport{}}
 		before, err := m.matches(&v)
 		if err != nil {
 			t.Fatal(err)
