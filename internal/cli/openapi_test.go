@@ -2,7 +2,6 @@ package cli_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"maps"
@@ -17,9 +16,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
-
-	"ferry/internal/auth"
-	"ferry/internal/metadb"
 )
 
 const openAPIFile = "../../docs/openapi.json"
@@ -60,14 +56,14 @@ type managed struct {
 func startManaged(t *testing.T) *managed {
 	t.Helper()
 	m := &managed{schemas: jsonschema.NewCompiler()}
-	m.root = startWithReader(t, filepath.Join(t.TempDir(), "root"))
+	m.root = m.startWithReader(t, filepath.Join(t.TempDir(), "root"))
 	if err := push(m.root.url, "admin", m.root.password, "factory/app:v1.0"); err != nil {
 		t.Fatal(err)
 	}
 	m.call(t, m.root, "PUT", "/connected-registries/site9", map[string]any{"repositories": []string{"factory/app"}})
 	settings := m.call(t, m.root, "POST", "/connected-registries/site9/settings",
 		map[string]any{"parentProtocol": "http", "generatePassword": 1})
-	m.child = startWithReader(t, filepath.Join(t.TempDir(), "site"),
+	m.child = m.startWithReader(t, filepath.Join(t.TempDir(), "site"),
 		"--connection-string", settings["ACR_REGISTRY_CONNECTION_STRING"].(string),
 		"--parent-endpoint", strings.TrimPrefix(m.root.url, "http://"))
 	m.text, _ = m.do(t, m.root, "admin", "GET", "/openapi.json", nil)
@@ -91,17 +87,10 @@ func startManaged(t *testing.T) *managed {
 }
 
 // startWithReader starts an instance that has the operator viewer, who may only read.
-func startWithReader(t *testing.T, dir string, flags ...string) *instance {
+func (m *managed) startWithReader(t *testing.T, dir string, flags ...string) *instance {
 	t.Helper()
 	i, err := start(dir, flags)
-	if err == nil {
-		err = i.stop()
-	}
 	if err != nil {
-		t.Fatal(err)
-	}
-	addReader(t, dir)
-	if i, err = start(dir, flags); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -109,28 +98,12 @@ func startWithReader(t *testing.T, dir string, flags ...string) *instance {
 			t.Error(err)
 		}
 	})
+	m.call(t, i, "PUT", "/operators/viewer", map[string]any{"role": "reader", "password": readerPassword})
 	return i
 }
 
 // readerPassword is the password of the operator that may only read.
-const readerPassword = "look"
-
-// addReader creates the operator viewer in the database of an instance that is stopped.
-func addReader(t *testing.T, dir string) {
-	t.Helper()
-	db, err := metadb.Open(context.Background(), "sqlite:"+filepath.Join(dir, "ferry.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	err = db.Update(context.Background(), func(tx *metadb.Tx) error {
-		return tx.PutOperator(metadb.Operator{Name: "viewer", Role: "reader",
-			PasswordHash: auth.HashOperatorPassword(readerPassword)})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+const readerPassword = "only for looking"
 
 // do makes a request of the management API. "" is no user.
 func (m *managed) do(t *testing.T, to *instance, user, method, path string, body any) ([]byte, *http.Response) {
@@ -154,10 +127,7 @@ func (m *managed) do(t *testing.T, to *instance, user, method, path string, body
 	req.Header.Set("Content-Type", "application/json")
 	switch user {
 	case "admin":
-		req.SetBasicAuth(user, m.root.password)
-		if to == m.child {
-			req.SetBasicAuth(user, m.child.password)
-		}
+		req.SetBasicAuth(user, to.password)
 	case "viewer":
 		req.SetBasicAuth(user, readerPassword)
 	}
