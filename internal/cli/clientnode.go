@@ -119,7 +119,6 @@ func checkRuntime(name string, auto bool) error {
 type nodeTarget struct {
 	hostRoot, stateDir string
 	dryRun             bool
-	output             string // replaces the --output of all commands: its default is text
 }
 
 func (o *nodeTarget) define(set *pflag.FlagSet) {
@@ -127,11 +126,10 @@ func (o *nodeTarget) define(set *pflag.FlagSet) {
 	textVar(set, &o.stateDir, "state-dir", "", "DIR",
 		"the directory on the machine that keeps the files as they were (default "+noderuntime.DefaultState+")")
 	set.BoolVar(&o.dryRun, "dry-run", false, "show the changes, and make none")
-	textOutputVar(set, &o.output)
+	textOutputVar(set)
 }
 
-func (o *nodeTarget) node(env *Env) *noderuntime.Node {
-	env.output = o.output
+func (o *nodeTarget) node() *noderuntime.Node {
 	return &noderuntime.Node{Root: o.hostRoot, State: o.stateDir}
 }
 
@@ -179,7 +177,7 @@ func (o *clientConfigure) define(set *pflag.FlagSet) {
 }
 
 func (o *clientConfigure) run(ctx context.Context, env *Env, _ *client) error {
-	n := o.node(env)
+	n := o.node()
 	n.Version, n.ConfigFile = o.version, o.configFile
 	o.splitMirrors()
 	if o.configFile != "" && o.runtime == "auto" {
@@ -400,7 +398,7 @@ type clientRestore struct {
 }
 
 func (o *clientRestore) run(ctx context.Context, env *Env, _ *client) error {
-	n := o.node(env)
+	n := o.node()
 	var kinds []noderuntime.Kind
 	if o.runtime != "" {
 		kinds = append(kinds, noderuntime.Kind(o.runtime))

@@ -68,7 +68,7 @@ func (o *repositoryCoverage) run(ctx context.Context, env *Env, c *client) error
 	if err != nil {
 		return err
 	}
-	if env.output == "table" && env.query.search == nil {
+	if env.asTable() {
 		fmt.Fprintln(env.Stderr, coverageText(v.value))
 		return writeTable(env.Stdout, v.value.Value, coverageColumns)
 	}
@@ -228,7 +228,7 @@ func (o *waitOptions) run(ctx context.Context, env *Env, c *client) error {
 }
 
 func (o *waitOptions) print(env *Env, v result[api.Coverage]) error {
-	if env.output == "table" && env.query.search == nil {
+	if env.asTable() {
 		return writeTable(env.Stdout, v.value.Value, coverageColumns)
 	}
 	return env.print(v.raw)

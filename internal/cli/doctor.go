@@ -55,8 +55,6 @@ The exit code is 1 if a check failed.`
 
 type doctorOptions struct {
 	target
-	output string
-
 	dataDir, connectionFile, endpoint string
 	connection                        string // the connection string itself, as ferry serve would find it
 	caFile, image                     string
@@ -68,7 +66,7 @@ type doctorOptions struct {
 
 func (o *doctorOptions) define(set *pflag.FlagSet) {
 	o.target.define(set)
-	textOutputVar(set, &o.output)
+	textOutputVar(set)
 	textVar(set, &o.dataDir, "data-dir", "", "DIR", "check this data directory, and the instance that uses it")
 	textVar(set, &o.connectionFile, "connection-string-file", "", "FILE",
 		"check the parent that the connection string in this file names")
@@ -86,7 +84,6 @@ func (o *doctorOptions) define(set *pflag.FlagSet) {
 func (o *doctorOptions) client(*Env) (*client, error) { return nil, nil }
 
 func (o *doctorOptions) run(ctx context.Context, env *Env, _ *client) error {
-	env.output = o.output
 	subjects, err := o.subjects(ctx, env)
 	if err != nil {
 		return err
@@ -95,7 +92,7 @@ func (o *doctorOptions) run(ctx context.Context, env *Env, _ *client) error {
 	switch {
 	case env.asText():
 		env.say(reportsText(reports))
-	case env.output == "table" && env.query.search == nil:
+	case env.asTable():
 		err = writeTable(env.Stdout, rowsOf(reports), doctorTable)
 	default:
 		err = env.print(rowsOf(reports))

@@ -320,7 +320,7 @@ var errShowsNoTable = errors.New("--watch shows text or a table")
 
 // fleetStatus shows how a fleet stands: the counts, the reasons, and the worst connected registries.
 func fleetStatus(ctx context.Context, env *Env, c *client, q fleetQuery, watching bool) error {
-	table := env.output == "table" && env.query.search == nil
+	table := env.asTable()
 	if watching && !env.asText() && !table {
 		return usageError{errShowsNoTable}
 	}

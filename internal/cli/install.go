@@ -57,7 +57,6 @@ type installOptions struct {
 	dir            string
 	force          bool
 	plan           install.Options
-	output         string
 }
 
 func (o *installOptions) define(set *pflag.FlagSet) {
@@ -66,7 +65,7 @@ func (o *installOptions) define(set *pflag.FlagSet) {
 	o.dir = "."
 	textVar(set, &o.dir, "output-dir", "", "DIR", "directory for the files; it is made if there is none")
 	set.BoolVar(&o.force, "force", false, "replace files that exist with another content")
-	textOutputVar(set, &o.output)
+	textOutputVar(set)
 	p := &o.plan
 	switch o.place {
 	case "compose":
@@ -141,7 +140,6 @@ type installedFile struct {
 }
 
 func (o *installOptions) run(_ context.Context, env *Env, _ *client) error {
-	env.output = o.output
 	if err := o.read(env); err != nil {
 		return err
 	}

@@ -22,12 +22,15 @@ var outputForms = []string{"json", "jsonc", "yaml", "yamlc", "table", "tsv", "no
 const outputUsage = "the form of the result; jsonc and yamlc have colours on a terminal"
 
 // textOutputVar defines --output for a command whose result is sentences by default.
-func textOutputVar(set *pflag.FlagSet, to *string) {
-	choiceVar(set, to, "output", "o", "text", outputUsage, append([]string{"text"}, outputForms...)...)
+func textOutputVar(set *pflag.FlagSet) {
+	choiceVar(set, new(string), "output", "o", "text", outputUsage, append([]string{"text"}, outputForms...)...)
 }
 
 // asText reports whether the result is shown as sentences for people.
 func (e *Env) asText() bool { return e.output == "text" && e.query.search == nil }
+
+// asTable reports whether the whole result is shown as a table.
+func (e *Env) asTable() bool { return e.output == "table" && e.query.search == nil }
 
 // say prints sentences for people. They may contain text from other machines.
 func (e *Env) say(text string) { fmt.Fprintln(e.Stdout, terminal.PrintableLines(text)) }

@@ -144,7 +144,7 @@ func (o *purge) run(ctx context.Context, env *Env, c *client) error {
 	if err != nil {
 		return err
 	}
-	if env.output == "table" && env.query.search == nil {
+	if env.asTable() {
 		return writeTable(env.Stdout, append(all.Removed, all.Kept...), purgeColumns())
 	}
 	return env.print(all)

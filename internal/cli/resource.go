@@ -201,7 +201,7 @@ func show[T any](e *Env, v result[T], columns []column[T]) error {
 // showAll prints resources. The columns are those of the table; every other form of output
 // shows the raw answer of the registry.
 func showAll[T any](e *Env, all result[[]T], columns []column[T]) error {
-	if e.output == "table" && e.query.search == nil {
+	if e.asTable() {
 		return writeTable(e.Stdout, all.value, columns)
 	}
 	return e.print(all.raw)

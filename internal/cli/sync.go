@@ -126,7 +126,6 @@ func (o *syncStatus) client(env *Env) (*client, error) {
 }
 
 func (o *syncStatus) run(ctx context.Context, env *Env, c *client) error {
-	env.output = o.output
 	status := call{method: http.MethodGet, path: api.Root + "/sync"}
 	s, err := ask[api.SyncStatus](ctx, c, status)
 	if err != nil {

@@ -20,12 +20,11 @@ import (
 // the list has only items that are not in sync, unless --open=false is given, because a
 // site may have thousands of tags.
 type syncListing struct {
-	output string // replaces the --output of all commands: its default is text
-	open   *bool
+	open *bool
 }
 
 func (l *syncListing) define(set *pflag.FlagSet) {
-	textOutputVar(set, &l.output)
+	textOutputVar(set)
 	switchOption(set, &l.open, "open", "false",
 		"list only items that are not in sync, which is the default on a terminal; --open=false lists all")
 }
@@ -48,7 +47,7 @@ func (l *syncListing) show(
 		return err
 	}
 	switch {
-	case env.output == "table" && env.query.search == nil:
+	case env.asTable():
 		return writeTable(env.Stdout, items.value, itemColumns(items.value))
 	case !env.asText():
 		var all map[string]json.RawMessage
@@ -161,7 +160,6 @@ func (o *connectedRegistrySyncStatus) define(set *pflag.FlagSet) {
 }
 
 func (o *connectedRegistrySyncStatus) run(ctx context.Context, env *Env, c *client) error {
-	env.output = o.output
 	switch {
 	case o.name == "" && o.open != nil:
 		return usagef("--open is for one connected registry: add --name")

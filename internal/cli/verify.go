@@ -55,12 +55,11 @@ nor a source has must be pushed again.`
 // damageOutput shows the result of both commands.
 type damageOutput struct {
 	target
-	output string // replaces the --output of all commands: its default is text
 }
 
 func (o *damageOutput) define(set *pflag.FlagSet) {
 	o.target.define(set)
-	textOutputVar(set, &o.output)
+	textOutputVar(set)
 }
 
 // show shows the result of a scrub, and returns an error if anything is damaged.
@@ -70,7 +69,7 @@ func (o *damageOutput) show(ctx context.Context, env *Env, c *client, v result[a
 		return err
 	}
 	switch {
-	case env.output == "table" && env.query.search == nil:
+	case env.asTable():
 		err = writeTable(env.Stdout, damaged.value, damagedColumns)
 	case env.asText():
 		env.say(scrubText(v.value))
@@ -161,7 +160,6 @@ func (o *verifyOptions) define(set *pflag.FlagSet) {
 }
 
 func (o *verifyOptions) run(ctx context.Context, env *Env, c *client) error {
-	env.output = o.output
 	var v result[api.Scrub]
 	var err error
 	switch {
@@ -211,7 +209,6 @@ const repairTimeout = 30 * time.Second
 type repairOptions struct{ damageOutput }
 
 func (o *repairOptions) run(ctx context.Context, env *Env, c *client) error {
-	env.output = o.output
 	v, err := verify(ctx, env, c)
 	if err != nil {
 		return err
