@@ -22,9 +22,9 @@ import (
 // again when the parent lists something, or when a window opens.
 const retryRefusedEvery = 5 * time.Minute
 
-// errOutboxNews is the cause with which this registry ends a poll that the parent holds, because the
+// errOutboxChanged is the cause with which this registry ends a poll that the parent holds, because the
 // next poll must report what became of clients' changes.
-var errOutboxNews = errors.New("the state of clients' changes is new")
+var errOutboxChanged = errors.New("clients' changes were sent or refused")
 
 // sendChanges sends the changes that clients make here to the parent, until ctx ends. It runs beside
 // the polls and the syncs of a session, and each of them may fail alone.
@@ -101,7 +101,7 @@ func (s *session) sendOnce(ctx context.Context) (progress bool, err error) {
 // tell makes the next poll due, so that it reports the changes that were sent or refused.
 func (s *session) tell() {
 	select {
-	case s.news <- struct{}{}:
+	case s.sendProgress <- struct{}{}:
 	default:
 	}
 }

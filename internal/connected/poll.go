@@ -63,7 +63,7 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 	q.PasswordChanges = s.passwordChanges()
 	var a *wire.PollResponse
 	err = s.withLogin(ctx, func() (err error) {
-		a, err = s.ask(ctx, q, interruptions{below, wait, s.records.news(recorded, s.now())})
+		a, err = s.ask(ctx, q, interruptions{below, wait, s.records.toSend(recorded, s.now())})
 		return err
 	})
 	if err != nil {
@@ -107,7 +107,7 @@ type interruptions struct {
 
 // ask sends a poll. If the parent holds it, it ends with [errSyncOver] when the running sync ends,
 // and with [errReportsChanged] or [errEventsRecorded] a while after one of the interruptions. If no
-// sync runs, it ends with [errDamageFound] when content is found damaged. It ends with [errOutboxNews]
+// sync runs, it ends with [errDamageFound] when content is found damaged. It ends with [errOutboxChanged]
 // when changes of clients were sent or refused.
 func (s *session) ask(ctx context.Context, q wire.PollRequest, in interruptions) (*wire.PollResponse, error) {
 	if q.WaitSeconds == 0 {
@@ -128,8 +128,8 @@ func (s *session) ask(ctx context.Context, q wire.PollRequest, in interruptions)
 				cancel(errSyncOver)
 			case <-damaged:
 				cancel(errDamageFound)
-			case <-s.news:
-				cancel(errOutboxNews)
+			case <-s.sendProgress:
+				cancel(errOutboxChanged)
 			case <-in.reported:
 				in.reported, due = nil, time.After(in.wait)
 			case <-due:
@@ -148,7 +148,7 @@ func (s *session) ask(ctx context.Context, q wire.PollRequest, in interruptions)
 	switch cause := context.Cause(held); {
 	case err == nil:
 	case cause == errSyncOver, cause == errDamageFound, cause == errReportsChanged, cause == errEventsRecorded,
-		cause == errOutboxNews:
+		cause == errOutboxChanged:
 		return nil, cause
 	}
 	return a, err

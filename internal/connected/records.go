@@ -19,8 +19,8 @@ type recordLink struct {
 	sent      events.Batch // with the last poll
 }
 
-// news returns a channel that is closed when there are events to send; nil if they cannot be sent.
-func (l *recordLink) news(recorded <-chan struct{}, now time.Time) <-chan struct{} {
+// toSend returns a channel that is closed when there are events to send; nil if they cannot be sent.
+func (l *recordLink) toSend(recorded <-chan struct{}, now time.Time) <-chan struct{} {
 	if !l.taken || !l.sent.Empty() || now.Before(l.notBefore) {
 		return nil
 	}

@@ -57,8 +57,8 @@ type session struct {
 	notBefore   time.Time
 	damageFound <-chan struct{} // closed if content was found damaged since the last look
 
-	answers chan struct{} // receives when the parent has answered a poll, for the sender of changes
-	news    chan struct{} // receives when the sender of changes has something to report
+	answers      chan struct{} // receives when the parent has answered a poll, for the sender of changes
+	sendProgress chan struct{} // receives when the sender of changes has something to report
 }
 
 // runSession keeps this registry in sync until the window closes, the parent ends the activation,
@@ -74,7 +74,7 @@ func (a *Agent) runSession(ctx context.Context) {
 	s := &session{
 		Agent: a, end: cancel, retry: retry.NewBackoff(itemPause, itemMaxPause, pauseFactor),
 		polls: rate.NewLimiter(pollRate, pollBurst), damageFound: a.options.Content.DamageFound(),
-		answers: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		answers: make(chan struct{}, 1), sendProgress: make(chan struct{}, 1),
 	}
 	sent := make(chan struct{})
 	go func() {
@@ -113,7 +113,7 @@ func (s *session) pollUntilEnd(ctx context.Context) error {
 		case errors.Is(err, errSyncOver): // the next poll reports it
 			s.finishSync(<-s.sync)
 			continue
-		case errors.Is(err, errOutboxNews):
+		case errors.Is(err, errOutboxChanged):
 			s.changed, s.notBefore = true, time.Time{} // after a conflict, the parent's tag is fetched
 			pause = s.polls.Reserve().Delay()
 		case errors.Is(err, errDamageFound), errors.Is(err, errReportsChanged),

@@ -162,8 +162,8 @@ func ParseSecret(text string) ([]byte, error) {
 	return key, nil
 }
 
-// bound is the thing that the secrets of a webhook are encrypted for.
-func bound(name string) string { return "webhooks/" + name }
+// purpose is what the secrets of a webhook are encrypted for.
+func purpose(name string) string { return "webhooks/" + name }
 
 // SealSecrets encrypts the secrets of a webhook.
 func (s *Service) SealSecrets(name string, w WebhookSecrets) (string, error) {
@@ -171,7 +171,7 @@ func (s *Service) SealSecrets(name string, w WebhookSecrets) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return s.options.Key.Encrypt(bound(name), string(text)), nil
+	return s.options.Key.Encrypt(purpose(name), string(text)), nil
 }
 
 // OpenSecrets decrypts the secrets of a webhook.
@@ -179,7 +179,7 @@ func (s *Service) OpenSecrets(row metadb.Webhook) (w WebhookSecrets, err error) 
 	if s.options.Key == nil {
 		return w, errors.New("a connected registry has no webhooks of its own")
 	}
-	text, err := s.options.Key.Decrypt(bound(row.Name), row.Secrets)
+	text, err := s.options.Key.Decrypt(purpose(row.Name), row.Secrets)
 	if err == nil {
 		err = json.Unmarshal([]byte(text), &w)
 	}

@@ -34,7 +34,7 @@ type Parent interface {
 	Push(ctx context.Context, q wire.PushRequest) (*wire.PushResponse, error)
 }
 
-// A Blob is a blob that is to be sent.
+// A Blob is a blob to send.
 type Blob struct {
 	Repository string
 	Digest     digest.Digest

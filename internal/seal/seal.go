@@ -20,8 +20,8 @@ import (
 // keySize is the key size of AES-256, in bytes.
 const keySize = 32
 
-// A Key encrypts secrets so that only this instance can read them. Each is bound to the thing that it
-// is for: copied to another one, it is useless. A Key is safe for concurrent use.
+// A Key encrypts secrets so that only this instance can read them. Each is bound to its purpose, such
+// as a mirror rule: under another purpose it cannot be decrypted. A Key is safe for concurrent use.
 type Key struct{ aead cipher.AEAD }
 
 // OpenKey reads the key in a file of the data directory. If there is none, it creates one.
@@ -49,22 +49,22 @@ func OpenKey(dataDir, file string) (*Key, error) {
 	return &Key{aead}, err
 }
 
-// Encrypt encrypts a secret that is bound to a thing. "" stays "".
-func (k *Key) Encrypt(bound, secret string) string {
+// Encrypt encrypts a secret for a purpose. "" stays "".
+func (k *Key) Encrypt(purpose, secret string) string {
 	if secret == "" {
 		return ""
 	}
-	return base64.StdEncoding.EncodeToString(k.aead.Seal(nil, nil, []byte(secret), []byte(bound)))
+	return base64.StdEncoding.EncodeToString(k.aead.Seal(nil, nil, []byte(secret), []byte(purpose)))
 }
 
-// Decrypt decrypts a secret that is bound to a thing.
-func (k *Key) Decrypt(bound, encrypted string) (string, error) {
+// Decrypt decrypts a secret that was encrypted for the same purpose.
+func (k *Key) Decrypt(purpose, encrypted string) (string, error) {
 	if encrypted == "" {
 		return "", nil
 	}
 	text, err := base64.StdEncoding.DecodeString(encrypted)
 	if err == nil {
-		text, err = k.aead.Open(nil, nil, text, []byte(bound))
+		text, err = k.aead.Open(nil, nil, text, []byte(purpose))
 	}
 	if err != nil {
 		return "", err
