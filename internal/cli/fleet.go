@@ -186,12 +186,7 @@ func thousands(n int) string {
 	return text
 }
 
-func thousandsOf(n int, thing string) string {
-	if n != 1 {
-		thing += "s"
-	}
-	return thousands(n) + " " + thing
-}
+func thousandsOf(n int, thing string) string { return thousands(n) + " " + plural(n, thing) }
 
 // A fleetQuery selects connected registries.
 type fleetQuery struct {

@@ -133,7 +133,8 @@ func (o *purge) run(ctx context.Context, env *Env, c *client) error {
 			return err
 		}
 		err = o.ask(env, "This operation will remove %s and %s (%s); %s. Are you sure you want to continue?",
-			count(plan.TagsRemoved, "tag"), count(plan.ManifestsRemoved, "manifest"), config.SizeText(plan.BytesFreed),
+			counted(plan.TagsRemoved, "tag"), counted(plan.ManifestsRemoved, "manifest"),
+			config.SizeText(plan.BytesFreed),
 			fmt.Sprintf("%d are held back", plan.Held))
 		if err != nil {
 			return err
@@ -186,8 +187,8 @@ func (c *client) purge(ctx context.Context, env *Env, q api.PurgePost) (all api.
 			return all, fmt.Errorf("%s answered with a step that leads to itself", c.base)
 		}
 		q.Next = v.Next
-		fmt.Fprintf(env.Stderr, "%s and %s so far, %s\n", count(all.TagsRemoved, "tag"),
-			count(all.ManifestsRemoved, "manifest"), config.SizeText(all.BytesFreed))
+		fmt.Fprintf(env.Stderr, "%s and %s so far, %s\n", counted(all.TagsRemoved, "tag"),
+			counted(all.ManifestsRemoved, "manifest"), config.SizeText(all.BytesFreed))
 	}
 }
 

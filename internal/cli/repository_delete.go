@@ -47,7 +47,7 @@ func (o *repositoryDelete) run(ctx context.Context, env *Env, c *client) error {
 		}
 		err = o.ask(env, "The repository has %s and %s. "+
 			"Are you sure you want to delete the repository '%s' and all images under it?",
-			count(has.value.TagCount, "tag"), count(has.value.ManifestCount, "manifest"), o.repository)
+			counted(has.value.TagCount, "tag"), counted(has.value.ManifestCount, "manifest"), o.repository)
 		if err != nil {
 			return err
 		}
@@ -57,14 +57,6 @@ func (o *repositoryDelete) run(ctx context.Context, env *Env, c *client) error {
 		return err
 	}
 	return env.print(a.body)
-}
-
-// count returns a number of things, such as "1 tag" or "2 tags".
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // deleteImage deletes a manifest by its digest, with all of its tags. The question lists

@@ -298,11 +298,14 @@ func rateAndTimeLeft(p api.ByteProgress) (text string) {
 }
 
 // counted is a number of things, in the plural unless it is one.
-func counted(n int, thing string) string {
-	if n != 1 {
-		thing += "s"
+func counted(n int, thing string) string { return fmt.Sprintf("%d %s", n, plural(n, thing)) }
+
+// plural returns the plural of a noun, or the noun itself if n is one.
+func plural(n int, noun string) string {
+	if n == 1 {
+		return noun
 	}
-	return fmt.Sprintf("%d %s", n, thing)
+	return noun + "s"
 }
 
 // are returns "is" for one thing, and "are" for any other number.
