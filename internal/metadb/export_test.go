@@ -1,6 +1,9 @@
 package metadb
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Versions is the number of versions of the schema.
 func Versions() int { return len(columnsOf()) - 1 }
@@ -38,4 +41,14 @@ func OpenAt(ctx context.Context, url string, version int, more ...string) (*DB, 
 		all = append(all, migration{name: "more.sql", statements: more})
 	}
 	return db, db.Update(ctx, func(tx *Tx) error { return tx.migrate(d, all) })
+}
+
+// SetCheck sets how often the session is checked.
+func (s *Session) SetCheck(every time.Duration) { s.check = every }
+
+// Backend returns the process of PostgreSQL that has the session.
+func (s *Session) Backend() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now.pg.PgConn().PID()
 }

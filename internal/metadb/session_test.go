@@ -1,0 +1,191 @@
+package metadb_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+)
+
+// newSession returns a session that notices its end quickly.
+func newSession(t *testing.T, db *metadb.DB) *metadb.Session {
+	t.Helper()
+	s := db.NewSession()
+	s.SetCheck(10 * time.Millisecond)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// mustLock returns the result of one of a session's functions that lock.
+func mustLock(t *testing.T, lock func(context.Context, string) (*metadb.Lock, error), key string) *metadb.Lock {
+	t.Helper()
+	l, err := lock(t.Context(), key)
+	if err != nil || l == nil {
+		t.Fatalf("lock %s: %v, %v", key, l, err)
+	}
+	return l
+}
+
+func mustBeTaken(t *testing.T, lock func(context.Context, string) (*metadb.Lock, error), key string) {
+	t.Helper()
+	if l, err := lock(t.Context(), key); err != nil || l != nil {
+		t.Errorf("lock %s, which is taken: %v, %v", key, l, err)
+	}
+}
+
+// terminate ends a session on the server's side.
+func terminate(t *testing.T, db *metadb.DB, s *metadb.Session) {
+	t.Helper()
+	if err := db.Exec(t.Context(), `SELECT pg_terminate_backend($1)`, int64(s.Backend())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOneHasALockOrSeveralShareIt(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		a := newSession(t, db)
+		l := mustLock(t, a.TryLock, "k")
+		mustBeTaken(t, a.TryLock, "k")
+		mustBeTaken(t, a.TryShare, "k")
+		mustLock(t, a.TryLock, "other").Release()
+		l.Release()
+		l.Release()
+		one, two := mustLock(t, a.TryShare, "k"), mustLock(t, a.Share, "k")
+		mustBeTaken(t, a.TryLock, "k")
+		one.Release()
+		mustBeTaken(t, a.TryLock, "k")
+		two.Release()
+		mustLock(t, a.Lock, "k").Release()
+	})
+}
+
+func TestLockExcludesOtherProcesses(t *testing.T) {
+	db := dbtest.Postgres(t)
+	a, b := newSession(t, db), newSession(t, db)
+	l := mustLock(t, a.Lock, "k")
+	mustBeTaken(t, b.TryLock, "k")
+	mustBeTaken(t, b.TryShare, "k")
+	l.Release()
+	s := mustLock(t, a.Share, "k")
+	mustLock(t, b.TryShare, "k").Release()
+	mustBeTaken(t, b.TryLock, "k")
+	go s.Release()
+	mustLock(t, b.Lock, "k").Release()
+}
+
+func TestWaitForALockEndsWithItsContext(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		a := newSession(t, db)
+		defer mustLock(t, a.Lock, "k").Release()
+		ctx, stop := context.WithCancelCause(t.Context())
+		gone := errors.New("gone")
+		stop(gone)
+		if _, err := a.Lock(ctx, "k"); !errors.Is(err, gone) {
+			t.Errorf("a wait whose context has ended: %v", err)
+		}
+	})
+}
+
+func TestLockIsLostWithItsSession(t *testing.T) {
+	db := dbtest.Postgres(t)
+	a, b := newSession(t, db), newSession(t, db)
+	l := mustLock(t, a.Lock, "k")
+	update(t, db, l.Confirm)
+	terminate(t, db, a)
+	<-l.Lost()
+	other := mustLock(t, b.Lock, "k")
+	if err := db.Update(t.Context(), l.Confirm); !errors.Is(err, metadb.ErrLockLost) {
+		t.Errorf("a lost lock is confirmed: %v", err)
+	}
+	mustBeTaken(t, a.TryLock, "k") // on a new session
+	l.Release()
+	mustBeTaken(t, a.TryLock, "k")
+	other.Release()
+	mustLock(t, a.TryLock, "k").Release()
+}
+
+func TestLockIsFreeOnceItsProcessIsKilled(t *testing.T) {
+	if url := os.Getenv("METADB_TEST_LOCK"); url != "" {
+		mustLock(t, newSession(t, open(t, url)).Lock, "k")
+		os.Stdout.WriteString("locked\n")
+		select {} // until it is killed
+	}
+	url := dbtest.PostgresURL(t)
+	s := newSession(t, open(t, url))
+	process := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	process.Env = append(os.Environ(), "METADB_TEST_LOCK="+url)
+	out, err := process.StdoutPipe()
+	if err == nil {
+		err = process.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "locked\n" {
+		t.Fatalf("the other process says %q: %v", line, err)
+	}
+	mustBeTaken(t, s.TryLock, "k")
+	if err := process.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	mustLock(t, s.Lock, "k").Release()
+	process.Wait()
+}
+
+func TestAnotherProcessTakesOverFromALostLeader(t *testing.T) {
+	db := dbtest.Postgres(t)
+	a, b := newSession(t, db), newSession(t, db)
+	leaders, ends, lost := make(chan string), make(chan error, 1), make(chan error, 1)
+	lead := func(name string, s *metadb.Session) (stop func()) {
+		ctx, stop := context.WithCancel(t.Context())
+		go func() {
+			ends <- s.Lead(ctx, "work", func(ctx context.Context) error {
+				leaders <- name
+				<-ctx.Done()
+				lost <- context.Cause(ctx)
+				stop()
+				return nil
+			})
+		}()
+		return stop
+	}
+	stop := lead("a", a)
+	defer stop()
+	if first := <-leaders; first != "a" {
+		t.Fatal("the first leader is", first)
+	}
+	stop = lead("b", b)
+	defer stop()
+	mustBeTaken(t, b.TryLock, "leader work")
+	terminate(t, db, a)
+	if err := <-lost; !errors.Is(err, metadb.ErrLockLost) {
+		t.Errorf("the work of a lost leader ends with %v", err)
+	}
+	if err := <-ends; !errors.Is(err, context.Canceled) {
+		t.Errorf("a leader that is stopped ends with %v", err)
+	}
+	if second := <-leaders; second != "b" {
+		t.Error("the second leader is", second)
+	}
+	stop()
+	if err := <-lost; !errors.Is(err, context.Canceled) {
+		t.Errorf("the work of a leader that is stopped ends with %v", err)
+	}
+}
+
+func TestLeaderReturnsWithItsWork(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		s, done := newSession(t, db), errors.New("done")
+		for range 2 {
+			if err := s.Lead(t.Context(), "w", func(context.Context) error { return done }); !errors.Is(err, done) {
+				t.Errorf("the leader's work ends with %v", err)
+			}
+		}
+	})
+}
