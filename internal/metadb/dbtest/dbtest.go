@@ -4,18 +4,11 @@ package dbtest
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -81,11 +74,11 @@ func migrate(url string) error {
 	return db.Close()
 }
 
-// Postgres returns a fresh database on a server that this process starts once, on a Unix
-// socket. See [Run] for machines without PostgreSQL.
+// Postgres returns a fresh database on a server that this process starts once. See [Run] for
+// machines without PostgreSQL.
 func Postgres(t testing.TB) *metadb.DB {
 	t.Helper()
-	return open(t, create(t, func(srv server) (string, error) { return srv.template() }))
+	return open(t, copyOf(t, (*shared).migrated))
 }
 
 func open(t testing.TB, url string) *metadb.DB {
@@ -101,156 +94,63 @@ func open(t testing.TB, url string) *metadb.DB {
 // PostgresURL creates a database without tables and returns its URL.
 func PostgresURL(t testing.TB) string {
 	t.Helper()
-	return create(t, func(server) (string, error) { return "template1", nil })
+	return copyOf(t, func(*shared) (string, error) { return "template1", nil })
 }
 
-// create copies a database of the server and returns the copy's URL. from returns the name of
-// the database to copy.
-func create(t testing.TB, from func(server) (string, error)) string {
+// copyOf copies a database of the shared server, and returns the copy's URL. The function
+// template returns the name of the database to copy.
+func copyOf(t testing.TB, template func(*shared) (string, error)) string {
 	t.Helper()
-	bin := binaries()
-	if bin == "" {
-		if os.Getenv("CI") != "" {
-			t.Fatal("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-		}
-		t.Skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-	}
-	srv, err := start()
+	requirePostgres(t)
+	s, err := start()
 	if err != nil {
 		t.Fatal(err)
 	}
-	template, err := from(srv)
+	from, err := template(s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	name := "t" + strings.ToLower(rand.Text())
-	if err := srv.create(name, template); err != nil {
+	if err := s.create(name, from); err != nil {
 		t.Fatal(err)
 	}
-	return srv.url(name)
+	return s.URL(name)
 }
 
-// binaries returns the directory of the newest installed server, or "".
-func binaries() string {
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-	if len(found) == 0 {
-		return ""
-	}
-	return filepath.Dir(found[len(found)-1])
+// shared is the one server of all tests of this process that need only databases.
+type shared struct {
+	*Server
+	mu       sync.Mutex
+	admin    *pgx.Conn              // creates databases; guarded by mu
+	template func() (string, error) // creates a database with tables, once
 }
 
-// A server is this process's own PostgreSQL.
-type server struct {
-	dir      string                 // of its socket and its data
-	alive    io.WriteCloser         // the server runs while this is open
-	admin    *pgx.Conn              // creates databases; guarded by making
-	making   *sync.Mutex            // one is created at a time
-	template func() (string, error) // a database with tables, created once
+// create creates one database at a time.
+func (s *shared) create(name, template string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return create(s.admin, name, template)
 }
 
-func (s server) url(name string) string {
-	return fmt.Sprintf("postgres:///%s?host=%s&user=ferry", name, s.dir)
-}
+// migrated returns the name of a database with tables.
+func (s *shared) migrated() (string, error) { return s.template() }
 
-// create creates the database name as a copy of template, which must have no connections.
-func (s server) create(name, template string) error {
-	s.making.Lock()
-	defer s.making.Unlock()
-	_, err := s.admin.Exec(context.Background(), "CREATE DATABASE "+name+" TEMPLATE "+template)
+// start starts the shared server, once.
+var start = sync.OnceValues(func() (*shared, error) {
+	server, err := newServer()
 	if err != nil {
-		return fmt.Errorf("create database: %w", err)
+		return nil, err
 	}
-	return nil
-}
-
-// start starts the server, once, with its data in memory if the machine has /dev/shm. The
-// server ends with the test binary.
-var start = sync.OnceValues(func() (server, error) {
-	parent := "/dev/shm"
-	if _, err := os.Stat(parent); err != nil {
-		parent = ""
-	}
-	dir, err := os.MkdirTemp(parent, "ferry-pg-")
-	if err != nil {
-		return server{}, err
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return server{}, err
-	}
-	if uid, gid, ok := postgresUser(); ok {
-		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
-			return server{}, err
-		}
-	}
-	bin := binaries()
-	data := filepath.Join(dir, "data")
-	initdb := asPostgres(exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "ferry", "-A", "trust",
-		"--no-sync", "-E", "UTF8", "--locale=C.UTF-8"))
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return server{}, fmt.Errorf("initdb: %w: %s", err, out)
-	}
-	// The shell waits until the test binary's end of the pipe is closed, however that binary
-	// ends. Then it stops the server and deletes its files.
-	script := fmt.Sprintf(`%[1]s/postgres -D %[2]s/data -k %[2]s \
-			-c listen_addresses= -c fsync=off -c max_connections=200 >%[2]s/log 2>&1 &
-		read -r _; kill -INT $!; wait; rm -rf %[2]s`, bin, dir)
-	cmd := asPostgres(exec.Command("/bin/sh", "-c", script))
-	cmd.SysProcAttr.Setpgid = true
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return server{}, err
-	}
-	if err := cmd.Start(); err != nil {
-		return server{}, err
-	}
-	ready := filepath.Join(bin, "pg_isready")
-	for range 300 {
-		if exec.Command(ready, "-q", "-h", dir).Run() == nil {
-			return connect(dir, stdin)
-		}
-		time.Sleep(50 * time.Millisecond) // pg_isready cannot wait
-	}
-	log, _ := os.ReadFile(filepath.Join(dir, "log"))
-	return server{}, fmt.Errorf("PostgreSQL did not start: %s", log)
-})
-
-// connect returns the server that runs in dir.
-func connect(dir string, alive io.WriteCloser) (server, error) {
-	s := server{dir: dir, alive: alive, making: &sync.Mutex{}}
-	var err error
-	if s.admin, err = pgx.Connect(context.Background(), s.url("postgres")); err != nil {
-		return server{}, err
+	s := &shared{Server: server}
+	if s.admin, err = pgx.Connect(context.Background(), s.URL("postgres")); err != nil {
+		return nil, err
 	}
 	s.template = sync.OnceValues(func() (string, error) {
 		const name = "migrated"
 		if err := s.create(name, "template1"); err != nil {
 			return "", err
 		}
-		return name, migrate(s.url(name))
+		return name, migrate(s.URL(name))
 	})
 	return s, nil
-}
-
-// asPostgres makes cmd run as the user postgres if this process is root, because the server
-// refuses to run as root.
-func asPostgres(cmd *exec.Cmd) *exec.Cmd {
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
-	if uid, gid, ok := postgresUser(); ok {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: gid}
-	}
-	cmd.Dir = "/"
-	return cmd
-}
-
-func postgresUser() (uid, gid uint32, ok bool) {
-	if os.Getuid() != 0 {
-		return 0, 0, false
-	}
-	u, err := user.Lookup("postgres")
-	if err != nil {
-		return 0, 0, false
-	}
-	id, _ := strconv.Atoi(u.Uid)
-	group, _ := strconv.Atoi(u.Gid)
-	return uint32(id), uint32(group), true
-}
+})
