@@ -82,19 +82,26 @@ func (o *serveOptions) run(ctx context.Context, env *Env, _ *client) error {
 			return err
 		}
 	}
+	var logins server.LoginPublisher
+	if cfg.PullSecrets != "" {
+		if logins, err = kube.NewLoginPublisher(env.Getenv, cfg.PullSecrets); err != nil {
+			return err
+		}
+	}
 	if cfg.ReferenceVariables != "" {
 		log.Info("settings are taken from variables of the reference", "variables", cfg.ReferenceVariables)
 	}
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	return server.Run(ctx, cfg, server.Options{
-		Log:         log,
-		Level:       level,
-		Notices:     env.Stdout,
-		Adopt:       o.adopt,
-		CAPublisher: publisher,
-		Load:        load,
-		Reload:      reload,
-		Ready:       func(server.Ready) { notifier{log}.ready(ctx, running) },
+		Log:            log,
+		Level:          level,
+		Notices:        env.Stdout,
+		Adopt:          o.adopt,
+		CAPublisher:    publisher,
+		LoginPublisher: logins,
+		Load:           load,
+		Reload:         reload,
+		Ready:          func(server.Ready) { notifier{log}.ready(ctx, running) },
 	})
 }

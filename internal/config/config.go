@@ -23,6 +23,7 @@ type Config struct {
 	ACMEDirectory        string // URL of the ACME server's directory; "" is Let's Encrypt's
 	ACMECA               string // PEM file with the CA of that server itself; "" is the machine's authorities
 	CAConfigMap          string // NAMESPACE/NAME of a ConfigMap in Kubernetes that gets the instance's CA
+	PullSecrets          string // NAMESPACE/NAME of Secrets in Kubernetes that get the login at the parent, with commas
 	ConnectionString     string // at most one of these two; either makes a connected registry
 	ConnectionStringFile string
 	ParentCA             string // PEM file with the CA of the parent; "" is the machine's authorities alone

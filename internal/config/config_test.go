@@ -47,7 +47,8 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 	values := map[string]string{
 		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls": "own-ca",
 		"acme-email": "a@example.org", "acme-directory": "https://h/dir", "acme-ca": "f",
-		"tls-names": "ship1.example,10.1.1.1,*.example", "ca-config-map": "site/ca", "tls-cert": "c", "tls-key": "k",
+		"tls-names": "ship1.example,10.1.1.1,*.example", "ca-config-map": "site/ca",
+		"pull-secrets": "site/pull, nodes/pull", "tls-cert": "c", "tls-key": "k",
 		"connection-string": "a=b", "connection-string-file": "f",
 		"parent-endpoint": "h:1", "parent-ca": "f", "announce-endpoint": "h:2", "chunk-size": "3MiB", "spread": "90s",
 		"scrub": "14d", "scrub-rate": "8MiB", "scrub-window": "01:00-05:00",
@@ -133,6 +134,7 @@ func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
 		{"name with a port", "tls-names: x:5000\n", "tls", "own-ca", "without ports"},
 		{"ConfigMap without own CA", "", "ca-config-map", "a/b", "want tls own-ca"},
 		{"ConfigMap without namespace", "ca-config-map: b\n", "tls", "own-ca", "want NAMESPACE/NAME"},
+		{"pull secret without namespace", "", "pull-secrets", "a/b,c", "want NAMESPACE/NAME"},
 		{"half of TLS", "", "tls-cert", "x", "tls-cert and tls-key belong together"},
 		{"long drain", "", "drain-delay", "1h", "drain-delay 1h0m0s: want 0s to 10m0s"},
 		{"drain without unit", "", "drain-delay", "5", "--drain-delay: time: missing unit"},

@@ -53,6 +53,10 @@ func (c *Config) settings() []Setting {
 		{"ca-config-map", "NAMESPACE/NAME", c.CAConfigMap,
 			"ConfigMap of this Kubernetes cluster that gets the certificate of own-ca's CA, as ca.crt",
 			text(&c.CAConfigMap)},
+		{"pull-secrets", "LIST", c.PullSecrets,
+			"pull secrets of this Kubernetes cluster, as NAMESPACE/NAME with commas, that get the login at the " +
+				"parent and each new password of it, so that nodes can pull the image of Ferry there",
+			text(&c.PullSecrets)},
 		{"tls-cert", "FILE", c.TLSCert, "PEM file with the certificate and its chain; a changed file is read again",
 			text(&c.TLSCert)},
 		{"tls-key", "FILE", c.TLSKey, "PEM file with the certificate's key", text(&c.TLSKey)},

@@ -29,8 +29,8 @@ const maxHookTimeout = time.Hour
 // databases matches the URL of a database.
 var databases = regexp.MustCompile(`^(sqlite:|postgres(ql)?://)`)
 
-// configMap matches the namespace and the name of a ConfigMap.
-var configMap = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
+// objectName matches the namespace and the name of an object in Kubernetes.
+var objectName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 
 // Validate returns an error about the first mistake in c, with the name of the setting. It
 // opens no file and no connection.
@@ -54,8 +54,12 @@ func (c Config) Validate() error {
 		return errors.New("acme-email, acme-directory and acme-ca are for an ACME server: want tls acme, too")
 	case c.TLSMode() != TLSOwnCA && c.CAConfigMap != "":
 		return errors.New("ca-config-map is for the instance's own CA: want tls own-ca, too")
-	case c.CAConfigMap != "" && !configMap.MatchString(c.CAConfigMap):
+	case c.CAConfigMap != "" && !objectName.MatchString(c.CAConfigMap):
 		return fmt.Errorf("ca-config-map %.80q: want NAMESPACE/NAME", c.CAConfigMap)
+	case c.PullSecrets != "" && slices.ContainsFunc(strings.Split(c.PullSecrets, ","), func(s string) bool {
+		return !objectName.MatchString(strings.TrimSpace(s))
+	}):
+		return fmt.Errorf("pull-secrets %.80q: want NAMESPACE/NAME, or several with commas", c.PullSecrets)
 	case c.ConnectionString != "" && c.ConnectionStringFile != "":
 		return errors.New("connection-string and connection-string-file are both given: want one of them")
 	case c.ChunkSize < MinChunkSize || c.ChunkSize > MaxChunkSize:

@@ -239,6 +239,21 @@ func (s *Store) InForce() wire.ConnectionString {
 	return s.connection()
 }
 
+// InUse returns the connection string with the password that the parent accepted last, and with the announced
+// endpoint behind its own, and a channel that is closed when it may have changed. It has no password before the
+// parent has accepted a login with the connection string in force.
+func (s *Store) InUse() (wire.ConnectionString, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.connection()
+	secret := s.saved.Current
+	if s.isOffered(c) && own(c) != secret {
+		secret = ""
+	}
+	c.Password, c.JoinToken = secret, ""
+	return s.withAnnounced(c), s.changed
+}
+
 // Login returns the connection string with the password to try now, or with the join token to
 // exchange, and with the announced endpoint behind its own.
 func (s *Store) Login() wire.ConnectionString {
@@ -260,6 +275,10 @@ func (s *Store) login() wire.ConnectionString {
 	if join != "" && secret == join {
 		c.Password, c.JoinToken = "", join
 	}
+	return s.withAnnounced(c)
+}
+
+func (s *Store) withAnnounced(c wire.ConnectionString) wire.ConnectionString {
 	if a := s.saved.Announced; a != "" && !slices.Contains(c.Endpoints(), a) {
 		c.Endpoint += "," + a
 	}

@@ -53,6 +53,8 @@ func Kubernetes(o Options) (Plan, error) {
 	}
 	if pull {
 		fmt.Fprintf(&t, "  pullSecrets: [%q]\n", name+"-pull")
+	} else {
+		t.WriteString("  useSyncToken: false\n") // the chart does not know that the image is not the parent's
 	}
 	if o.HTTP {
 		t.WriteString("httpEnabled: true\n")

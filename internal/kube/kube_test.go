@@ -3,11 +3,13 @@ package kube
 import (
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -357,5 +359,52 @@ func TestAPublisherNeedsAPod(t *testing.T) {
 	}
 	if got := s.requests[0].Body; !strings.Contains(got, `"data":{"ca.crt":"PEM"}`) {
 		t.Errorf("body %s", got)
+	}
+}
+
+func TestALoginIsWrittenIntoEachPullSecret(t *testing.T) {
+	none := func(string) string { return "" }
+	if _, err := NewLoginPublisher(none, "edge/pull"); !errors.Is(err, ErrNotInCluster) {
+		t.Errorf("outside a pod: %v", err)
+	}
+	for _, targets := range []string{"", "edge", "edge/pull,", "edge/../x"} {
+		if _, err := NewLoginPublisher(none, targets); err == nil || errors.Is(err, ErrNotInCluster) {
+			t.Errorf("targets %q: %v", targets, err)
+		}
+	}
+	s := newServer(t)
+	c, _ := s.pod(t)
+	p := LoginPublisher{c, []Ref{{Resource: "secrets", Namespace: "edge", Name: "pull"},
+		{Resource: "secrets", Namespace: "nodes", Name: "pull"}}}
+	var registries []*url.URL
+	for _, text := range []string{"https://a.example", "https://b.example:5000/below"} {
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		registries = append(registries, u)
+	}
+	if err := p.PublishLogin(t.Context(), "ship1", "one", registries); err != nil {
+		t.Fatal(err)
+	}
+	for i, namespace := range []string{"edge", "nodes"} {
+		r := s.requests[i]
+		var got Secret
+		if err := json.Unmarshal([]byte(r.Body), &got); err != nil {
+			t.Fatal(err)
+		}
+		const login = `{"username":"ship1","password":"one","auth":"c2hpcDE6b25l"}`
+		want := NewSecret(namespace, "pull", PullSecretType, map[string][]byte{".dockerconfigjson": []byte(
+			`{"auths":{"a.example":` + login + `,"a.example:443":` + login + `,"b.example:5000":` + login + `}}`)})
+		if diff := cmp.Diff(want, got); diff != "" || r.Method != "PATCH" ||
+			r.Target != "/api/v1/namespaces/"+namespace+"/secrets/pull?fieldManager=ferry&force=true" {
+			t.Errorf("%s %s: %s", r.Method, r.Target, diff)
+		}
+	}
+	s.status, s.answer = 403, `{"kind":"Status","message":"secrets is forbidden"}`
+	err := p.PublishLogin(t.Context(), "ship1", "two", registries)
+	if err == nil || strings.Contains(err.Error(), "two") || len(s.requests) != 4 ||
+		!strings.Contains(err.Error(), "secret edge/pull") || !strings.Contains(err.Error(), "secret nodes/pull") {
+		t.Errorf("refused: %v, %d requests", err, len(s.requests))
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"ferry/internal/config"
-	"ferry/internal/retry"
 	"ferry/internal/telemetry"
 	"ferry/internal/tlsca"
 )
@@ -20,30 +19,30 @@ import (
 // tlsDir is the directory in the data directory that has keys and certificates.
 const tlsDir = "tls"
 
-// A CAPublisher makes the certificates of the instance's CA, as PEM, known to others.
-type CAPublisher interface {
-	Publish(ctx context.Context, bundle []byte) error
-}
-
-// An ownCA is the CA of an instance, and who gets its certificates.
+// An ownCA is the CA of an instance, and the publication of its certificates.
 type ownCA struct {
 	authority *tlsca.Authority
-	changed   chan struct{} // has an element if the bundle is to be published
-	publisher CAPublisher   // nil is none
+	bundle    *publication
 	settings  atomic.Pointer[config.Config]
 	log       *slog.Logger
 }
 
 // openCA makes the instance serve with a certificate of its own CA.
 func (in *instance) openCA(cfg config.Config, publisher CAPublisher) (err error) {
-	c := &ownCA{changed: make(chan struct{}, 1), publisher: publisher, log: in.log}
+	c := &ownCA{log: in.log}
+	c.bundle = newPublication(in.log, "the CA", func(ctx context.Context) error {
+		if publisher == nil {
+			return nil
+		}
+		return publisher.Publish(ctx, c.authority.Bundle())
+	})
 	c.settings.Store(&cfg)
 	c.authority, err = tlsca.Open(tlsca.Options{
 		Dir:      filepath.Join(cfg.DataDir, tlsDir),
 		Name:     hostname(in.control.Self()),
 		Names:    func() []string { return serverNames(*c.settings.Load(), in.control.Self()) },
 		Earliest: earliest(),
-		Changed:  c.notify,
+		Changed:  c.bundle.notify,
 		Log:      in.log,
 	})
 	if err == nil {
@@ -67,53 +66,6 @@ func (c *ownCA) follow(cfg config.Config) {
 	if err := c.authority.Refresh(); err != nil {
 		c.log.Error("the serving certificate is not renewed", "err", err)
 	}
-}
-
-// notify makes [ownCA.publish] publish.
-func (c *ownCA) notify() {
-	select {
-	case c.changed <- struct{}{}:
-	default: // it will publish the present bundle anyway
-	}
-}
-
-const (
-	// publishInterval is the time after which the bundle is published again, because somebody
-	// may have removed it.
-	publishInterval = time.Hour
-	publishTimeout  = 30 * time.Second
-)
-
-// publish publishes the bundle when it changed, and retries until that succeeds, or ctx ends.
-func (c *ownCA) publish(ctx context.Context) error {
-	if c.publisher == nil {
-		return nil
-	}
-	pauses := retry.NewBackoff(time.Second, 5*time.Minute, 2)
-	failed, pause := "", publishInterval
-	for retry.Sleep(ctx, pause, c.changed) == nil {
-		err := c.publishOnce(ctx)
-		if err == nil {
-			if failed != "" {
-				c.log.Info("the CA is published now")
-			}
-			pauses.Reset()
-			failed, pause = "", publishInterval
-			continue
-		}
-		if ctx.Err() == nil && failed != err.Error() {
-			failed = err.Error()
-			c.log.Error("the CA is not published; trying again", "err", err)
-		}
-		pause = pauses.NextBackOff()
-	}
-	return nil
-}
-
-func (c *ownCA) publishOnce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	return c.publisher.Publish(ctx, c.authority.Bundle())
 }
 
 // caHandler serves the certificates of the CA to everybody.

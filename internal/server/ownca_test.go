@@ -34,16 +34,19 @@ func (p *publications) Publish(_ context.Context, bundle []byte) error {
 func TestCAIsPublishedUntilItSucceedsAndAgainHourly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &publications{failures: 5, start: time.Now()}
-		c := &ownCA{changed: make(chan struct{}, 1), publisher: p, log: slog.New(slog.DiscardHandler)}
+		c := &ownCA{log: slog.New(slog.DiscardHandler)}
+		c.bundle = newPublication(c.log, "the CA", func(ctx context.Context) error {
+			return p.Publish(ctx, c.authority.Bundle())
+		})
 		var err error
 		c.authority, err = tlsca.Open(tlsca.Options{Dir: t.TempDir(), Names: func() []string { return []string{"a"} },
-			Changed: c.notify, Log: c.log})
+			Changed: c.bundle.notify, Log: c.log})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- c.publish(ctx) }()
+		go func() { done <- c.bundle.run(ctx) }()
 		time.Sleep(150 * time.Minute)
 		stop()
 		if err := <-done; err != nil {

@@ -6,6 +6,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,6 +36,8 @@ type Options struct {
 	Adopt bool
 	// CAPublisher makes the instance's own CA known to others; nil is allowed.
 	CAPublisher CAPublisher
+	// LoginPublisher makes the login at the parent known to others; nil is allowed. A root has none.
+	LoginPublisher LoginPublisher
 	// Load reads the settings again, and each element of Reload makes the instance do that. It
 	// follows those that can change while it runs, and logs which of the others need a restart.
 	Load   func() (config.Config, error)
@@ -65,6 +68,10 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	connection, text, err := parentOf(cfg)
 	if err != nil {
 		return err
+	}
+	if connection == nil && o.LoginPublisher != nil {
+		return withHint(errors.New("pull-secrets are for the login at a parent, and a root has none"),
+			"give --connection-string-file, too, or leave --pull-secrets out")
 	}
 	limitMemory(ctx)
 	unix.Umask(othersPermissions) // of the whole process: only the owner may read its files
@@ -122,7 +129,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	}
 	if in.ca != nil {
 		all.Go(func() error { return in.ca.authority.Run(ctx) })
-		all.Go(func() error { return in.ca.publish(ctx) })
+		all.Go(func() error { return in.ca.bundle.run(ctx) })
 	}
 	if local != nil {
 		all.Go(func() error { return in.serveLocal(ctx, local) })
@@ -136,6 +143,9 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	all.Go(func() error { return in.fleet.Run(ctx) })
 	if in.agent != nil {
 		all.Go(func() error { return in.agent.Run(ctx) })
+	}
+	if o.LoginPublisher != nil {
+		all.Go(func() error { return publishLogin(ctx, o.Log, in.credentials, o.LoginPublisher) })
 	}
 	if in.mirrors != nil {
 		all.Go(func() error { return in.mirrors.Run(ctx) })

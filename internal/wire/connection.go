@@ -204,6 +204,16 @@ func (c ConnectionString) Host() string {
 // URL returns the address of the parent's first endpoint, without a slash at its end.
 func (c ConnectionString) URL() string { return c.Protocol + "://" + c.Endpoints()[0] }
 
+// URLs returns the addresses of all endpoints of the parent, in order.
+func (c ConnectionString) URLs() (all []*url.URL) {
+	for _, e := range c.Endpoints() {
+		if u, err := url.Parse(c.Protocol + "://" + e); err == nil { // a parsed connection string has no others
+			all = append(all, u)
+		}
+	}
+	return all
+}
+
 // At returns the connection string with another endpoint.
 func (c ConnectionString) At(endpoint string) ConnectionString {
 	c.Endpoint = endpoint

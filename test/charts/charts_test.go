@@ -139,10 +139,16 @@ type manifest struct {
 	Kind     string
 	Metadata struct{ Name, Namespace string }
 	Data     map[string]string
-	Spec     struct {
+	Rules    []struct {
+		Resources     []string
+		ResourceNames []string `yaml:"resourceNames"`
+		Verbs         []string
+	}
+	Spec struct {
 		Template struct {
 			Spec struct {
-				Containers []struct {
+				ImagePullSecrets []struct{ Name string } `yaml:"imagePullSecrets"`
+				Containers       []struct {
 					Image string
 					Args  []string
 				}
@@ -307,6 +313,68 @@ func TestNetworkPolicyOpensTheParentsPort(t *testing.T) {
 		if len(ports) != 3 || ports[1][1] != want { // DNS, the parent, and the value
 			t.Errorf("%s: ports %v, want %s", parent, ports, want)
 		}
+	}
+}
+
+// Helm would write a Secret of its own again at each upgrade, with a password that has ended.
+func TestARegistryKeepsItsOwnPullSecret(t *testing.T) {
+	elsewhere := []string{"--set", "trustDistribution.namespace=nodes", "--set", "service.clusterIP=10.96.7.7"}
+	joining := strings.Replace(connection, "SyncTokenPassword=", "JoinToken=", 1)
+	inSecret := []string{"--set", "connectionStringSecret.name=a", "--set", "service.name=b",
+		"--set", "image.repository=registry.example/ferry", "--set", "image.pullSecrets={first}"}
+	const release, nodes = "connected-registry/connected-acr-pull-current", "nodes/connected-acr-pull-current"
+	for _, test := range []struct {
+		name    string
+		args    []string
+		targets string   // of the setting
+		secrets []string // that pods name
+		roles   int
+	}{
+		{"password", storyFlags(connection), release, []string{"connected-acr-pull-current", "connected-acr-pull"}, 1},
+		{"nodes elsewhere", append([]string{"--set", "connectionString=" + connection}, elsewhere...),
+			release + "," + nodes, []string{"connected-acr-pull-current", "connected-acr-pull"}, 2},
+		{"join token", append(storyFlags(joining), "--set", "image.repository=registry.example/ferry"), release,
+			[]string{"connected-acr-pull-current"}, 1},
+		{"string in a Secret", inSecret, release, []string{"connected-acr-pull-current", "first"}, 1},
+		{"another image", append(storyFlags(connection), "--set", "image.repository=a.example/ferry"), "", nil, 0},
+		{"off", append(storyFlags(connection), "--set", "image.useSyncToken=false"), "", nil, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text, err := render(t, "connected-registry", test.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, roles := parse(t, text), 0
+			for _, m := range all {
+				if m.Kind == "Secret" && strings.HasSuffix(m.Metadata.Name, "-current") {
+					t.Error("the chart makes the Secret")
+				}
+				for _, r := range m.Rules {
+					if !slices.Contains(r.Resources, "secrets") {
+						continue
+					}
+					roles++
+					if !slices.Equal(r.ResourceNames, []string{"connected-acr-pull-current"}) ||
+						!slices.Equal(r.Verbs, []string{"create", "patch"}) {
+						t.Errorf("the right %+v", r)
+					}
+				}
+			}
+			pod := find(t, all, "Deployment").Spec.Template.Spec
+			targets := ""
+			for _, arg := range pod.Containers[0].Args {
+				if value, ok := strings.CutPrefix(arg, "--pull-secrets="); ok {
+					targets = value
+				}
+			}
+			var secrets []string
+			for _, s := range pod.ImagePullSecrets {
+				secrets = append(secrets, s.Name)
+			}
+			if targets != test.targets || roles != test.roles || !slices.Equal(secrets, test.secrets) {
+				t.Errorf("it writes %q with %d roles, and pods name %q", targets, roles, secrets)
+			}
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ package kubernetes
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -41,19 +42,29 @@ metadata: {name: connected-registry, labels: {pod-security.kubernetes.io/enforce
 
 	// The registry's account may write the ConfigMap of its CA, and no other.
 	for name, want := range map[string]bool{"acr-ca": true, "other": false} {
-		token := c.do(t, "kubectl", "create", "token", "acr", "-n", "connected-registry")
-		cmd := c.command(t, "kubectl", "--token="+token, "apply", "--server-side", "--force-conflicts",
-			"--field-manager=ferry", "--validate=false", "-f", "-")
-		cmd.Stdin = strings.NewReader(fmt.Sprintf(`
+		cmd := c.applyAs(t, fmt.Sprintf(`
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: %s, namespace: edge-nodes}
 data: {ca.crt: PEM}
 `, name))
-		// The administrator's token in the file would be used otherwise.
-		cmd.Env = append(cmd.Env, "KUBECONFIG="+c.withoutUser(t))
 		if _, err := instance.Output(cmd); (err == nil) != want {
 			t.Errorf("write the ConfigMap %s: %v", name, err)
+		}
+	}
+	// It makes the pull secret with its login itself, beside each pod of its image, and no other Secret.
+	for _, namespace := range []string{"connected-registry", "edge-nodes"} {
+		for name, want := range map[string]bool{"acr-pull-current": true, "acr-pull": false, "other": false} {
+			_, err := instance.Output(c.applyAs(t, fmt.Sprintf(`
+apiVersion: v1
+kind: Secret
+metadata: {name: %s, namespace: %s}
+type: kubernetes.io/dockerconfigjson
+data: {.dockerconfigjson: e30=}
+`, name, namespace)))
+			if (err == nil) != want {
+				t.Errorf("write the Secret %s/%s: %v", namespace, name, err)
+			}
 		}
 	}
 	c.do(t, helm("upgrade", append(nodesElsewhere, "--set", "sync.chunkSizeInMb=2")...)...)
@@ -66,9 +77,22 @@ data: {ca.crt: PEM}
 	uid := c.do(t, claim...)
 	c.do(t, "helm", "uninstall", "acr", "-n", "connected-registry")
 	c.do(t, helm("install", "--set", "httpEnabled=true")...)
+	c.do(t, "kubectl", "get", "secret", "acr-pull-current", "-n", "connected-registry") // for the first pull
 	if got := c.do(t, claim...); got != uid {
 		t.Errorf("the claim %s was replaced by %s", uid, got)
 	}
+}
+
+// applyAs returns a command that applies an object as the registry's account, like the registry does.
+func (c *cluster) applyAs(t *testing.T, object string) *exec.Cmd {
+	t.Helper()
+	token := c.do(t, "kubectl", "create", "token", "acr", "-n", "connected-registry")
+	cmd := c.command(t, "kubectl", "--token="+token, "apply", "--server-side", "--force-conflicts",
+		"--field-manager=ferry", "--validate=false", "-f", "-")
+	cmd.Stdin = strings.NewReader(object)
+	// The administrator's token in the file would be used otherwise.
+	cmd.Env = append(cmd.Env, "KUBECONFIG="+c.withoutUser(t))
+	return cmd
 }
 
 // withoutUser returns a kubeconfig file that names the API and no user.

@@ -30,7 +30,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The Secret with the sync token for kubelets, or "". */}}
+{{/* The Secret with the login of the connection string, for the first pull, or "". */}}
 {{- define "cr.syncPullSecret" -}}
 {{- $parent := include "cr.parent" . -}}
 {{- if and .Values.image.useSyncToken $parent (include "cr.field" (list . "SyncTokenPassword")) (hasPrefix (printf "%s/" $parent) (include "cr.image" .)) -}}
@@ -46,10 +46,26 @@
 {{- dict "auths" (dict (include "cr.parent" .) $login) | toJson | b64enc -}}
 {{- end -}}
 
+{{/* The Secret that the connected registry makes, with its present login at the parent, or "". With a
+connection string in a Secret, the templates do not know whether the image is the parent's. */}}
+{{- define "cr.currentPullSecret" -}}
+{{- $parent := include "cr.parent" . -}}
+{{- if and .Values.image.useSyncToken (or (not $parent) (hasPrefix (printf "%s/" $parent) (include "cr.image" .))) -}}
+{{ include "cr.fullname" . }}-pull-current
+{{- end -}}
+{{- end -}}
+
+{{/* The namespaces with pods of the image, as a list in JSON. */}}
+{{- define "cr.podNamespaces" -}}
+{{- $all := list .Release.Namespace -}}
+{{- if include "cr.trust" . }}{{ $all = append $all (include "cr.trustNamespace" .) }}{{ end -}}
+{{- $all | uniq | toJson -}}
+{{- end -}}
+
+{{/* A kubelet tries the logins in this order, and a refused one counts as a failed login at the parent. */}}
 {{- define "cr.pullSecrets" -}}
-{{- $own := include "cr.syncPullSecret" . -}}
-{{- $all := .Values.image.pullSecrets -}}
-{{- if $own }}{{ $all = append $all $own }}{{ end -}}
+{{- $all := concat (list (include "cr.currentPullSecret" .)) .Values.image.pullSecrets (list (include "cr.syncPullSecret" .)) -}}
+{{- $all = without $all "" -}}
 {{- if $all -}}
 imagePullSecrets:
   {{- range $all }}
