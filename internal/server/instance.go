@@ -197,6 +197,7 @@ func open(
 	}
 	in.storage, err = storage.New(storage.Options{
 		DB: in.db, Blobs: blobs, Log: in.log, Observe: in.events.ContentChanged, SendsUp: parent != nil,
+		Grace: o.Collection.Grace, Orphans: o.Collection.Orphans,
 	})
 	if err != nil {
 		return in, err
@@ -246,6 +247,7 @@ func open(
 	})
 	in.upkeep = &upkeep{
 		storage: in.storage, fleet: in.fleet, keys: in.control, db: in.db, log: in.log, now: time.Now,
+		every: o.Collection.Every,
 	}
 	if in.upkeep.auditAge, err = config.ParseRetention(cfg.AuditRetention); err != nil {
 		return in, err

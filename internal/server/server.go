@@ -45,8 +45,17 @@ type Options struct {
 	// ConnectionInterval is how often the file with the connection string is read again; 0 is
 	// the default.
 	ConnectionInterval time.Duration
+	// Collection changes the times of garbage collection, for tests; the zero value is the default.
+	Collection Collection
 	// Ready is called once, when the instance serves; nil is allowed.
 	Ready func(Ready)
+}
+
+// Collection has the times of garbage collection. A time of 0 is the default.
+type Collection struct {
+	Every   time.Duration // between collections, instead of the schedule
+	Grace   time.Duration // how long content without references is kept
+	Orphans time.Duration // how long content without a row is kept
 }
 
 // Ready has the address of an instance.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -53,6 +54,7 @@ type upkeep struct {
 	log   *slog.Logger
 	level atomic.Pointer[slog.LevelVar] // nil leaves the level as it is
 	now   func() time.Time
+	every time.Duration // between collections; 0 follows the schedule
 	// auditAge is how long entries of the audit log are kept, if there are not too many; 0 is for ever.
 	auditAge time.Duration
 
@@ -80,7 +82,7 @@ func (u *upkeep) run(ctx context.Context) error {
 		if err := u.once(ctx); err != nil && ctx.Err() == nil {
 			u.log.Error("upkeep failed", "err", err)
 		}
-		if retry.Sleep(ctx, upkeepInterval, nil) != nil {
+		if retry.Sleep(ctx, cmp.Or(u.every, upkeepInterval), nil) != nil {
 			ctx = context.WithoutCancel(ctx)
 			return errors.Join(u.fleet.SaveSeen(ctx), u.keys.SaveKeyUse(ctx), u.storage.SaveUptime(ctx))
 		}
@@ -183,6 +185,9 @@ func (u *upkeep) trimAudit(ctx context.Context, now time.Time) error {
 // collectionDue reports whether a time of the schedule has passed since the last
 // collection, possibly while the machine was off. No collection runs right after the start.
 func (u *upkeep) collectionDue(own *wire.ConnectedRegistry, now time.Time) bool {
+	if u.every > 0 {
+		return now.Sub(u.collected) >= u.every
+	}
 	if now.Sub(u.started) < upkeepInterval {
 		return false
 	}

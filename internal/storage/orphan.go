@@ -23,7 +23,7 @@ const OrphanAge = 7 * 24 * time.Hour
 func (s *Storage) collectOrphans(ctx context.Context, c *Collected) error {
 	var failed failures
 	failed.note(s.noteOrphans(ctx))
-	age := OrphanAge
+	age := s.orphans
 	if s.wasFull() {
 		age = s.grace
 	}
@@ -113,7 +113,7 @@ func (s *Storage) noteOrphans(ctx context.Context) error {
 		err = flush()
 	}
 	if files > 0 {
-		s.log.Warn("files that no row knows are kept for a while", "files", files, "bytes", bytes, "for", OrphanAge)
+		s.log.Warn("files that no row knows are kept for a while", "files", files, "bytes", bytes, "for", s.orphans)
 	}
 	return err
 }

@@ -36,6 +36,8 @@ type Options struct {
 	// moves. Ages are counted by it. nil counts from New on.
 	Uptime func() time.Duration
 	Grace  time.Duration // how long unreferenced content is safe from collection; 0 is an hour
+	// Orphans is how long a file without a row is kept; 0 is [OrphanAge].
+	Orphans time.Duration
 	// Observe is called in the transaction of each change of content; nil is not called.
 	Observe ContentObserver
 	// SendsUp says that clients' changes are recorded for a parent; see outbox.go.
@@ -45,12 +47,13 @@ type Options struct {
 // A Storage is the content of an instance. It is safe for concurrent use. A data directory may
 // have only one Storage (see [LockDir]).
 type Storage struct {
-	db    *metadb.DB
-	blobs blob.Store
-	log   *slog.Logger
-	now   func() time.Time
-	grace time.Duration
-	ran   func() time.Duration // how long this process has run
+	db      *metadb.DB
+	blobs   blob.Store
+	log     *slog.Logger
+	now     func() time.Time
+	grace   time.Duration
+	orphans time.Duration
+	ran     func() time.Duration // how long this process has run
 
 	// digests locks the file and the row of a blob together, so that a commit and a
 	// collection of the same blob never overlap.
@@ -79,8 +82,8 @@ func New(o Options) (*Storage, error) {
 	}
 	s := &Storage{
 		db: o.DB, blobs: o.Blobs, now: o.Now, cache: newCache(cacheSize),
-		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), grace: cmp.Or(o.Grace, defaultGrace), observe: o.Observe,
-		sendsUp: o.SendsUp,
+		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), grace: cmp.Or(o.Grace, defaultGrace),
+		orphans: cmp.Or(o.Orphans, OrphanAge), observe: o.Observe, sendsUp: o.SendsUp,
 	}
 	s.transfers.open = map[*Transfer]bool{}
 	s.reservations.all = map[*Reservation]bool{}
