@@ -56,6 +56,7 @@ func (tx *Tx) PutConnectedRegistry(r ConnectedRegistry) error {
 
 // SetConnectedRegistryStatus replaces the last report of a connected registry.
 func (tx *Tx) SetConnectedRegistryStatus(name string, status json.RawMessage) error {
+	tx.Changed(ReportTopic, strings.ToLower(name))
 	return tx.one("write status of "+name,
 		`UPDATE connected_registries SET status = $2 WHERE name = $1`, name, string(status))
 }

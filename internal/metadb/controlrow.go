@@ -25,6 +25,7 @@ func (tx *Tx) wrote(table ControlTable, name string) {
 		name = strings.ToLower(name)
 	}
 	tx.controlRows = append(tx.controlRows, ControlRow{table, name})
+	tx.Changed(controlTopic, string(table)+"/"+name)
 }
 
 // ControlRows returns the rows of the control plane that the transaction wrote or deleted.

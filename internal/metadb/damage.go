@@ -45,6 +45,7 @@ func (tx *Tx) DamageBlob(d Damage) (pending int64, err error) {
 
 // DamageManifest is [Tx.DamageBlob] for a manifest.
 func (tx *Tx) DamageManifest(d Damage) (pending int64, err error) {
+	tx.Changed(RepositoryTopic, d.Repository)
 	err = tx.one("take manifest "+d.Repository+"@"+d.Digest+" out of service",
 		`UPDATE manifests SET damaged = 1 WHERE repository = $1 AND digest = $2 AND damaged = 0`, d.Repository,
 		d.Digest)
@@ -55,6 +56,7 @@ func (tx *Tx) DamageManifest(d Damage) (pending int64, err error) {
 }
 
 func (tx *Tx) putDamage(d Damage) (pending int64, err error) {
+	tx.Changed(DamageTopic, "")
 	err = tx.do("note damage of "+d.Digest, `INSERT INTO damaged (`+damageColumns+`) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (repository, digest) DO UPDATE SET reason = excluded.reason, found_at = excluded.found_at`,
 		d.Repository, d.Digest, d.Size, d.Reason, millis(d.FoundAt))

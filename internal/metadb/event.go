@@ -40,6 +40,7 @@ const events = "events"
 // how many of the deleted ones the parent did not get. If the event is recorded already, added is
 // false, and nothing changes.
 func (tx *Tx) AddEvent(e Event, keep int64) (added bool, lost int64, err error) {
+	tx.Changed(EventTopic, "")
 	if e.Origin != "" {
 		known, err := get[int](tx, "read event", `SELECT COUNT(*) FROM events WHERE registry = $1 AND origin = $2`,
 			e.Registry, e.Origin)

@@ -52,3 +52,14 @@ func (s *Session) Backend() uint32 {
 	defer s.mu.Unlock()
 	return s.now.pg.PgConn().PID()
 }
+
+// URL returns the URL with which the database was opened.
+func (db *DB) URL() string {
+	if db.dialect.postgres {
+		return db.dialect.dsn
+	}
+	return "sqlite:" + db.dialect.dsn
+}
+
+// TryAgain makes the follower ask although the database has just failed.
+func (f *Follower) TryAgain() { f.failed = time.Time{} }

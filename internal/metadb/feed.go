@@ -24,6 +24,7 @@ func (e *FeedEntry) fields() []any {
 
 // AdvanceFeed takes the next sequence number for a change of repository.
 func (tx *Tx) AdvanceFeed(repository string, now Uptime) (seq int64, err error) {
+	tx.Changed(RepositoryTopic, repository)
 	if seq, err = tx.Next(feedHead); err != nil {
 		return 0, err
 	}

@@ -206,6 +206,7 @@ func (tx *Tx) MarkReferenced(repository string, digests ...string) (first []stri
 // MarkUnreferenced makes a manifest an item of its own, from the change with the sequence number seq on,
 // although a tag or an index may have referenced it before.
 func (tx *Tx) MarkUnreferenced(repository, digest string, seq int64) error {
+	tx.Changed(RepositoryTopic, repository)
 	return tx.one("list manifest "+repository+"@"+digest,
 		`UPDATE manifests SET was_referenced = 0, seq = $3 WHERE repository = $1 AND digest = $2`, repository, digest,
 		seq)
@@ -271,6 +272,7 @@ func (tx *Tx) IsOmitted(repository, digest string) (bool, error) {
 // as referenced if m says so, or if an index holds it. The caller marks its children as
 // referenced.
 func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
+	tx.Changed(RepositoryTopic, m.Repository)
 	name := m.Repository + "@" + string(m.Digest)
 	inRow, chunks := splitPayload(m.Payload)
 	n, err := tx.exec(`INSERT INTO manifests
@@ -296,6 +298,7 @@ func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 
 // SetChildren replaces the children of an index, in the change with the sequence number seq.
 func (tx *Tx) SetChildren(repository, index string, children []Child, seq int64) error {
+	tx.Changed(RepositoryTopic, repository)
 	_, err := tx.exec(`UPDATE manifests SET seq = $3 WHERE repository = $1 AND digest = $2`, repository, index, seq)
 	if err == nil {
 		_, err = tx.exec(`DELETE FROM manifest_children WHERE repository = $1 AND parent = $2`, repository, index)
@@ -327,6 +330,7 @@ func (tx *Tx) addChildren(repository, parent string, children []Child) error {
 
 // SetManifestLocks replaces the locks of a manifest, in the change with the sequence number seq.
 func (tx *Tx) SetManifestLocks(repository, digest string, locks Locks, seq int64) error {
+	tx.Changed(RepositoryTopic, repository)
 	return tx.one("lock manifest "+repository+"@"+digest, `UPDATE manifests SET locks = $3, seq = $4
 		WHERE repository = $1 AND digest = $2`, repository, digest, uint8(locks), seq)
 }
@@ -341,6 +345,7 @@ func (tx *Tx) HasLockedManifests(repository string) (bool, error) {
 // young as now afterwards: a client that saw a blob before has the grace period to push another
 // manifest that needs it. The caller deletes the manifest's tags before.
 func (tx *Tx) DeleteManifest(repository, digest string, now Uptime) error {
+	tx.Changed(RepositoryTopic, repository)
 	action := "delete manifest " + repository + "@" + digest
 	if err := tx.do(action, `UPDATE repository_blobs SET linked_at = $3 WHERE repository = $1 AND digest IN
 		(SELECT child FROM manifest_children WHERE repository = $1 AND parent = $2 AND kind = 0)`,

@@ -27,6 +27,7 @@ type DB struct {
 	batch   batcher
 	reserve reserve
 	uptime  Uptime // as saved when the database was opened
+	process string // identifies this process; "" is the only one; see [DB.Share]
 }
 
 // A Tx is one transaction; it is read-only in [DB.View]. It must not be used after the function
@@ -36,6 +37,7 @@ type Tx struct {
 	tx  *sql.Tx
 
 	controlRows []ControlRow // written by the transaction
+	recording   *recording   // nil records nothing
 	committed   []func()     // see [Tx.AfterCommit]
 }
 
@@ -131,7 +133,7 @@ func Read[T any](ctx context.Context, db *DB, fn func(*Tx) (T, error)) (v T, err
 // Update runs fn in a transaction that overlaps with no other Update, and commits it durably if
 // fn returns nil. If fn returns an error, nothing is changed, and Update returns that error.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
-	return run(ctx, db.write, nil, db.dialect.lockWriters(), fn)
+	return run(ctx, db.write, nil, db.dialect.lockWriters(), db.recorded(fn))
 }
 
 func run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, first string, fn func(*Tx) error) error {

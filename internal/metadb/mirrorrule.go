@@ -50,6 +50,7 @@ func (tx *Tx) MirrorRules() ([]MirrorRule, error) {
 // PutMirrorRule writes the settings of a mirror rule. A row of the same name keeps its creation
 // time and its runs, and its version is incremented. The version of r is ignored.
 func (tx *Tx) PutMirrorRule(r MirrorRule) error {
+	tx.Changed(RuleTopic, "")
 	return tx.do("write mirror rule "+r.Name,
 		`INSERT INTO mirror_rules (`+mirrorRuleColumns+`) VALUES ($1, $2, $3, $4, $5, 1, 0, 0, 0, 0, 0, '', '[]')
 		ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, secret = excluded.secret,
@@ -60,6 +61,7 @@ func (tx *Tx) PutMirrorRule(r MirrorRule) error {
 // RequestMirrorRun records the request for a run that begins from now on. A run that began in
 // the same millisecond does not fulfil it.
 func (tx *Tx) RequestMirrorRun(name string, at time.Time) error {
+	tx.Changed(RuleTopic, "")
 	return tx.one("write mirror rule "+name, `UPDATE mirror_rules
 		SET requested_at = CASE WHEN started_at = $2 THEN started_at + 1 ELSE $2 END WHERE name = $1`, name, millis(at))
 }
@@ -76,5 +78,6 @@ func (tx *Tx) SetMirrorRun(r MirrorRule) error {
 
 // DeleteMirrorRule deletes a mirror rule. The caller is responsible for its items.
 func (tx *Tx) DeleteMirrorRule(name string) error {
+	tx.Changed(RuleTopic, "")
 	return tx.one("delete mirror rule "+name, `DELETE FROM mirror_rules WHERE name = $1`, name)
 }

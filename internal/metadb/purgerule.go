@@ -40,6 +40,7 @@ func (tx *Tx) PurgeRules() ([]PurgeRule, error) {
 // PutPurgeRule writes the settings of a purge rule. A row of the same name keeps its creation time and
 // its runs, and its version is incremented. The version of r is ignored.
 func (tx *Tx) PutPurgeRule(r PurgeRule) error {
+	tx.Changed(RuleTopic, "")
 	return tx.do("write purge rule "+r.Name,
 		`INSERT INTO purge_rules (`+purgeRuleColumns+`) VALUES ($1, $2, $3, 1, 0, 0, 0, '')
 		ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, version = purge_rules.version + 1`,
@@ -48,6 +49,7 @@ func (tx *Tx) PutPurgeRule(r PurgeRule) error {
 
 // RequestPurgeRun records the request for a run that begins from now on.
 func (tx *Tx) RequestPurgeRun(name string, at time.Time) error {
+	tx.Changed(RuleTopic, "")
 	return tx.one("write purge rule "+name, `UPDATE purge_rules
 		SET requested_at = CASE WHEN started_at >= $2 THEN started_at + 1 ELSE $2 END WHERE name = $1`,
 		name, millis(at))
@@ -62,5 +64,6 @@ func (tx *Tx) SetPurgeRun(r PurgeRule) error {
 
 // DeletePurgeRule deletes a purge rule.
 func (tx *Tx) DeletePurgeRule(name string) error {
+	tx.Changed(RuleTopic, "")
 	return tx.one("delete purge rule "+name, `DELETE FROM purge_rules WHERE name = $1`, name)
 }

@@ -43,12 +43,14 @@ func (tx *Tx) TouchRepository(name string, now time.Time) error {
 
 // SetRepositoryLocks replaces the locks of a repository.
 func (tx *Tx) SetRepositoryLocks(name string, locks Locks) error {
+	tx.Changed(RepositoryTopic, name)
 	return tx.one("lock repository "+name, `UPDATE repositories SET locks = $2 WHERE name = $1`, name, uint8(locks))
 }
 
 // DeleteRepository deletes a repository and all its rows. Of its blobs only the links are
 // deleted.
 func (tx *Tx) DeleteRepository(name string) error {
+	tx.Changed(RepositoryTopic, name)
 	for _, table := range []string{"tags", "tombstones", "manifest_children", "manifests", "repository_blobs",
 		"uploads"} {
 		if err := tx.do("delete repository "+name, `DELETE FROM `+table+` WHERE repository = $1`, name); err != nil {

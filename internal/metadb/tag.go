@@ -93,6 +93,7 @@ func (tx *Tx) TagsOf(repository, digest string) ([]Tag, error) {
 // SetTag makes the tag name digest, in the change with the sequence number seq. The caller
 // marks the manifest as referenced. The tag gets the locks of the parent's listing, if that has any.
 func (tx *Tx) SetTag(repository, name, digest string, seq int64, now time.Time) error {
+	tx.Changed(RepositoryTopic, repository)
 	return tx.do("set tag "+repository+":"+name,
 		`INSERT INTO tags (repository, name, digest, created_at, updated_at, seq, locks)
 		VALUES ($1, $2, $3, $4, $4, $5, `+inheritedLocks("$1", "$2", "0")+`)
@@ -103,12 +104,14 @@ func (tx *Tx) SetTag(repository, name, digest string, seq int64, now time.Time) 
 
 // SetTagLocks replaces the locks of a tag, in the change with the sequence number seq.
 func (tx *Tx) SetTagLocks(repository, name string, locks Locks, seq int64) error {
+	tx.Changed(RepositoryTopic, repository)
 	return tx.one("lock tag "+repository+":"+name, `UPDATE tags SET locks = $3, seq = $4
 		WHERE repository = $1 AND name = $2`, repository, name, uint8(locks), seq)
 }
 
 // DeleteTag deletes a tag. The manifest stays.
 func (tx *Tx) DeleteTag(repository, name string) error {
+	tx.Changed(RepositoryTopic, repository)
 	return tx.one("delete tag "+repository+":"+name,
 		`DELETE FROM tags WHERE repository = $1 AND name = $2`, repository, name)
 }

@@ -33,6 +33,7 @@ func (tx *Tx) Webhooks() ([]Webhook, error) {
 // PutWebhook writes a webhook. A row of the same name keeps its creation time, and its version is
 // incremented. The version of w is ignored.
 func (tx *Tx) PutWebhook(w Webhook) error {
+	tx.Changed(WebhookTopic, "")
 	return tx.do("write webhook "+w.Name, `INSERT INTO webhooks (`+webhookColumns+`) VALUES ($1, $2, $3, $4, 1)
 		ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, secrets = excluded.secrets,
 		version = webhooks.version + 1`, w.Name, string(w.Spec), w.Secrets, millis(w.CreatedAt))
@@ -40,6 +41,7 @@ func (tx *Tx) PutWebhook(w Webhook) error {
 
 // DeleteWebhook deletes a webhook with its deliveries.
 func (tx *Tx) DeleteWebhook(name string) error {
+	tx.Changed(WebhookTopic, "")
 	err := tx.one("delete webhook "+name, `DELETE FROM webhooks WHERE name = $1`, name)
 	if err != nil {
 		return err
@@ -152,6 +154,7 @@ func (tx *Tx) TrimDeliveries(webhook, state string, keep int) (int64, error) {
 // RetryDeliveries makes dead deliveries of a webhook pending again: the one with the number id, or
 // all of them if id is 0. It returns how many those were.
 func (tx *Tx) RetryDeliveries(webhook string, id int64, now time.Time) (int64, error) {
+	tx.Changed(WebhookTopic, "")
 	n, err := tx.exec(`UPDATE deliveries SET state = $3, tries = 0, queued_at = $4, next_at = $4
 		WHERE webhook = $1 AND state = $5 AND ($2 = 0 OR id = $2)`, webhook, id, Waiting, millis(now), Dead)
 	return n, wrap(err, "write deliveries of "+webhook)

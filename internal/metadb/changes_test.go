@@ -1,0 +1,227 @@
+package metadb_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+)
+
+// follow returns a second process on the database of db, and its follower.
+func follow(t *testing.T, db *metadb.DB) (*metadb.DB, *metadb.Follower) {
+	t.Helper()
+	other := open(t, db.URL())
+	other.Share()
+	f, err := other.Follow(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return other, f
+}
+
+// names makes a follower collect the names of repositories that changed; "*" is everything.
+func names(f *metadb.Follower) func() []string {
+	var mu sync.Mutex
+	var all []string
+	f.Apply(func(_ *metadb.Tx, c metadb.Changes) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if all = append(all, c.Names(metadb.RepositoryTopic)...); c.All {
+			all = append(all, "*")
+		}
+		return nil
+	})
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		taken := all
+		all = nil
+		return taken
+	}
+}
+
+func mustCatchUp(t *testing.T, f *metadb.Follower) {
+	t.Helper()
+	if err := f.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func touch(repository string) func(*metadb.Tx) error {
+	return func(tx *metadb.Tx) error {
+		_, err := tx.AdvanceFeed(repository, 1)
+		return err
+	}
+}
+
+func TestFollowerAppliesChangesOfOthersOnly(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		db.Share()
+		update(t, db, touch("before"))
+		other, f := follow(t, db)
+		got := names(f)
+		mustCatchUp(t, f)
+		update(t, other, touch("own"))
+		update(t, db, touch("a"))
+		update(t, db, func(tx *metadb.Tx) error { return errors.Join(touch("b")(tx), touch("c")(tx), touch("b")(tx)) })
+		mustCatchUp(t, f)
+		mustCatchUp(t, f)
+		if names := got(); !slices.Equal(names, []string{"a", "b", "c"}) {
+			t.Errorf("changes of %v are applied", names)
+		}
+	})
+}
+
+func TestEveryWriteOfCachedContentIsRecorded(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		db.Share()
+		_, f := follow(t, db)
+		got := names(f)
+		const d = "sha256:aa"
+		for action, write := range map[string]func(*metadb.Tx) error{
+			"a push": func(tx *metadb.Tx) error {
+				_, err := tx.PutManifest(metadb.Manifest{Repository: "r", Digest: d}, nil)
+				return err
+			},
+			"a tag":        func(tx *metadb.Tx) error { return tx.SetTag("r", "t", d, 1, epoch) },
+			"a repository": func(tx *metadb.Tx) error { _, err := tx.AdvanceFeed("r", 1); return err },
+		} {
+			update(t, db, write)
+			if mustCatchUp(t, f); !slices.Equal(got(), []string{"r"}) {
+				t.Errorf("%s is not recorded", action)
+			}
+		}
+		update(t, db, func(tx *metadb.Tx) error { return tx.TouchRepository("r", epoch) })
+		for action, write := range map[string]func(*metadb.Tx) error{
+			"a lock of a tag":        func(tx *metadb.Tx) error { return tx.SetTagLocks("r", "t", 1, 2) },
+			"a lock of a manifest":   func(tx *metadb.Tx) error { return tx.SetManifestLocks("r", d, 1, 2) },
+			"a lock of a repository": func(tx *metadb.Tx) error { return tx.SetRepositoryLocks("r", 1) },
+			"damage": func(tx *metadb.Tx) error {
+				_, err := tx.DamageManifest(metadb.Damage{Repository: "r", Digest: d})
+				return err
+			},
+		} {
+			update(t, db, write)
+			if mustCatchUp(t, f); !slices.Equal(got(), []string{"r"}) {
+				t.Errorf("%s is not recorded", action)
+			}
+		}
+		for _, write := range []func(*metadb.Tx) error{
+			func(tx *metadb.Tx) error { return tx.DeleteTag("r", "t") },
+			func(tx *metadb.Tx) error { return tx.DeleteManifest("r", d, 1) },
+			func(tx *metadb.Tx) error { return tx.DeleteRepository("r") },
+		} {
+			update(t, db, write)
+			if mustCatchUp(t, f); !slices.Equal(got(), []string{"r"}) {
+				t.Error("a deletion is not recorded")
+			}
+		}
+	})
+}
+
+func TestFollowerThatMissedChangesForgetsEverything(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		db.Share()
+		_, f := follow(t, db)
+		got := names(f)
+		update(t, db, touch("a"))
+		update(t, db, touch("b"))
+		if err := db.Exec(t.Context(), `DELETE FROM changes WHERE id = 1`); err != nil {
+			t.Fatal(err)
+		}
+		if mustCatchUp(t, f); !slices.Equal(got(), []string{"*"}) {
+			t.Error("after trimmed changes, not everything is forgotten")
+		}
+		update(t, db, func(tx *metadb.Tx) error {
+			for n := range 2000 {
+				tx.Changed(metadb.RepositoryTopic, fmt.Sprint(n))
+			}
+			return nil
+		})
+		if mustCatchUp(t, f); !slices.Equal(got(), []string{"*"}) {
+			t.Error("after a very large change, not everything is forgotten")
+		}
+	})
+}
+
+func TestFollowerAppliesFailedChangesAgain(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		db.Share()
+		_, f := follow(t, db)
+		failures := 1
+		f.Apply(func(*metadb.Tx, metadb.Changes) error {
+			if failures--; failures >= 0 {
+				return metadb.ErrNotFound
+			}
+			return nil
+		})
+		got := names(f)
+		update(t, db, touch("a"))
+		if err := f.CatchUp(t.Context()); err == nil {
+			t.Error("a failure is no error")
+		}
+		f.TryAgain()
+		if mustCatchUp(t, f); !slices.Equal(got(), []string{"a"}) {
+			t.Error("changes are lost after a failure")
+		}
+	})
+}
+
+func TestCallersWhoCatchUpTogetherAllAreCurrent(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		db.Share()
+		_, f := follow(t, db)
+		var mu sync.Mutex
+		applied := map[string]bool{}
+		f.Apply(func(_ *metadb.Tx, c metadb.Changes) error {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, name := range c.Names(metadb.RepositoryTopic) {
+				applied[name] = true
+			}
+			return nil
+		})
+		var all sync.WaitGroup
+		for n := range 8 {
+			all.Go(func() {
+				for i := range 10 {
+					name := fmt.Sprint(n, "/", i)
+					update(t, db, touch(name))
+					mustCatchUp(t, f)
+					mu.Lock()
+					if !applied[name] {
+						t.Errorf("the change of %s is not applied", name)
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+func TestFollowerLearnsOfChangesWithoutAsking(t *testing.T) {
+	db := dbtest.Postgres(t)
+	db.Share()
+	_, f := follow(t, db)
+	applied := make(chan bool, 100)
+	f.Apply(func(*metadb.Tx, metadb.Changes) error { applied <- true; return nil })
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- f.Run(ctx) }()
+	for range 3 {
+		update(t, db, touch("a"))
+		<-applied
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,241 @@
+package metadb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	followTimeout  = 3 * time.Second // for the question whether anything changed
+	followPause    = time.Second     // without questions, after the database did not answer one
+	followInterval = 5 * time.Second // the longest time between two questions
+)
+
+// A Follower keeps what this process has in memory current with the changes of other processes. All
+// of them must record their changes; see [DB.Share]. It is safe for concurrent use.
+type Follower struct {
+	db     *DB
+	asking *sql.DB // one connection, for the question whether anything changed
+	log    *slog.Logger
+	apply  []func(tx *Tx, c Changes) error
+
+	last atomic.Int64 // the transaction up to which all is applied
+
+	mu      sync.Mutex
+	running bool      // a check runs; no other does
+	next    *check    // that begins when the running one has ended; nil is none
+	failed  time.Time // when the last check failed; zero if it did not
+}
+
+// A check is one question that several callers wait for.
+type check struct {
+	done chan struct{}
+	err  error
+}
+
+// Follow returns a follower that has applied all changes until now. The caller must call
+// [Follower.Close].
+func (db *DB) Follow(ctx context.Context, log *slog.Logger) (*Follower, error) {
+	f := &Follower{db: db, log: log, asking: db.read}
+	if db.dialect.postgres {
+		var err error
+		if f.asking, err = sql.Open("pgx", db.dialect.dsn); err != nil {
+			return nil, err
+		}
+		f.asking.SetMaxOpenConns(1)
+	}
+	last, err := Read(ctx, db, (*Tx).LastChange)
+	f.last.Store(last)
+	return f, err
+}
+
+// Apply makes the follower call apply with the changes of other processes, and a view of the database
+// that includes them. It must be called before the follower is used. If apply returns an error, it is
+// called again with the same changes.
+func (f *Follower) Apply(apply func(tx *Tx, c Changes) error) { f.apply = append(f.apply, apply) }
+
+// Close ends the follower's connection. Nobody may use the follower any more.
+func (f *Follower) Close() error {
+	if f.asking == f.db.read {
+		return nil
+	}
+	return f.asking.Close()
+}
+
+// CatchUp returns once all changes are applied that were committed before the call. Concurrent calls
+// share their questions to the database. An error means that changes may not be applied. For a while
+// after the database did not answer, the error comes at once.
+func (f *Follower) CatchUp(ctx context.Context) error {
+	f.mu.Lock()
+	if f.running {
+		if f.next == nil {
+			f.next = &check{done: make(chan struct{})}
+		}
+		c := f.next
+		f.mu.Unlock()
+		select {
+		case <-c.done:
+			return c.err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	f.running = true
+	f.mu.Unlock()
+	err := f.check()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.running = f.next != nil; f.running {
+		go f.checkNext()
+	}
+	return err
+}
+
+// checkNext checks until nobody waits.
+func (f *Follower) checkNext() {
+	for {
+		f.mu.Lock()
+		c := f.next
+		f.next = nil
+		f.mu.Unlock()
+		c.err = f.check()
+		close(c.done)
+		f.mu.Lock()
+		if f.running = f.next != nil; !f.running {
+			f.mu.Unlock()
+			return
+		}
+		f.mu.Unlock()
+	}
+}
+
+var errNotAnswering = errors.New("the database does not answer, so that changes of other processes are not known")
+
+// check asks whether anything changed, and applies it.
+func (f *Follower) check() error {
+	f.mu.Lock()
+	failed := f.failed
+	f.mu.Unlock()
+	if time.Since(failed) < followPause {
+		return errNotAnswering
+	}
+	ctx, stop := context.WithTimeout(context.Background(), followTimeout)
+	defer stop()
+	var last int64
+	err := f.asking.QueryRowContext(ctx, `SELECT COALESCE(MAX(id), 0) FROM changes`).Scan(&last)
+	if err == nil && last != f.last.Load() {
+		err = f.applyChanges(ctx)
+	}
+	now := time.Time{}
+	if err = wrap(err, "read changes of other processes"); err != nil {
+		now = time.Now()
+	}
+	f.mu.Lock()
+	f.failed = now
+	f.mu.Unlock()
+	switch {
+	case err != nil && failed.IsZero():
+		f.log.Warn("changes of other processes are not known", "err", err)
+	case err == nil && !failed.IsZero():
+		f.log.Info("changes of other processes are known again")
+	}
+	return err
+}
+
+// applyChanges applies all changes until now.
+func (f *Follower) applyChanges(ctx context.Context) error {
+	return f.db.View(ctx, func(tx *Tx) error {
+		c, err := tx.ChangesAfter(f.last.Load(), f.db.process)
+		if err != nil {
+			return err
+		}
+		for _, apply := range f.apply {
+			if err := apply(tx, c); err != nil {
+				return err
+			}
+		}
+		f.last.Store(c.Last)
+		return nil
+	})
+}
+
+// Run applies changes of other processes soon after they were committed, until ctx ends.
+func (f *Follower) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := f.listen(ctx)
+		if ctx.Err() == nil && err != nil {
+			f.log.Debug("changes of other processes are not announced", "err", err)
+		}
+		_ = f.CatchUp(ctx)
+		select {
+		case <-time.After(followPause):
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// listen applies changes when another process announces them and, because an announcement can be
+// lost, every few seconds.
+func (f *Follower) listen(ctx context.Context) error {
+	if !f.db.dialect.postgres {
+		<-ctx.Done()
+		return nil
+	}
+	conn, err := connectIn(ctx, f.db.dialect.dsn)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer stop()
+		conn.Close(ctx)
+	}()
+	for {
+		if err := f.CatchUp(ctx); err != nil {
+			return err
+		}
+		if err := f.wait(ctx, conn); err != nil {
+			return err
+		}
+	}
+}
+
+// connectIn connects, and listens to the announcements of changes.
+func connectIn(ctx context.Context, dsn string) (*pgx.Conn, error) {
+	ctx, stop := context.WithTimeout(ctx, sessionTimeout)
+	defer stop()
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(ctx, `LISTEN `+changesChannel); err != nil {
+		conn.Close(ctx)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// wait waits until another process announces a change, or for [followInterval].
+func (f *Follower) wait(ctx context.Context, conn *pgx.Conn) error {
+	wait, stop := context.WithTimeout(ctx, followInterval)
+	defer stop()
+	for {
+		n, err := conn.WaitForNotification(wait)
+		switch {
+		case err != nil && wait.Err() != nil && ctx.Err() == nil:
+			return nil
+		case err != nil:
+			return err
+		case n.Payload != f.db.process:
+			return nil
+		}
+	}
+}

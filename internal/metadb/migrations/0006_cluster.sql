@@ -1,0 +1,11 @@
+-- A root of several processes.
+
+-- Changes -----------------------------------------------------------------
+
+-- What transactions of the processes of a root changed, in the order of their commits, so that each
+-- process forgets what it keeps in memory of it. The oldest rows are deleted.
+CREATE TABLE changes (
+  id      BIGINT PRIMARY KEY,
+  process TEXT NOT NULL, -- that wrote it
+  changed TEXT NOT NULL  -- a JSON array of pairs of topic and name
+);
