@@ -398,6 +398,7 @@ type listener struct {
 	down bool
 	// lifetime returns after how many bytes a new connection breaks; nil is never.
 	lifetime func() int
+	silently bool // broken connections carry nothing more, and stay open at the server
 	alive    map[net.Conn]bool
 	dials    int
 }
@@ -427,7 +428,7 @@ func (l *listener) dial(ctx context.Context) (net.Conn, error) {
 	if l.lifetime == nil {
 		return near, nil
 	}
-	short := &shortConn{Conn: near}
+	short := &shortConn{Conn: near, silently: l.silently, closed: make(chan struct{})}
 	short.left.Store(int64(l.lifetime()))
 	return short, nil
 }
@@ -435,13 +436,16 @@ func (l *listener) dial(ctx context.Context) (net.Conn, error) {
 // A shortConn is a connection that breaks after some bytes.
 type shortConn struct {
 	net.Conn
-	left atomic.Int64
+	left     atomic.Int64
+	silently bool
+	closed   chan struct{} // closed by Close
+	once     sync.Once
 }
 
 func (c *shortConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.left.Add(int64(-n)) < 0 {
-		c.Close()
+		c.breakOff()
 	}
 	return n, err
 }
@@ -452,8 +456,26 @@ func (c *shortConn) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	n, _ := c.Conn.Write(p[:max(int64(len(p))+left, 0)])
-	c.Close()
+	c.breakOff()
 	return n, errDown
+}
+
+// breakOff ends the connection. If it does so silently, this end waits until it is closed, and the other
+// end hears nothing of that.
+func (c *shortConn) breakOff() {
+	if c.silently {
+		<-c.closed
+		return
+	}
+	c.Close()
+}
+
+func (c *shortConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	if c.silently && c.left.Load() < 0 {
+		return nil
+	}
+	return c.Conn.Close()
 }
 
 // A countedBody counts the bytes of a request.
@@ -474,6 +496,13 @@ func (l *listener) breakAfter(lifetime func() int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lifetime = lifetime
+}
+
+// fallSilent makes new connections fall silent after a number of bytes.
+func (l *listener) fallSilent(after int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lifetime, l.silently = func() int { return after }, true
 }
 
 // cut ends every connection, and refuses new ones until restore.

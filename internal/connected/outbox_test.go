@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -302,6 +303,30 @@ func TestCutUploadResumesAtTheSameByte(t *testing.T) {
 		ship.restart()
 		root.awaitTag("app/a", "v1", d)
 		ship.awaitSent()
+		if n := root.received.Load(); n < size || n > size*105/100 {
+			t.Errorf("%d bytes were sent for a layer of %d, want at most 5 %% more", n, size)
+		}
+	})
+}
+
+func TestSilentCutDoesNotDelayTheNextSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, ship, _ := newWriter(t)
+		const size, first = 2 << 20, 900_000
+		root.link.cut()
+		d := ship.push("app/a", "2", "v1", size)
+		root.link.fallSilent(first)
+		root.link.restore()
+		ship.agent.SyncNow(t.Context())
+		await(t, "a connection has fallen silent", func() bool { return root.received.Load() > first*9/10 })
+		root.link.breakAfter(nil)
+		ship.restart() // the root does not know that the old process is gone
+		start := time.Now()
+		root.awaitTag("app/a", "v1", d)
+		ship.awaitSent()
+		if waited := time.Since(start); waited > 10*time.Second {
+			t.Errorf("the next send ended after %v", waited)
+		}
 		if n := root.received.Load(); n < size || n > size*105/100 {
 			t.Errorf("%d bytes were sent for a layer of %d, want at most 5 %% more", n, size)
 		}

@@ -36,3 +36,6 @@ func (w *SlowWriter) Write(p []byte) (written int, err error) {
 	}
 	return written, nil
 }
+
+// Unwrap returns the inner writer, for [http.ResponseController].
+func (w *SlowWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -220,7 +220,7 @@ func (c *Client) sendContent(ctx context.Context, b outbox.Blob, method, path st
 	if q.size == 0 {
 		q.body = http.NoBody
 	}
-	if offset > 0 && q.size > 0 {
+	if q.size > 0 && method == http.MethodPut { // it also ends an older request that the parent still waits for
 		q.header.Set("Content-Range", fmt.Sprintf("%d-%d", offset, b.Size-1))
 	}
 	_, err = c.v2(ctx, q)

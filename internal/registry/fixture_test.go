@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -75,8 +76,9 @@ var everyAction = []string{
 type instance struct {
 	t        testing.TB
 	url      string
-	user     string // of requests; "" is anonymous
-	bearer   string // a token to send instead of the user and password
+	client   *http.Client // nil is the default
+	user     string       // of requests; "" is anonymous
+	bearer   string       // a token to send instead of the user and password
 	storage  *storage.Storage
 	handler  http.Handler
 	readOnly bool
@@ -174,7 +176,7 @@ func (s *instance) send(method, path string, body io.Reader, headers ...string) 
 	case s.user != "":
 		req.SetBasicAuth(s.user, "secret")
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := cmp.Or(s.client, http.DefaultClient).Do(req)
 	if err != nil {
 		s.t.Fatalf("%s %s: %v", method, path, err)
 	}

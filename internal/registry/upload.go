@@ -50,7 +50,7 @@ func (g *Registry) startUpload(w http.ResponseWriter, q *request) error {
 	if whole != "" {
 		return finish(w, q, u, whole)
 	}
-	setUploadHeaders(w, q, u)
+	setUploadHeaders(w, q, u.ID(), u.Size())
 	w.Header().Set("OCI-Chunk-Min-Length", strconv.Itoa(minChunk))
 	w.WriteHeader(http.StatusAccepted)
 	return nil
@@ -83,9 +83,25 @@ func (g *Registry) mount(w http.ResponseWriter, q *request, mount, from string) 
 	return true, nil
 }
 
+// resume opens the upload of a request that adds to it. If the request says where its bytes begin, and
+// an older one stalled exactly there, resume ends the older one: its client has lost it.
+func (g *Registry) resume(w http.ResponseWriter, q *request) (*storage.Upload, error) {
+	start, _, err := oci.ParseUploadRange(q.Header.Get("Content-Range"))
+	if err != nil {
+		return g.storage.ResumeUpload(q.Context(), q.repository, q.reference)
+	}
+	u, err := g.storage.TakeUpload(q.Context(), q.repository, q.reference,
+		func(size int64) bool { return size == start })
+	if stalled, ok := errors.AsType[*storage.StalledError](err); ok {
+		setUploadHeaders(w, q, q.reference, stalled.Size)
+		return nil, outOfOrder(start, stalled.Size)
+	}
+	return u, err
+}
+
 // patchUpload adds a chunk.
 func (g *Registry) patchUpload(w http.ResponseWriter, q *request) error {
-	u, err := g.storage.ResumeUpload(q.Context(), q.repository, q.reference)
+	u, err := g.resume(w, q)
 	if err != nil {
 		return err
 	}
@@ -93,7 +109,7 @@ func (g *Registry) patchUpload(w http.ResponseWriter, q *request) error {
 	if err := appendChunk(w, q, u); err != nil {
 		return err
 	}
-	setUploadHeaders(w, q, u)
+	setUploadHeaders(w, q, u.ID(), u.Size())
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
@@ -104,7 +120,7 @@ func (g *Registry) putUpload(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	u, err := g.storage.ResumeUpload(q.Context(), q.repository, q.reference)
+	u, err := g.resume(w, q)
 	if err != nil {
 		return err
 	}
@@ -133,7 +149,7 @@ func appendChunk(w http.ResponseWriter, q *request, u *storage.Upload) error {
 		err = appendBody(w, q, u, want)
 	}
 	if oci.AsError(err) != nil {
-		setUploadHeaders(w, q, u)
+		setUploadHeaders(w, q, u.ID(), u.Size())
 	}
 	return err
 }
@@ -151,13 +167,17 @@ func checkContentRange(q *request, u *storage.Upload) (int64, error) {
 		return 0, err
 	}
 	if start != u.Size() {
-		return 0, oci.ErrRangeInvalid.With("the chunk begins at byte %d, but the upload has %d bytes", start, u.Size())
+		return 0, outOfOrder(start, u.Size())
 	}
 	if q.ContentLength >= 0 && q.ContentLength != end-start {
 		return 0, oci.ErrSizeInvalid.With("Content-Range has %d bytes, but Content-Length is %d", end-start,
 			q.ContentLength)
 	}
 	return end - start, nil
+}
+
+func outOfOrder(start, size int64) error {
+	return oci.ErrRangeInvalid.With("the chunk begins at byte %d, but the upload has %d bytes", start, size)
 }
 
 // maxBlob limits a body of unknown length, in bytes. No blob is as large.
@@ -183,20 +203,24 @@ func appendBody(w http.ResponseWriter, q *request, u *storage.Upload, want int64
 	return err
 }
 
-// getUpload returns how much of an upload has been received.
+// getUpload returns how much of an upload has been received. Another request that has stalled goes on.
 func (g *Registry) getUpload(w http.ResponseWriter, q *request) error {
-	u, err := g.storage.ResumeUpload(q.Context(), q.repository, q.reference)
-	if err != nil {
+	u, err := g.storage.TakeUpload(q.Context(), q.repository, q.reference, func(int64) bool { return false })
+	if stalled, ok := errors.AsType[*storage.StalledError](err); ok {
+		setUploadHeaders(w, q, q.reference, stalled.Size)
+	} else if err != nil {
 		return err
+	} else {
+		setUploadHeaders(w, q, u.ID(), u.Size())
+		defer u.Close()
 	}
-	defer u.Close()
-	setUploadHeaders(w, q, u)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
+// deleteUpload cancels an upload, and ends another request that has stalled on it.
 func (g *Registry) deleteUpload(w http.ResponseWriter, q *request) error {
-	u, err := g.storage.ResumeUpload(q.Context(), q.repository, q.reference)
+	u, err := g.storage.TakeUpload(q.Context(), q.repository, q.reference, func(int64) bool { return true })
 	if err != nil {
 		return err
 	}
@@ -209,11 +233,11 @@ func (g *Registry) deleteUpload(w http.ResponseWriter, q *request) error {
 
 // setUploadHeaders sets the headers with the location and the size of an upload. The
 // range of an empty upload is "0-0", because the specification has no form for it.
-func setUploadHeaders(w http.ResponseWriter, q *request, u *storage.Upload) {
+func setUploadHeaders(w http.ResponseWriter, q *request, id string, size int64) {
 	h := w.Header()
-	h.Set("Location", "/v2/"+q.repository+"/blobs/uploads/"+u.ID())
-	h.Set("Docker-Upload-Uuid", u.ID())
-	h.Set("Range", fmt.Sprintf("0-%d", max(u.Size()-1, 0)))
+	h.Set("Location", "/v2/"+q.repository+"/blobs/uploads/"+id)
+	h.Set("Docker-Upload-Uuid", id)
+	h.Set("Range", fmt.Sprintf("0-%d", max(size-1, 0)))
 }
 
 // writeCreated writes the response for a new blob.

@@ -220,32 +220,6 @@ func TestCancelledUploadIsUnknown(t *testing.T) {
 	s.do("PATCH", location, "hello").want(t, 404, "BLOB_UPLOAD_UNKNOWN")
 }
 
-func TestUploadHasOneWriterAtATime(t *testing.T) {
-	s := newInstance(t)
-	location := s.start()
-	conn := s.dial("PATCH", location, "Expect: 100-continue")
-	defer conn.Close()
-	// The server asks for the body once this request has the upload open.
-	answers := bufio.NewReader(conn)
-	if line, err := answers.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
-		t.Fatalf("%q, %v", line, err)
-	}
-	answers.ReadString('\n')
-	for _, method := range []string{"GET", "PATCH", "DELETE"} {
-		s.do(method, location, "").want(t, 429, "TOOMANYREQUESTS")
-	}
-	io.WriteString(conn, "hello")
-	resp, err := http.ReadResponse(answers, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != 202 {
-		t.Errorf("status %d", resp.StatusCode)
-	}
-	s.has(location, "0-4")
-}
-
 // dial sends the headers of a request with a body of 5 bytes, which the caller sends.
 func (s *instance) dial(method, target string, headers ...string) *net.TCPConn {
 	s.t.Helper()
@@ -253,11 +227,15 @@ func (s *instance) dial(method, target string, headers ...string) *net.TCPConn {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	writeHeader(conn, method, target, headers...)
+	return conn.(*net.TCPConn)
+}
+
+func writeHeader(conn net.Conn, method, target string, headers ...string) {
 	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nAuthorization: Basic YWxsOnNlY3JldA==\r\nContent-Length: 5\r\n",
 		method, target)
 	for _, h := range headers {
 		io.WriteString(conn, h+"\r\n")
 	}
 	io.WriteString(conn, "\r\n")
-	return conn.(*net.TCPConn)
 }

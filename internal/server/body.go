@@ -16,7 +16,7 @@ const (
 
 // A body is the body of a request. Its sender must make progress. The time counts while a
 // read waits for the sender, but not while the handler stores the bytes. A handler must
-// not set a read deadline of its own, because that would replace this one.
+// not set a read deadline of its own, because that would replace this one, except one that ends the body.
 type body struct {
 	io.ReadCloser
 	conn *http.ResponseController

@@ -60,6 +60,7 @@ type Storage struct {
 	digests keyLock
 	// partials locks each upload and each transfer for one user at a time.
 	partials     keyLock
+	uploadUsers  uploadUsers
 	transfers    transfers
 	parsing      sync.Mutex // held while a large manifest is in memory; see [View.ParseManifest]
 	cache        *cache

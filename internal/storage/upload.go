@@ -35,6 +35,7 @@ const copyBuffer = 128 << 10
 // [Upload.Append] had returned for. It has one user at a time, who must call [Upload.Close].
 type Upload struct {
 	s       *Storage
+	user    *uploadUser
 	row     metadb.Upload
 	partial blob.Partial
 	hash    hash.Hash // sha256 of the first size bytes
@@ -57,7 +58,7 @@ func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, 
 		row:  metadb.Upload{ID: strings.ToLower(rand.Text()), Repository: repository},
 		hash: sha256.New(),
 	}
-	u.release = s.partials.lock(uploadPartial(u.row.ID))
+	u.use(u.row.ID, s.partials.lock(uploadPartial(u.row.ID)))
 	var err error
 	u.partial, err = s.blobs.Partial(ctx, uploadPartial(u.row.ID))
 	if err = s.mapDiskFull(err); err == nil {
@@ -72,18 +73,28 @@ func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, 
 
 // ResumeUpload opens the upload id of repository with all that it has received. The error is
 // [oci.ErrBlobUploadUnknown] if there is none, and [oci.ErrTooManyRequests] while another
-// request uses it.
+// request uses it; see also [Storage.TakeUpload].
 func (s *Storage) ResumeUpload(ctx context.Context, repository, id string) (*Upload, error) {
 	release, ok := s.partials.tryLock(uploadPartial(id))
 	if !ok {
-		return nil, oci.ErrTooManyRequests.With("another request is writing to this upload")
+		return nil, errUploadInUse
 	}
-	u := &Upload{s: s, hash: sha256.New(), release: release}
+	u := &Upload{s: s, hash: sha256.New()}
+	u.use(id, release)
 	if err := u.restore(ctx, repository, id); err != nil {
 		u.Close()
 		return nil, err
 	}
 	return u, nil
+}
+
+// use registers the user of an upload that is locked.
+func (u *Upload) use(id string, release func()) {
+	u.user = u.s.uploadUsers.begin(id)
+	u.release = func() {
+		release()
+		u.s.uploadUsers.leave(id, u.user)
+	}
 }
 
 // restore reads the row, and truncates the file to the size in the row.
@@ -143,7 +154,7 @@ func (u *Upload) Append(ctx context.Context, r io.Reader) (int64, error) {
 func (u *Upload) copy(ctx context.Context, r io.Reader) error {
 	buf := make([]byte, copyBuffer)
 	for {
-		n, readErr := r.Read(buf)
+		n, readErr := u.user.read(r, buf, u.size)
 		if n > 0 {
 			if err := u.s.checkReserve(); err != nil {
 				return err
