@@ -13,7 +13,7 @@ export FERRY_SHARED ?= $(abspath ../shared)
 # 2 GiB to spare.
 test chaos kubernetes: export TMPDIR := $(shell test/memory.sh)
 
-.PHONY: oidc deploy docs test race fmt vet staticcheck imports words build image dist charts conformance e2e kubernetes bench bench-links \
+.PHONY: cluster oidc deploy docs test race fmt vet staticcheck imports words build image dist charts conformance e2e kubernetes bench bench-links \
 	bench-fleet chaos fuzz kubernetes-tools tools packages clean
 
 test: ## every test that needs only Go
@@ -28,14 +28,14 @@ fmt: ## fails if gofmt would change a file
 
 vet:
 	go vet ./...
-	go vet -tags e2e,bench,conformance,kubernetes,charts ./test/...
+	go vet -tags e2e,bench,conformance,kubernetes,charts,cluster ./test/...
 	GOOS=windows go build -o /dev/null ./cmd/ferry
 	GOOS=darwin go build -o /dev/null ./cmd/ferry
 
 staticcheck:
 	@test/tools.sh staticcheck
 	.tools/staticcheck ./...
-	.tools/staticcheck -tags e2e,bench,conformance,kubernetes,charts ./test/...
+	.tools/staticcheck -tags e2e,bench,conformance,kubernetes,charts,cluster ./test/...
 
 imports: ## the rules about which package may import which
 	go test -count=1 -v ./test/imports
@@ -67,6 +67,10 @@ docs: ## writes the pages of docs/cli and docs/openapi.json from the program; `m
 
 deploy: packages ## the alert rules, their unit tests, and the dashboard, against real instances
 	go test -count=1 -v ./test/deploy
+
+cluster: packages ## a root on PostgreSQL and an object store behind a proxy: the specification's suite, clients, faults
+	@test/tools.sh versitygw conformance
+	go test -count=1 -v -tags cluster -timeout 20m ./test/cluster
 
 oidc: ## logins of people, with a real OpenID Connect provider in the process of the test
 	cd test/oidc && go vet ./... && go test -count=1 ./...

@@ -1,4 +1,4 @@
-// Package conformance runs the test suite of the OCI distribution specification against
-// the built program. Its test has the build tag conformance;
-// `make conformance` runs it.
+// Package conformance runs the test suite of the OCI distribution specification: [Run] at any
+// registry, and its test, which has the build tag conformance, at one process of the built
+// program. `make conformance` runs it.
 package conformance
