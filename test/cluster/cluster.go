@@ -56,6 +56,14 @@ func (c *Cluster) serve(t testing.TB, o Options) {
 	c.Proxy = StartProxy(t, o.Mode, hosts...)
 }
 
+// PIDs returns the ids of the processes.
+func (c *Cluster) PIDs() (pids []int) {
+	for _, p := range c.Processes {
+		pids = append(pids, p.PID())
+	}
+	return pids
+}
+
 // Root returns the first process, which has the administrator's password, with the address of the
 // proxy. It is for logins only: it is no process.
 func (c *Cluster) Root() *instance.Instance {

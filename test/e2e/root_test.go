@@ -3,14 +3,22 @@
 package e2e
 
 import (
+	"flag"
 	"testing"
 
+	"ferry/test/cluster"
 	"ferry/test/instance"
 )
+
+// clustered makes every root of startRoot a cluster. Tests that end their root cannot run so.
+var clustered = flag.Bool("cluster", false, "run roots as several processes behind a proxy")
 
 // startRoot starts a root registry.
 func startRoot(t *testing.T) *instance.Instance {
 	t.Helper()
+	if *clustered {
+		return cluster.Start(t, cluster.Options{}).Root()
+	}
 	return instance.Start(t, instance.Options{})
 }
 

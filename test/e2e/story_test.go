@@ -10,15 +10,27 @@ import (
 	"strings"
 	"testing"
 
+	"ferry/test/cluster"
 	"ferry/test/image"
 	"ferry/test/instance"
 )
 
 func TestUserStoryRunsAsWritten(t *testing.T) {
-	skopeo, jq := program(t, "skopeo"), program(t, "jq")
+	if *clustered {
+		c := cluster.Start(t, cluster.Options{})
+		runStory(t, c.Root(), c.PIDs(), "PARENT_PROTOCOL=http")
+		return
+	}
 	cert, key := certificate(t)
 	root := instance.Start(t, instance.Options{Args: []string{"--tls-cert", cert, "--tls-key", key}})
-	admin := root.Admin(t, "mycontainerregistry", "SSL_CERT_FILE="+cert)
+	runStory(t, root, []int{root.PID()}, "SSL_CERT_FILE="+cert)
+}
+
+// runStory runs the user story with root, which consists of the processes pids.
+func runStory(t *testing.T, root *instance.Instance, pids []int, env ...string) {
+	t.Helper()
+	skopeo, jq := program(t, "skopeo"), program(t, "jq")
+	admin := root.Admin(t, "mycontainerregistry", env...)
 	var want []string
 	for i, repo := range []string{"somenamespace/app", "somenamespace/web", "othernamespace/app"} {
 		img := image.New(t, image.Options{Seed: uint64(10 + i), Layers: []int64{1 << 20, 1000}})
@@ -31,7 +43,7 @@ func TestUserStoryRunsAsWritten(t *testing.T) {
 	path := []string{filepath.Dir(instance.Binary(t)), filepath.Dir(skopeo), filepath.Dir(jq), os.Getenv("PATH")}
 	cmd := exec.Command("bash", "testdata/story.sh")
 	cmd.Env = append(admin.Env(),
-		"PATH="+strings.Join(path, ":"), "SITE="+t.TempDir(), fmt.Sprintf("PARENT_PID=%d", root.PID()))
+		"PATH="+strings.Join(path, ":"), "SITE="+t.TempDir(), "PARENT_PIDS="+strings.Trim(fmt.Sprint(pids), "[]"))
 	out, err := instance.Output(cmd)
 	if err != nil {
 		t.Fatalf("%v\nthe parent's log:\n%s", err, root.Log())

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The user story, with the commands as they are written there, and the connected
 # registry as a process. Its surroundings: those of test/story/register.sh, skopeo
-# on the path, the parent's PARENT_PID.
+# on the path, the PARENT_PIDS of the parent's processes.
 set -euo pipefail
 
 # Waits until a command succeeds, for at most a minute.
@@ -55,8 +55,10 @@ online() {
 eventually online
 
 # With the parent switched off.
-kill "$PARENT_PID"
-tail --pid="$PARENT_PID" -f /dev/null
+kill $PARENT_PIDS
+for pid in $PARENT_PIDS; do
+	tail --pid="$pid" -f /dev/null
+done
 for repository in $repositoriesToSync; do
 	rm -rf "$SITE/pulled"
 	pull "$repository" "$SITE/pulled"
