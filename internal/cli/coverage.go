@@ -223,7 +223,9 @@ func (o *waitOptions) run(ctx context.Context, env *Env, c *client) error {
 			return withHint(fmt.Errorf("no connected registry gets %s", o.image.text),
 				"see ferry repository coverage --image %s", o.image.text)
 		}
-		return fmt.Errorf("%s", strings.TrimSuffix(coverageText(v.value), "."))
+		return withHint(fmt.Errorf("after %s, %s of %s %s %s: want %v %%", o.timeout, thousands(v.value.Have),
+			thousandsOf(v.value.Sites, "site"), has(v.value.Sites), v.value.Image, o.percent),
+			"the result lists the others; ferry connected-registry sync-status -n SITE says more of one")
 	}
 }
 

@@ -22,13 +22,13 @@ func find(root *cobra.Command, args []string) (*cobra.Command, []string, error) 
 	cmd, rest := root, []string{}
 	for cmd.HasSubCommands() && len(args) > 0 && args[0] != "--" {
 		var flags []string
-		if flags, args = cutFlags(cmd, args); len(flags) > 0 {
+		if flags, args = cutFlags(cmd, args, 0); len(flags) > 0 {
 			rest = append(rest, flags...)
 			continue
 		}
 		next := subcommand(cmd, args[0])
 		if next == nil {
-			return nil, nil, unknownCommand(cmd, rest, args)
+			return nil, nil, unknownCommand(cmd, args[0], append(rest, args...))
 		}
 		cmd, args = next, args[1:]
 	}
@@ -45,13 +45,14 @@ func subcommand(cmd *cobra.Command, name string) *cobra.Command {
 	return nil
 }
 
-// cutFlags cuts the flags with their values off the beginning of args.
-func cutFlags(cmd *cobra.Command, args []string) (flags, words []string) {
+// cutFlags cuts the flags with their values off the beginning of args. An unknown flag has at most
+// unknown values.
+func cutFlags(cmd *cobra.Command, args []string, unknown int) (flags, words []string) {
 	n := 0
 	for n < len(args) && strings.HasPrefix(args[n], "-") && args[n] != "-" && args[n] != "--" {
 		arg := args[n]
 		n++
-		values, isSwitch := valuesOf(cmd, arg)
+		values, isSwitch := valuesOf(cmd, arg, unknown)
 		for first := true; n < len(args) && values > 0 && !strings.HasPrefix(args[n], "-"); first = false {
 			if !first && subcommand(cmd, args[n]) != nil {
 				break // a list of values ends before a command
@@ -70,17 +71,19 @@ func cutFlags(cmd *cobra.Command, args []string) (flags, words []string) {
 const maxValues = 1 << 20
 
 // valuesOf returns how many of the next arguments may be values of a flag, which is one of cmd or
-// of a command below it, and whether the flag is a switch. An unknown flag takes none.
-func valuesOf(cmd *cobra.Command, arg string) (values int, isSwitch bool) {
+// of a command below it, and whether the flag is a switch. An unknown flag takes unknown values.
+func valuesOf(cmd *cobra.Command, arg string, unknown int) (values int, isSwitch bool) {
 	name, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 	long := strings.HasPrefix(arg, "--")
 	if hasValue || name == "" || !long && len(name) > 1 {
 		return 0, false
 	}
+	isKnown := false
 	visitFlags(cmd, func(f *pflag.Flag) {
 		if long && !strings.HasPrefix(f.Name, name) || !long && f.Shorthand != name {
 			return
 		}
+		isKnown = true
 		own, isOwn := f.Value.(*flag)
 		switch {
 		case isOwn && own.list:
@@ -91,6 +94,9 @@ func valuesOf(cmd *cobra.Command, arg string) (values int, isSwitch bool) {
 			values = max(values, 1)
 		}
 	})
+	if !isKnown {
+		values = unknown
+	}
 	return values, isSwitch
 }
 
@@ -107,27 +113,50 @@ func visitFlags(cmd *cobra.Command, visit func(*pflag.Flag)) {
 	below(cmd)
 }
 
-// unknownCommand returns the error for args whose first word is no command below cmd. flags stood
-// before that. The hint has the line with the nearest command.
-func unknownCommand(cmd *cobra.Command, flags, args []string) error {
-	err := usagef("%s has no command %q", cmd.CommandPath(), clip(args[0]))
+// unknownCommand returns the error for args, of which word is no command below cmd. The hint has the
+// line with the nearest command; whatever is no word of that stays where it is. Nobody knows whether an
+// unknown flag has a value, so both are tried.
+func unknownCommand(cmd *cobra.Command, word string, args []string) error {
+	err := usagef("%s has no command %q", cmd.CommandPath(), clip(word))
 	typed := strings.Fields(cmd.CommandPath())[1:]
-	others := slices.Clone(flags) // what is no word of a command
-	var words []string
-	for len(args) > 0 && args[0] != "--" {
-		words, args = append(words, args[0]), args[1:]
-		flags, args = cutFlags(cmd, args)
-		others = append(others, flags...)
+	var best []near
+	var at []int // where the words stand in args
+	for unknown := range 2 {
+		positions := wordsOf(cmd, args, unknown)
+		words := slices.Clone(typed)
+		for _, i := range positions {
+			words = append(words, args[i])
+		}
+		found := nearest(cmd.Root(), words, len(typed))
+		if len(found) > 0 && (len(best) == 0 || found[0].compare(best[0]) < 0) {
+			best, at = found, positions
+		}
 	}
 	var lines []string
-	for _, near := range nearest(cmd.Root(), append(typed, words...), len(typed)) {
-		rest := words[min(len(words), max(0, near.used-len(typed))):]
-		lines = append(lines, correctedCommand(near.path, slices.Concat(rest, others, args)))
+	for _, n := range best {
+		rest := slices.Clone(args)
+		for _, i := range slices.Backward(at[:min(len(at), max(0, n.used-len(typed)))]) {
+			rest = slices.Delete(rest, i, i+1)
+		}
+		lines = append(lines, correctedCommand(n.path, rest))
 	}
 	if len(lines) == 0 {
 		return withHint(err, "see %s --help", cmd.CommandPath())
 	}
 	return withHint(err, "did you mean %s?", strings.Join(lines, " or "))
+}
+
+// wordsOf returns the positions in args of all that is neither a flag nor the value of one, before --. An
+// unknown flag has at most unknown values.
+func wordsOf(cmd *cobra.Command, args []string, unknown int) (positions []int) {
+	for left := args; len(left) > 0 && left[0] != "--"; {
+		var flags []string
+		if flags, left = cutFlags(cmd, left, unknown); len(flags) == 0 {
+			positions = append(positions, len(args)-len(left))
+			left = left[1:]
+		}
+	}
+	return positions
 }
 
 // correctedCommand returns the line of a command, up to a password, which must not be in a log.

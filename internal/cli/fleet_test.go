@@ -98,6 +98,21 @@ func TestWaitEndsWhenTheChildHasTheImage(t *testing.T) {
 	}
 }
 
+func TestWaitSaysOnceHowManySitesHaveTheImage(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	wait := p.run(t.Context(), t, "wait", "--image", "factory/app:1.0", "--timeout", "3s")
+	go func() { wait.errors <- rest(wait.stderr) }()
+	rest(wait.stdout)
+	said, code := <-wait.errors, <-wait.code
+	want := "0 of 1 site has factory/app:1.0 (0.0 %). 1 without it.\n" +
+		"ferry: after 3s, 0 of 1 site has factory/app:1.0: want 100 %\n" +
+		"hint: the result lists the others; ferry connected-registry sync-status -n SITE says more of one\n"
+	if said != want || code != 1 {
+		t.Errorf("it says %q, exit code %d", said, code)
+	}
+}
+
 func TestWatchPrintsLinesOfChangesToAPipe(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)

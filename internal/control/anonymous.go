@@ -66,7 +66,8 @@ func (s *State) isOfClients(scopeMap, registry string) bool {
 // CheckAnonymous returns an error if there are too many scope maps that allow anonymous pulls.
 func CheckAnonymous(scopeMaps int) error {
 	if scopeMaps > maxAnonymous {
-		return Conflict("%d scope maps allow anonymous pulls: at most %d may", scopeMaps, maxAnonymous)
+		return Conflict("%d scope maps allow anonymous pulls: at most %d may", scopeMaps, maxAnonymous).
+			WithHint("take the networks from another one first: ferry scope-map update -n NAME --no-anonymous")
 	}
 	return nil
 }

@@ -94,10 +94,12 @@ func (s *Service) checkNewKey(tx *metadb.Tx, o *Operator, row metadb.APIKey) err
 	}
 	if slices.ContainsFunc(all, func(k metadb.APIKey) bool { return k.Name == row.Name }) {
 		return Conflict("the operator %s has an API key '%s' already", o.Name, row.Name).
-			WithHint("delete it first, or take another name")
+			WithHint("take another name, or delete it first: ferry operator api-key delete --operator %s -n %s", o.Name,
+				row.Name)
 	}
 	if len(all) >= maxAPIKeys {
-		return Conflict("the operator %s has %d API keys already, which is the most", o.Name, len(all))
+		return Conflict("the operator %s has %d API keys already, which is the most", o.Name, len(all)).
+			WithHint("delete one that is not needed: ferry operator api-key list --operator %s", o.Name)
 	}
 	return nil
 }

@@ -33,21 +33,36 @@ func Refuse(code, format string, args ...any) *Error {
 // Invalid returns an error for an invalid request.
 func Invalid(format string, args ...any) *Error { return Refuse(api.CodeInvalid, format, args...) }
 
-// Conflict returns an error for a request that conflicts with the current state.
-func Conflict(format string, args ...any) *Error { return Refuse(api.CodeConflict, format, args...) }
+// A Hintless is a refusal that is no error before it has a hint. So none of its kind lacks one.
+type Hintless struct{ refusal *Error }
+
+// WithHint returns the error with a hint.
+func (h Hintless) WithHint(format string, args ...any) *Error {
+	return h.refusal.WithHint(format, args...)
+}
+
+// Conflict returns the refusal of a request that conflicts with the current state. The hint names the command,
+// or the state, that ends the conflict.
+func Conflict(format string, args ...any) Hintless {
+	return Hintless{Refuse(api.CodeConflict, format, args...)}
+}
 
 // MapNotFound replaces [metadb.ErrNotFound] by an [Error] for the caller. It returns any other
 // error unchanged.
 func MapNotFound(err error, noun, name string) error {
 	if errors.Is(err, metadb.ErrNotFound) {
-		kind := strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(noun, "sync "), " rule"), " ", "-")
-		if noun == "purge rule" {
-			kind = "repository purge-rule"
-		}
 		return Refuse(api.CodeNotFound, "the %s '%.100s' could not be found", noun, name).WithHint("see ferry %s list",
-			kind)
+			command(noun))
 	}
 	return err
+}
+
+// command returns the name of the command for a kind of resource.
+func command(noun string) string {
+	if noun == "purge rule" {
+		return "repository purge-rule"
+	}
+	return strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(noun, "sync "), " rule"), " ", "-")
 }
 
 // resourceName suits HTTP Basic, whose user names have no colon, and URL paths, whose segments are

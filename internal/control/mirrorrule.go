@@ -191,7 +191,8 @@ func checkRepositoryFree(tx *metadb.Tx, row metadb.MirrorRule) error {
 		}
 	}
 	if len(rows) >= maxMirrorRules {
-		return Conflict("there are %d mirror rules already, which is the most", len(rows))
+		return Conflict("there are %d mirror rules already, which is the most", len(rows)).
+			WithHint("delete one that is not needed: ferry mirror list, then ferry mirror delete -n NAME")
 	}
 	return nil
 }

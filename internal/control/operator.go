@@ -81,15 +81,18 @@ func (s *Service) PutOperator(
 func (s *Service) checkNewOperator(name string) error {
 	state := s.State()
 	if n := len(state.Operators()); n >= maxOperators {
-		return Conflict("there are %d operators already, which is the most", n)
+		return Conflict("there are %d operators already, which is the most", n).
+			WithHint("delete one that is not needed: ferry operator list, then ferry operator delete -n NAME")
 	}
 	for _, o := range state.Operators() {
 		if strings.EqualFold(o.Name, name) {
-			return Conflict("there is an operator '%s' already", o.Name)
+			return Conflict("there is an operator '%s' already", o.Name).
+				WithHint("take another name, or change that one: ferry operator update -n %s", o.Name)
 		}
 	}
 	if t := state.Token(name); t != nil {
-		return Conflict("'%s' is the name of a token, so no operator can have it", name)
+		return Conflict("'%s' is the name of a token, so no operator can have it", name).
+			WithHint("take another name, or delete the token: ferry token delete -n %s", name)
 	}
 	return nil
 }

@@ -20,7 +20,8 @@ type Precondition struct {
 // resource exists.
 func (p Precondition) check(exists bool, version int64, noun, name string) error {
 	if exists && p.NoneMatch != "" && matches(p.NoneMatch, version) {
-		return Refuse(api.CodePrecondition, "the %s '%s' exists already", noun, name)
+		return Refuse(api.CodePrecondition, "the %s '%s' exists already", noun, name).
+			WithHint("take another name, or change that one; see ferry %s list", command(noun))
 	}
 	if p.Match != "" && (!exists || !matches(p.Match, version)) {
 		return Refuse(api.CodePrecondition, "the %s '%s' has changed since you read it", noun, name).

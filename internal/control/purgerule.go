@@ -91,7 +91,9 @@ func (p *PurgeRules) Put(
 			return err
 		}
 		if !exists && len(rows) >= maxPurgeRules {
-			return Conflict("there are %d purge rules already, which is the most", len(rows))
+			return Conflict("there are %d purge rules already, which is the most", len(rows)).
+				WithHint("delete one that is not needed: ferry repository purge-rule list, then " +
+					"ferry repository purge-rule delete -n NAME")
 		}
 		row := metadb.PurgeRule{Name: name, Spec: spec, CreatedAt: p.service.now()}
 		if err := tx.PutPurgeRule(row); err != nil {

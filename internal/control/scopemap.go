@@ -138,7 +138,8 @@ func MissingWarnings(name string, missing []string) []api.Warning {
 // WriteScopeMap writes a scope map that is not defined by the system, and returns the result.
 func (s *Service) WriteScopeMap(tx *metadb.Tx, row metadb.ScopeMap) (api.ScopeMap, error) {
 	if IsSystem(row) {
-		return api.ScopeMap{}, Conflict("the scope map '%s' is defined by the system and cannot be changed", row.Name)
+		return api.ScopeMap{}, Conflict("the scope map '%s' is defined by the system and cannot be changed", row.Name).
+			WithHint("make another one: ferry scope-map create -n NAME --repository REPOSITORY ACTION...")
 	}
 	if n := utf8.RuneCountInString(row.Description); n > maxDescription {
 		return api.ScopeMap{}, Invalid("the description has %d characters: at most %d are allowed", n, maxDescription)
@@ -197,7 +198,8 @@ func (s *Service) DeleteScopeMap(ctx context.Context, by Caller, name string, wh
 			return err
 		}
 		if IsSystem(row) {
-			return Conflict("the scope map '%s' is defined by the system and cannot be deleted", name)
+			return Conflict("the scope map '%s' is defined by the system and cannot be deleted", name).
+				WithHint("it has no effect unless a token uses it: ferry token update -n TOKEN --scope-map NAME")
 		}
 		return s.dropScopeMap(tx, name)
 	})

@@ -100,7 +100,8 @@ func (s *Service) CheckNewToken(tx *metadb.Tx, name string) error {
 		return err
 	}
 	if slices.ContainsFunc(operators, func(o metadb.Operator) bool { return strings.EqualFold(o.Name, name) }) {
-		return Conflict("'%s' is the name of an operator, so no token can have it", name)
+		return Conflict("'%s' is the name of an operator, so no token can have it", name).
+			WithHint("take another name, or delete the operator: ferry operator delete -n %s", name)
 	}
 	n, err := tx.CountTokens()
 	if err == nil && n >= s.maxima.Tokens {

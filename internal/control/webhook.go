@@ -145,7 +145,7 @@ func (w *Webhooks) Update(ctx context.Context, by Caller, name string, patch api
 		wasEnabled := spec.Enabled
 		secrets, err := w.events.OpenSecrets(row)
 		if err != nil && (patch.URI == nil || patch.Secret == nil) {
-			return Conflict("%s", err)
+			return unreadable(name, err)
 		}
 		if patch.Status != nil {
 			if spec.Enabled, err = isEnabled(*patch.Status); err != nil {
@@ -226,10 +226,17 @@ func (w *Webhooks) store(tx *metadb.Tx, row metadb.Webhook, spec events.WebhookS
 	return v, err
 }
 
+// unreadable is the refusal of a change that needs secrets of a webhook that cannot be decrypted.
+func unreadable(name string, err error) error {
+	return Conflict("%s", err).
+		WithHint("set them again: ferry webhook update -n %s --uri URL --headers NAME=VALUE --secret-stdin", name)
+}
+
 func checkWebhookCount(tx *metadb.Tx) error {
 	rows, err := tx.Webhooks()
 	if err == nil && len(rows) >= maxWebhooks {
-		err = Conflict("there are %d webhooks already, which is the most", len(rows))
+		err = Conflict("there are %d webhooks already, which is the most", len(rows)).
+			WithHint("delete one that is not needed: ferry webhook list, then ferry webhook delete -n NAME")
 	}
 	return err
 }
@@ -272,7 +279,7 @@ func (w *Webhooks) Config(ctx context.Context, by Caller, name string) (c api.We
 		}
 		secrets, err := w.events.OpenSecrets(row)
 		if err != nil {
-			return Conflict("%s", err)
+			return unreadable(name, err)
 		}
 		c = api.WebhookConfig{ServiceURI: secrets.URI, CustomHeaders: map[string]string{}}
 		for name := range maps.Keys(secrets.Headers) {

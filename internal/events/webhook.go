@@ -184,8 +184,8 @@ func (s *Service) OpenSecrets(row metadb.Webhook) (w WebhookSecrets, err error) 
 		err = json.Unmarshal([]byte(text), &w)
 	}
 	if err != nil {
-		return w, fmt.Errorf("the secrets of the webhook %s cannot be decrypted with the key of this data directory; "+
-			"set its URI, headers and secret again", row.Name)
+		return w, fmt.Errorf("the secrets of the webhook %s cannot be decrypted with the key of this data directory",
+			row.Name)
 	}
 	return w, nil
 }

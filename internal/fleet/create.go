@@ -108,7 +108,9 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 	}
 	if other := c.state.SyncedBy(c.row.SyncToken); other != nil && !strings.EqualFold(other.Name, name) {
 		return nil, control.Conflict("the token '%s' is the sync token of the connected registry '%s'", c.row.SyncToken,
-			other.Name)
+			other.Name).
+			WithHint("leave --sync-token out, or name another token; or delete that one first: "+
+				"ferry connected-registry delete -n %s", other.Name)
 	}
 	if !c.ownToken {
 		return c, c.readToken(tx)

@@ -56,7 +56,7 @@ func checkNoChildren(state *control.State, row metadb.ConnectedRegistry) error {
 	}
 	return control.Conflict("the connected registry '%s' has others below it: %s", row.Name,
 		strings.Join(names, ", ")).
-		WithHint("delete those first")
+		WithHint("delete those first: ferry connected-registry delete -n %s", names[0])
 }
 
 // leftovers are what remains of a deleted connected registry.

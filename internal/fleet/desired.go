@@ -68,7 +68,8 @@ func checkRoom(state *control.State, path []*control.Registry, clientTokens []st
 	if errors.Is(err, jsonlimit.ErrTooLarge) {
 		return control.Conflict("the connected registry '%s' accepts no more below it: there are %d others, "+
 			"and tokens and scope maps for all of them", top.Name, len(b.d.ConnectedRegistries)).
-			WithHint("create more connected registries at the top, or below another one; or use fewer client tokens")
+			WithHint("create more connected registries at the top, without --parent, or below another one; or use " +
+				"fewer client tokens")
 	}
 	return err
 }

@@ -68,7 +68,7 @@ func importProblem(err error) error {
 	case errors.Is(err, mirror.ErrOutside):
 		return control.Refuse(api.CodeDenied, "%s", err).WithHint("ask an operator without limits")
 	case errors.Is(err, mirror.ErrExists):
-		return control.Conflict("%s", err).WithHint("--force moves it")
+		return control.Conflict("%s", err).WithHint("repeat the import with --force, which moves the tag")
 	case errors.Is(err, mirror.ErrDiffers):
 		return control.Conflict("%s", err).WithHint("run it again when that import has ended; see ferry import list")
 	case errors.Is(err, mirror.ErrBusy):

@@ -171,6 +171,21 @@ func TestChangeOfLocksKeepsOthersAndIsAudited(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		for reference, want := range map[string]string{
+			"v1": "its tag v1;", m.Digest.String(): "its manifest " + m.Digest.String() + ";",
+		} {
+			for _, change := range []storage.LockChange{{Set: storage.NoDelete}, {Clear: storage.NoDelete}} {
+				if err := f.ChangeLocks(ctx, "a", reference, change); err != nil {
+					t.Fatal(err)
+				}
+				if change.Set == 0 {
+					continue
+				}
+				if err := f.DeleteRepository(ctx, "a"); err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("delete a repository with a lock: %v, want %q", err, want)
+				}
+			}
+		}
 		for name, remove := range map[string]func() error{
 			"tag":        func() error { return f.DeleteTag(ctx, "a", "v1", refused) },
 			"manifest":   func() error { return f.DeleteManifest(ctx, "a", m.Digest, refused) },

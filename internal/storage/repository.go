@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -101,8 +102,12 @@ func (c *change) deleteRepository(notes []Note) error {
 			return err
 		}
 		if locked != "" {
-			return oci.ErrDenied.With("deleting %s of %s is locked; ferry repository update at the root registry "+
-				"unlocks it", locked, c.repository)
+			kind := "tag"
+			if strings.Contains(locked, ":") { // no tag has a colon, and every digest has one
+				kind = "manifest"
+			}
+			return oci.ErrDenied.With("deleting repository %s is locked by its %s %s; ferry repository update at the "+
+				"root registry unlocks it", c.repository, kind, locked)
 		}
 	}
 	if err := c.relist(); err != nil {

@@ -90,6 +90,9 @@ func (r Response) Fails(t *testing.T, status int, code string, words ...string) 
 	if r.Status != status || p.Status != status || p.Code != code || p.Title == "" || p.Detail == "" {
 		t.Fatalf("%d %s, want status %d and code %s", r.Status, r.Text, status, code)
 	}
+	if status == http.StatusConflict && !strings.Contains(p.Hint, "ferry ") && !strings.Contains(p.Hint, "--") {
+		t.Errorf("the hint %q names no command and no setting that resolves %q", p.Hint, p.Detail)
+	}
 	if ct := r.Header.Get("Content-Type"); ct != "application/problem+json" {
 		t.Errorf("content type %q", ct)
 	}
