@@ -22,6 +22,7 @@ type Summary struct {
 	ItemsToGo      int        `json:"itemsToGo"`
 	BytesToGo      int64      `json:"bytesToGo"`
 	AtLeast        bool       `json:"atLeast" doc:"Whether there may be more items or bytes than are known."`
+	AtMost         bool       `json:"atMost" doc:"Whether there may be fewer, because it has some of what changed."`
 	BytesPerSecond int64      `json:"bytesPerSecond" doc:"0 while no sync runs."`
 	NextWindowTime *time.Time `json:"nextWindowTime" doc:"When its next sync window opens; null while one is open."`
 	EtaTime        *time.Time `json:"etaTime" doc:"When it should have everything, by its rate, windows, and budget."`

@@ -81,15 +81,24 @@ func spanText(seconds *int64) string {
 
 // toGoText says how many items and bytes are to go; "" is none.
 func toGoText(s api.Summary) string {
-	if s.ItemsToGo == 0 && s.BytesToGo == 0 {
+	switch {
+	case s.ItemsToGo > 0 || s.BytesToGo > 0:
+	case s.AtLeast:
+		return "unknown"
+	default:
 		return ""
 	}
 	text := counted(s.ItemsToGo, "item")
 	if s.BytesToGo > 0 {
 		text += ", " + config.SizeText(s.BytesToGo)
 	}
-	if s.AtLeast {
-		text += "+"
+	switch {
+	case s.AtLeast && s.AtMost:
+		return "~" + text
+	case s.AtLeast:
+		return text + "+"
+	case s.AtMost:
+		return "≤" + text
 	}
 	return text
 }

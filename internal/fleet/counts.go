@@ -24,7 +24,7 @@ func (s *Service) Counts(ctx context.Context, q ListQuery) (f api.Fleet, err err
 		ofState[state] = &api.StateCount{State: state}
 	}
 	for _, v := range some {
-		bytes := v.BytesPending
+		bytes := v.BytesToGo()
 		f.BytesToGo += bytes
 		ofState[v.State].Sites++
 		ofState[v.State].BytesToGo += bytes

@@ -169,12 +169,12 @@ type holders struct {
 	image  imageRef
 	digest digest.Digest
 	items  map[string][]gateway.Item // that lead to the image, by filter
-	scopes map[changedKey]scopeSeqs  // results of scopeSeqs
+	scopes map[scopeKey]scopeSeqs    // results of scopeSeqs
 }
 
 func (s *Service) newHolders(c *storage.View, ref imageRef, by control.Caller) (*holders, error) {
 	h := &holders{s: s, view: c, image: ref, digest: digest.Digest(ref.digest),
-		items: map[string][]gateway.Item{}, scopes: map[changedKey]scopeSeqs{}}
+		items: map[string][]gateway.Item{}, scopes: map[scopeKey]scopeSeqs{}}
 	unknown := control.Refuse(api.CodeNotFound, "this registry has no image %s", ref).
 		WithHint("see its tags: ferry repository show-tags --repository %s", ref.repository)
 	if !by.Limits.Covers(ref.repository) {
@@ -281,9 +281,15 @@ func (h *holders) selected(p *subscriptionPath) (items []gateway.Item, err error
 	return items, nil
 }
 
+// A scopeKey is everything on which the result of [holders.scopesOf] depends.
+type scopeKey struct {
+	filters   string
+	watermark int64
+}
+
 // scopesOf returns the result of [descendant.scopeSeqs] for the repository of the image.
 func (h *holders) scopesOf(v descendant) (scope scopeSeqs, err error) {
-	key := changedKey{h.image.repository, v.filters, v.watermark}
+	key := scopeKey{v.filters, v.watermark}
 	if known, ok := h.scopes[key]; ok {
 		return known, nil
 	}
@@ -291,7 +297,7 @@ func (h *holders) scopesOf(v descendant) (scope scopeSeqs, err error) {
 	if err != nil {
 		return scope, err
 	}
-	scope, err = v.scopeSeqs(h.view, entry)
+	scope, err = v.scopeSeqs(h.view, entry, v.watermark)
 	h.scopes[key] = scope
 	return scope, err
 }

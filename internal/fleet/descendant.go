@@ -95,47 +95,43 @@ func (s *Service) watermarkOf(st wire.Status, head int64) int64 {
 // A requestCache holds data that one request has read, for all descendants in its answer. All of it
 // is from one view of the content.
 type requestCache struct {
-	head     int64                      // of the feed, in this view
-	listings map[listKey][]gateway.Item // shared by descendants with the same filter
-	changes  []storage.FeedEntry        // the repositories that changed after since
+	head     int64                          // of the feed, in this view
+	listings map[listKey]*gateway.Selection // shared by descendants with the same filter
+	changes  []storage.FeedEntry            // the repositories that changed after since
 	since    int64
 	entries  map[string]storage.FeedEntry // nil if the cache is used in several views
-	newest   map[string]int64             // the number of the last of these changes by pattern: a/b, a/* and *
-	changed  map[changedKey]bool          // results of changedIn; nil if the cache is used in several views
-}
-
-// A changedKey is everything on which the result of changedIn depends, apart from permissions.
-type changedKey struct {
-	repository, filters string
-	watermark           int64
+	// matching are these changes by the pattern of the repository, such as a/b, a/* or *; the last first.
+	matching map[string][]storage.FeedEntry
+	backlogs map[backlogKey]*backlog // nil if the cache is used in several views
+	unheard  map[unheardKey]unheard  // nil if the cache is used in several views
 }
 
 type listKey struct{ repository, filter string }
 
 func newRequestCache(c *storage.View) (*requestCache, error) {
 	head, _, err := c.FeedHead()
-	return &requestCache{head: head, listings: map[listKey][]gateway.Item{}, since: head,
-		newest: map[string]int64{}}, err
+	return &requestCache{head: head, listings: map[listKey]*gateway.Selection{}, since: head,
+		matching: map[string][]storage.FeedEntry{}}, err
 }
 
 // maxListings is the number of listings, and of entries, that a requestCache keeps.
 const maxListings = 1000
 
-// listing returns the items of a repository that a selection gets.
-func (q *requestCache) listing(c *storage.View, repository string, r selection) ([]gateway.Item, error) {
+// listing returns what a selection gets of a repository.
+func (q *requestCache) listing(c *storage.View, repository string, r selection) (*gateway.Selection, error) {
 	key := listKey{repository, r.filterID}
-	if items, ok := q.listings[key]; ok {
-		return items, nil
+	if known, ok := q.listings[key]; ok {
+		return known, nil
 	}
-	items, err := gateway.SelectItems(c, repository, r.filter)
+	selected, err := gateway.Select(c, repository, r.filter)
 	if err != nil {
 		return nil, err
 	}
 	if len(q.listings) >= maxListings {
 		clear(q.listings)
 	}
-	q.listings[key] = items
-	return items, nil
+	q.listings[key] = selected
+	return selected, nil
 }
 
 // entry returns a repository's entry in the feed.
@@ -173,19 +169,11 @@ func (q *requestCache) changedSince(c *storage.View, after int64) ([]storage.Fee
 		q.changes, q.since = append(older, q.changes...), after
 		for _, entry := range slices.Backward(older) {
 			for pattern := range patternsOf(entry.Repository) {
-				if q.newest[pattern] == 0 {
-					q.newest[pattern] = entry.Seq
-				}
+				q.matching[pattern] = append(q.matching[pattern], entry)
 			}
 		}
 	}
 	return q.changes[firstAfter(q.changes, after):], nil
-}
-
-// mayBeOutdated reports whether a repository changed after a descendant's watermark that its own
-// permissions allow it to read. Most descendants need no comparison with each change.
-func (q *requestCache) mayBeOutdated(v descendant) bool {
-	return slices.ContainsFunc(v.patterns, func(pattern string) bool { return q.newest[pattern] > v.watermark })
 }
 
 // patternsOf returns the patterns of permissions that cover a repository.

@@ -115,7 +115,7 @@ func (s *Service) repositoriesFrom(ctx context.Context, v descendant, from strin
 // a tag, the report decides its state. A manifest without a tag, such as a signature, is an item
 // only while it is not in sync.
 func (v descendant) itemsIn(c *storage.View, repository string) (items []api.SyncItem, _ error) {
-	tags, err := v.tagsIn(c, repository)
+	tags, err := v.tagsIn(c, repository, v.watermark)
 	if err != nil {
 		return nil, err
 	}
@@ -180,44 +180,6 @@ func itemsToRemove(reported map[string]api.SyncItem, removed []api.SyncItem) map
 	return left
 }
 
-// changedIn reports whether anything that the descendant gets of a repository changed after its
-// watermark.
-func (v descendant) changedIn(c *storage.View, repository string) (changed bool, err error) {
-	key := changedKey{repository, v.filters, v.watermark}
-	if known, ok := v.cache.changed[key]; ok {
-		return known, nil
-	}
-	if changed, err = v.compareWith(c, repository); err == nil && v.cache.changed != nil {
-		if len(v.cache.changed) >= maxChanged {
-			clear(v.cache.changed)
-		}
-		v.cache.changed[key] = changed
-	}
-	return changed, err
-}
-
-// maxChanged is the number of results of changedIn that a requestCache keeps.
-const maxChanged = 100_000
-
-// compareWith is [descendant.changedIn] without the cache.
-func (v descendant) compareWith(c *storage.View, repository string) (bool, error) {
-	entry, err := v.cache.entry(c, repository)
-	if err != nil {
-		return false, err
-	}
-	tags, err := v.tagsIn(c, repository)
-	if err != nil {
-		return false, err
-	}
-	for _, t := range tags {
-		if max(t.seq, t.scopeSeq, entry.RelistSeq) > v.watermark {
-			return true, nil
-		}
-	}
-	removed, err := v.removedFrom(c, repository)
-	return len(removed) > 0, err
-}
-
 // removedFrom returns the tags that were removed from a repository after the descendant's watermark
 // and that it must remove as well. A deleted repository is one item without a name. With keep-last
 // the result is empty, because a tag may have left the selection before it was removed.
@@ -236,8 +198,18 @@ func (v descendant) removedFrom(c *storage.View, repository string) (items []api
 	if !here {
 		return []api.SyncItem{{Repository: repository, State: api.ToRemove}}, nil
 	}
-	names, err := c.Removed(repository, v.watermark)
-	if err != nil {
+	removed, err := v.removedTags(c, repository, v.watermark)
+	for _, r := range removed {
+		items = append(items, api.SyncItem{Repository: repository, Tag: &r.Item, State: api.ToRemove, Key: r.Item})
+	}
+	return items, err
+}
+
+// removedTags returns the tags that the descendant must remove because they were removed from a
+// repository after a sequence number, and not set again.
+func (v descendant) removedTags(c *storage.View, repository string, after int64) ([]storage.Removal, error) {
+	all, err := c.Removed(repository, after)
+	if err != nil || len(all) == 0 {
 		return nil, err
 	}
 	tags, err := c.Tags(repository)
@@ -245,12 +217,9 @@ func (v descendant) removedFrom(c *storage.View, repository string) (items []api
 	for _, t := range tags {
 		back[t.Name] = true
 	}
-	for _, name := range names {
-		if !back[name] && oci.CheckTag(name) == nil && v.selects(name) {
-			items = append(items, api.SyncItem{Repository: repository, Tag: &name, State: api.ToRemove, Key: name})
-		}
-	}
-	return items, err
+	return slices.DeleteFunc(all, func(r storage.Removal) bool {
+		return back[r.Item] || oci.CheckTag(r.Item) != nil || !v.selects(r.Item)
+	}), err
 }
 
 // selects reports whether everyone on the path selects a tag by its name alone.
@@ -322,8 +291,8 @@ type selectedTag struct {
 func (t selectedTag) key() string { return cmp.Or(t.name, string(t.digest)) }
 
 // tagsIn returns the tags of a repository, and the manifests without one, that everyone on the path
-// gets.
-func (v descendant) tagsIn(c *storage.View, repository string) (tags []selectedTag, _ error) {
+// gets. Their scopeSeq is right if it is after the sequence number after.
+func (v descendant) tagsIn(c *storage.View, repository string, after int64) (tags []selectedTag, _ error) {
 	if !v.mayRead(repository) {
 		return nil, nil
 	}
@@ -333,11 +302,11 @@ func (v descendant) tagsIn(c *storage.View, repository string) (tags []selectedT
 	}
 	got := map[string]int{} // the number of registries on the path that get it, by tag or digest
 	for i, r := range v.path {
-		items, err := v.cache.listing(c, repository, r)
+		listing, err := v.cache.listing(c, repository, r)
 		if err != nil {
 			return nil, err
 		}
-		for _, item := range items {
+		for _, item := range listing.Items {
 			name := item.Name()
 			if got[name] == i {
 				got[name]++
@@ -348,7 +317,7 @@ func (v descendant) tagsIn(c *storage.View, repository string) (tags []selectedT
 			}
 		}
 	}
-	scope, err := v.scopeSeqs(c, entry)
+	scope, err := v.scopeSeqs(c, entry, after)
 	for i := range tags {
 		tags[i].scopeSeq = scope.of(tags[i].name)
 	}
@@ -376,10 +345,11 @@ func (s scopeSeqs) of(tag string) int64 {
 }
 
 // scopeSeqs returns the numbers of the last changes to a repository that may have added old items to
-// the descendant's selection. A filter without keep-last selects a tag by its name alone, so that no
-// other change adds it. With keep-last, the removal of a newer tag does. With any filter, an attached
-// tag is added together with its manifest.
-func (v descendant) scopeSeqs(c *storage.View, entry storage.FeedEntry) (s scopeSeqs, err error) {
+// the descendant's selection. Those that are not after the sequence number after may be too low. A
+// filter without keep-last selects a tag by its name alone, so that no other change adds it. With
+// keep-last, the removal of a newer tag does. With any filter, an attached tag is added together with
+// its manifest.
+func (v descendant) scopeSeqs(c *storage.View, entry storage.FeedEntry, after int64) (s scopeSeqs, err error) {
 	s.relist = entry.RelistSeq
 	for _, r := range v.path {
 		if !r.filter.Tags.All() {
@@ -388,13 +358,15 @@ func (v descendant) scopeSeqs(c *storage.View, entry storage.FeedEntry) (s scope
 		if r.filter.Tags.KeepLast() == 0 {
 			continue
 		}
-		removed, err := c.Removed(entry.Repository, v.watermark)
+		removed, err := c.Removed(entry.Repository, after)
 		if err != nil {
 			return s, err
 		}
-		counted := func(name string) bool { return oci.CheckTag(name) == nil && r.filter.Tags.Matches(name) }
-		if s.tag = max(s.tag, entry.RelistSeq); slices.ContainsFunc(removed, counted) {
-			s.tag = entry.Seq
+		s.tag = max(s.tag, entry.RelistSeq)
+		for _, gone := range removed {
+			if oci.CheckTag(gone.Item) == nil && r.filter.Tags.Matches(gone.Item) {
+				s.tag = max(s.tag, gone.Seq)
+			}
 		}
 	}
 	return s, nil

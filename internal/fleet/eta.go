@@ -19,7 +19,8 @@ const (
 
 // eta returns when a connected registry should have everything, and how many windows it needs: from
 // its bytes to go, the rate of its syncs, its bandwidth, its windows and its byte budget. It returns
-// nil if it does not move, or if one of these is not known.
+// nil if it does not move, or if one of these is not known. What it has not heard of arrives from the
+// next window on, and counts in full.
 func (v *Standing) eta(now time.Time) (at *time.Time, windows *int) {
 	switch v.State {
 	case api.CatchingUp, api.Waiting:
@@ -27,7 +28,7 @@ func (v *Standing) eta(now time.Time) (at *time.Time, windows *int) {
 		return nil, nil
 	}
 	st := v.report.Status
-	if v.Cause != "" || st.Paused || v.BytesPending == 0 || st.ItemsUnplanned > 0 || v.Outdated {
+	if v.Cause != "" || st.Paused || v.BytesPending == 0 && v.ItemsUnheard == 0 || v.mayBeMore() {
 		return nil, nil
 	}
 	spec := v.registry.Settings
@@ -41,7 +42,7 @@ func (v *Standing) eta(now time.Time) (at *time.Time, windows *int) {
 	if hasDetail(st, budgetSpent) {
 		f.left = new(int64)
 	}
-	end, n := f.end(now, v.BytesPending)
+	end, n := f.end(now, v.BytesToGo())
 	if end.IsZero() {
 		return nil, nil
 	}
@@ -94,6 +95,9 @@ func (f forecast) end(now time.Time, bytes int64) (at time.Time, windows int) {
 				t = period
 				continue
 			}
+		}
+		if bytes == 0 {
+			return t, windows
 		}
 		rate := f.rateAt(t)
 		if rate <= 0 {

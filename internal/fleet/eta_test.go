@@ -44,6 +44,7 @@ func TestForecastFollowsWindowsBudgetAndBandwidth(t *testing.T) {
 			"2030-01-03 00:30", 1},
 		{"a budget and windows", "0 2 * * *", "PT1H", nil, "1800MiB/day", -1, mib, 3600 * mib, time.Time{},
 			"2030-01-04 02:30", 2},
+		{"nothing but tags", "0 2 * * *", "PT1H", nil, "", -1, 0, 0, time.Time{}, "2030-01-03 02:00", 1},
 		{"no rate is known", "* * * * *", "", nil, "", -1, 0, mib, time.Time{}, "", 0},
 		{"longer than the forecast", "0 2 * * *", "PT1H", nil, "", -1, 1, 1 << 50, time.Time{}, "", 0},
 		{"an impossible rate", "* * * * *", "", nil, "", -1, 1 << 62, 1 << 62, time.Time{}, "", 0},

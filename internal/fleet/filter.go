@@ -221,9 +221,9 @@ func (m matcher) satisfies(v *Standing, t term) bool {
 	case "heard":
 		return !v.Heard.IsZero() && t.compares(int64(m.now.Sub(v.Heard)))
 	case "items":
-		return t.compares(int64(v.ItemsPending + v.ItemsFailed))
+		return t.compares(int64(v.ItemsToGo()))
 	case "bytes":
-		return t.compares(v.BytesPending)
+		return t.compares(v.BytesToGo())
 	case "version":
 		version := v.report.Status.Version
 		if t.op == ":" {

@@ -91,7 +91,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		db: o.DB, control: o.Control, content: o.Content, address: o.Address, tls: o.TLS, status: o.Status, now: o.Now,
 		events:  o.Events,
 		reports: reports{unsaved: map[string]bool{}, changed: make(chan struct{})},
-		tracker: tracker{of: map[string]*tracked{}},
+		tracker: tracker{of: map[string]*tracked{}, backlogs: map[backlogKey]*backlog{}},
 		desired: map[string]cachedDesired{}, asked: map[string][]wire.PasswordChange{}, announce: o.Announce,
 	}
 	if s.announce == nil {

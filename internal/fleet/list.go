@@ -225,8 +225,8 @@ func (s *Service) summaryOf(v *Standing) api.Summary {
 	now := s.now()
 	a := api.Summary{
 		State: v.State, Reason: api.Text(v.Reason), Action: api.Text(actions[v.Reason]), Cause: api.Text(v.Cause),
-		Since: api.Time(v.Since), ItemsToGo: v.ItemsPending + v.ItemsFailed, BytesToGo: v.BytesPending,
-		AtLeast: v.Active && (v.Outdated || v.report.Status.ItemsUnplanned > 0), BytesPerSecond: v.BytesPerSecond,
+		Since: api.Time(v.Since), ItemsToGo: v.ItemsToGo(), BytesToGo: v.BytesToGo(),
+		AtLeast: v.mayBeMore(), AtMost: v.ItemsUnheard > 0, BytesPerSecond: v.BytesPerSecond,
 		NextWindowTime: api.Time(v.NextWindow),
 	}
 	if !v.Since.IsZero() {

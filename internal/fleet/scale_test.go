@@ -148,6 +148,10 @@ func BenchmarkLargeFleet(b *testing.B) {
 		f.Push("apps/nav", m, "v1")
 	}
 	measure("worst first after a push to all", func() error { push(); return list() })
+	for i := range 40 {
+		f.Push(fmt.Sprintf("apps/other%02d", i), f.Image(fmt.Sprintf("apps/other%02d", i), "config"), "v1")
+	}
+	measure("worst first after a push to all, 41 repositories behind", func() error { push(); return list() })
 	measure("a poll", func() error { return f.Report(b.Context(), seedName(5), "i"+seedName(5), nil) })
 }
 

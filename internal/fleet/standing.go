@@ -30,9 +30,12 @@ type Standing struct {
 	NextWindow time.Time // when the next one opens; zero while one is open
 	Problems   []string  // codes of its status details, which are known ones or "Other"
 
-	ItemsPending, ItemsFailed int
-	BytesPending              int64 // a lower bound, until all items are planned
-	Outdated                  bool  // the counts lack what changed since its last report
+	ItemsPending, ItemsFailed int   // by its last report
+	BytesPending              int64 // by its last report; a lower bound, until all items are planned
+	Outdated                  bool  // something changed that its last report does not cover
+	ItemsUnheard              int   // what changed so; it may have some of that
+	BytesUnheard              int64 // of layers
+	Uncounted                 bool  // more may have changed so than these counts say
 	BytesPerSecond            int64 // 0 while no sync runs
 
 	registry *control.Registry
@@ -49,6 +52,17 @@ func (v *Standing) Lag(now time.Time) time.Duration {
 		return 0
 	}
 	return max(now.Sub(v.Since), 0)
+}
+
+// ItemsToGo returns how many items it has yet to receive or remove.
+func (v *Standing) ItemsToGo() int { return v.ItemsPending + v.ItemsFailed + v.ItemsUnheard }
+
+// BytesToGo returns how many bytes of layers it has yet to receive.
+func (v *Standing) BytesToGo() int64 { return v.BytesPending + v.BytesUnheard }
+
+// mayBeMore reports whether there may be more to go than is counted.
+func (v *Standing) mayBeMore() bool {
+	return v.Active && (v.Uncounted || v.report.Status.ItemsUnplanned > 0)
 }
 
 // problemCodes are the codes of status details that have a name of their own in the metrics: a
@@ -179,8 +193,11 @@ func (s *Service) standingOf(row *tracked, parent *Standing, now time.Time) Stan
 		Connection:   connectionOf(r.ConnectedRegistry, last, row.due.of(r, last), now),
 		Problems:     Problems(last.Status.Details, func(d wire.StatusDetail) string { return d.Code }),
 		ItemsPending: last.Status.ItemsPending, ItemsFailed: last.Status.ItemsFailed,
-		BytesPending: max(last.Status.BytesTotal-last.Status.BytesDone, 0), Outdated: row.outdated,
-		verdict: s.verdictOn(e, row.outdated),
+		BytesPending: max(last.Status.BytesTotal-last.Status.BytesDone, 0), Outdated: row.unheard.any,
+		verdict: s.verdictOn(e, row.unheard.any),
+	}
+	if v.Active {
+		v.ItemsUnheard, v.BytesUnheard, v.Uncounted = row.unheard.items, row.unheard.bytes, row.unheard.more
 	}
 	v.Verdict = v.verdict.Status
 	v.InSync = lastInSync(last, v.verdict.InSync, now)

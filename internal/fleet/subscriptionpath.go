@@ -1,7 +1,10 @@
 package fleet
 
 import (
+	"crypto/sha256"
+	"io"
 	"slices"
+	"strings"
 
 	"ferry/internal/auth"
 	"ferry/internal/control"
@@ -16,8 +19,10 @@ type subscriptionPath struct {
 	path       []selection         // of each
 	changed    int64               // the number of the last change to one of their subscriptions
 	filters    string              // equal filters along the path have the same text
-	patterns   []string            // of the repositories that the descendant itself may read
-	gap        bool                // an ancestor may not sync a part of what the descendant may
+	// subscription is the same text for equal filters and permissions along the path.
+	subscription string
+	patterns     []string // of the repositories that the descendant itself may read
+	gap          bool     // an ancestor may not sync a part of what the descendant may
 }
 
 // selection is the part of the content that one connected registry on the path gets.
@@ -34,9 +39,26 @@ func newSubscriptionPath(state *control.State, registries []*control.Registry) (
 			return nil, err
 		}
 	}
+	p.subscription = p.hash(state)
 	p.patterns = p.path[0].permissions.Patterns(auth.ContentRead)
 	p.gap = len(registries[0].Settings.Gaps)+len(state.Gaps(registries[0])) > 0
 	return p, nil
+}
+
+// hash returns a hash of the filters and the permissions along the path.
+func (p *subscriptionPath) hash(state *control.State) string {
+	h := sha256.New()
+	io.WriteString(h, p.filters)
+	for _, t := range p.tokens {
+		io.WriteString(h, "\n")
+		if t == nil {
+			continue
+		}
+		if m := state.ScopeMap(t.ScopeMap); m != nil {
+			io.WriteString(h, strings.Join(control.OnRepositories(m.Actions), "\n")+"\n")
+		}
+	}
+	return string(h.Sum(nil))
 }
 
 func tokensOf(state *control.State, registries []*control.Registry) (all []*control.Token) {

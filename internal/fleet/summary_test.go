@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -107,7 +108,8 @@ func TestClosedWindowIsNoAlarm(t *testing.T) {
 	root.push(t, "a", "v2")
 	root.wantState(t, "a push by day", "ship1", api.Waiting, "WindowClosed", 0)
 	next := time.Date(2030, 1, 3, 2, 0, 0, 0, time.UTC)
-	if s := root.Show(t, "ship1").Summary; s.NextWindowTime == nil || !s.NextWindowTime.Equal(next) || !s.AtLeast {
+	if s := root.Show(t, "ship1").Summary; s.NextWindowTime == nil || !s.NextWindowTime.Equal(next) ||
+		s.ItemsToGo != 1 || !s.AtMost || s.AtLeast {
 		t.Errorf("%+v", s)
 	}
 	pushed := root.Now
@@ -219,7 +221,8 @@ func TestIncrementalLookAgreesWithAFreshOne(t *testing.T) {
 		switch random.IntN(8) {
 		case 0, 1:
 			change = "push " + repository + " " + tag
-			root.push(t, repository, tag)
+			layer := bytes.Repeat([]byte{'x'}, 100+random.IntN(5)) // some images share it
+			root.Push(repository, root.Image(repository, fmt.Sprint("config", step), layer), tag)
 		case 2:
 			change = "delete " + repository + " " + tag
 			_ = root.Storage.DeleteTag(t.Context(), repository, tag) // it may not exist
@@ -252,7 +255,8 @@ func TestIncrementalLookAgreesWithAFreshOne(t *testing.T) {
 		}
 		brief := func(all []fleet.Standing) (lines []string) {
 			for _, v := range all {
-				lines = append(lines, fmt.Sprintln(v.Name, v.Verdict, v.State, v.Reason, v.Outdated, v.Since.UTC()))
+				lines = append(lines, fmt.Sprintln(v.Name, v.Verdict, v.State, v.Reason, v.Outdated, v.Since.UTC(),
+					v.ItemsUnheard, v.BytesUnheard, v.Uncounted))
 			}
 			return lines
 		}

@@ -17,6 +17,8 @@ type tracker struct {
 	state *control.State
 	below []*control.Registry // the descendants in that state, parents first
 	of    map[string]*tracked
+	// backlogs are those of repositories as they were at the last look.
+	backlogs map[backlogKey]*backlog
 }
 
 // A tracked is what the tracker knows of one descendant.
@@ -24,7 +26,7 @@ type tracked struct {
 	*subscriptionPath
 	watermark int64
 	version   int64 // of the control plane for which the path was checked
-	outdated  bool
+	unheard   unheard
 	phase     phase
 	due       dueCache
 	place     int // in the standings that were made last
@@ -34,7 +36,7 @@ type tracked struct {
 func (t *tracker) isOutdated(name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.of[name] != nil && t.of[name].outdated
+	return t.of[name] != nil && t.of[name].unheard.any
 }
 
 // refresh brings the tracker to the content of a view, and records since when each descendant is not
@@ -51,7 +53,7 @@ func (s *Service) refreshLocked(c *storage.View) error {
 	if err != nil {
 		return err
 	}
-	cache.entries, cache.changed = map[string]storage.FeedEntry{}, map[changedKey]bool{}
+	cache.entries, cache.backlogs, cache.unheard = map[string]storage.FeedEntry{}, t.backlogs, map[unheardKey]unheard{}
 	fresh := map[string]bool{} // the patterns of repositories that changed since the last look
 	if cache.head > t.head {
 		entries, err := cache.changedSince(c, t.head)
@@ -111,13 +113,13 @@ func (s *Service) look(
 	}
 	if due || len(fresh) > 0 && slices.ContainsFunc(row.patterns, func(pattern string) bool { return fresh[pattern] }) {
 		v := s.descendantOn(row.subscriptionPath, state, r, cache)
-		outdated, err := v.isOutdated(c)
+		u, err := v.unheardBy(c)
 		if err != nil {
 			row.version = 0 // the row is looked at again
 			return err
 		}
-		row.outdated = outdated
+		row.unheard = u
 	}
-	s.reports.settle(r.Name, !row.outdated && hasAll(last.Status), s.now())
+	s.reports.settle(r.Name, !row.unheard.any && hasAll(last.Status), s.now())
 	return nil
 }

@@ -162,27 +162,3 @@ func (s *Service) verdictOn(e evidence, outdated bool) api.Verdict {
 	}
 	return v
 }
-
-// isOutdated reports whether a change to the content of a descendant is not covered by the
-// descendant's watermark.
-func (v descendant) isOutdated(c *storage.View) (bool, error) {
-	if v.changed > v.watermark {
-		return true, nil
-	}
-	changes, err := v.cache.changedSince(c, v.watermark)
-	if err != nil {
-		return false, err
-	}
-	if !v.cache.mayBeOutdated(v) {
-		return false, nil
-	}
-	for _, entry := range changes {
-		if !v.mayRead(entry.Repository) {
-			continue
-		}
-		if changed, err := v.changedIn(c, entry.Repository); err != nil || changed {
-			return changed, err
-		}
-	}
-	return false, nil
-}

@@ -154,9 +154,9 @@ func (l *listing) short(v *storage.View, cursor int64) (wire.Listing, error) {
 		}
 	}
 	removed, err := v.Removed(l.repository, cursor)
-	for _, name := range removed {
-		if _, back := l.find(name); !back {
-			w.Gone = append(w.Gone, name)
+	for _, r := range removed {
+		if _, back := l.find(r.Item); !back {
+			w.Gone = append(w.Gone, r.Item)
 		}
 	}
 	return w, err

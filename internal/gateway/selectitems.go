@@ -25,8 +25,28 @@ type Item struct {
 // Name returns the tag or, without a tag, the digest.
 func (i Item) Name() string { return cmp.Or(i.Tag, string(i.Digest)) }
 
-// SelectItems returns the items of one repository that f selects, by name. The result
-// depends only on the state of the repository and on f:
+// A Selection is what a filter selects in one repository.
+type Selection struct {
+	Items []Item // by name
+	kept  map[digest.Digest][]digest.Digest
+}
+
+// Manifests returns the manifests that are sent with the manifest d: it, and those that an index
+// leads to.
+func (s *Selection) Manifests(d digest.Digest) []digest.Digest {
+	all, seen := []digest.Digest{d}, map[digest.Digest]bool{d: true}
+	for i := 0; i < len(all); i++ {
+		for _, child := range s.kept[all[i]] {
+			if !seen[child] {
+				seen[child] = true
+				all = append(all, child)
+			}
+		}
+	}
+	return all
+}
+
+// Select returns what f selects in one repository. The result depends only on the state of the repository and on f:
 //
 //   - A tag is selected by its name and, with keep-last, by its age.
 //   - If f does not select every tag, a tag that belongs to a manifest, such as a
@@ -37,12 +57,21 @@ func (i Item) Name() string { return cmp.Or(i.Tag, string(i.Digest)) }
 //
 // A manifest is reachable if a selected item leads to it: through a tag, through
 // an index that keeps it, or through its subject.
-func SelectItems(v *storage.View, repository string, f subscription.Filter) ([]Item, error) {
+func Select(v *storage.View, repository string, f subscription.Filter) (*Selection, error) {
 	s, err := selectFrom(v, repository, f)
 	if err != nil {
 		return nil, err
 	}
-	return s.items(), nil
+	return &Selection{s.items(), s.kept}, nil
+}
+
+// SelectItems returns the items of [Select].
+func SelectItems(v *storage.View, repository string, f subscription.Filter) ([]Item, error) {
+	s, err := Select(v, repository, f)
+	if err != nil {
+		return nil, err
+	}
+	return s.Items, nil
 }
 
 // selectFrom returns the selector of a repository, after its work.

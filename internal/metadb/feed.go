@@ -93,11 +93,19 @@ func (tx *Tx) PutTombstone(repository, item string, seq int64, now Uptime) error
 		repository, item, seq, now)
 }
 
-// Removed returns the items that were removed from repository after the sequence number after:
-// tags, and digests of untagged manifests. It may include items that were added again.
-func (tx *Tx) Removed(repository string, after int64) ([]string, error) {
-	return list[string](tx, "read tombstones of "+repository,
-		`SELECT item FROM tombstones WHERE repository = $1 AND seq > $2 ORDER BY item`, repository, after)
+// A Removal is a tag or an untagged manifest that was removed from a repository.
+type Removal struct {
+	Item string // the tag, or the digest
+	Seq  int64  // of the change
+}
+
+func (r *Removal) fields() []any { return []any{&r.Item, &r.Seq} }
+
+// Removed returns the items that were removed from repository after the sequence number after, by
+// name. It may include items that were added again.
+func (tx *Tx) Removed(repository string, after int64) ([]Removal, error) {
+	return list[Removal](tx, "read tombstones of "+repository,
+		`SELECT item, seq FROM tombstones WHERE repository = $1 AND seq > $2 ORDER BY item`, repository, after)
 }
 
 // TrimFeed deletes the records of items and repositories that were removed before the given

@@ -432,6 +432,10 @@ func (s *standings) each() collector {
 	failed := telemetry.NewGauge("ferry_connected_registry_items_failed", "Items whose last sync failed.", label)
 	bytes := telemetry.NewGauge("ferry_connected_registry_pending_bytes",
 		"Bytes of layers that it has yet to fetch; a lower bound until it has planned all items.", label)
+	unheardItems := telemetry.NewGauge("ferry_connected_registry_unheard_items",
+		"Items that changed and of which it has not heard.", label)
+	unheardBytes := telemetry.NewGauge("ferry_connected_registry_unheard_bytes",
+		"Bytes of layers of the items of which it has not heard; it may have some of them.", label)
 	problem := telemetry.NewGauge("ferry_connected_registry_problem", "1 for each problem in its last report.", label,
 		"code")
 	return func(ctx context.Context) ([]telemetry.Sample, error) {
@@ -439,7 +443,7 @@ func (s *standings) each() collector {
 		if err != nil {
 			return nil, err
 		}
-		all := make([]telemetry.Sample, 0, 12*len(standings))
+		all := make([]telemetry.Sample, 0, 14*len(standings))
 		now := time.Now()
 		for _, r := range standings {
 			if !r.Active {
@@ -451,6 +455,7 @@ func (s *standings) each() collector {
 				state.Is(1, r.Name, r.Connection), open.Is(telemetry.Bool(r.Open), r.Name),
 				pending.Is(float64(r.ItemsPending), r.Name), failed.Is(float64(r.ItemsFailed), r.Name),
 				bytes.Is(float64(r.BytesPending), r.Name), summary.Is(1, r.Name, r.State, r.Reason),
+				unheardItems.Is(float64(r.ItemsUnheard), r.Name), unheardBytes.Is(float64(r.BytesUnheard), r.Name),
 				lag.Is(r.Lag(now).Seconds(), r.Name))
 			for _, code := range r.Problems {
 				all = append(all, problem.Is(1, r.Name, code))

@@ -29,8 +29,11 @@ func (f *fixture) entries(t *testing.T, after int64) (all []storage.FeedEntry, h
 
 func (f *fixture) removed(t *testing.T, repository string, after int64) (names []string) {
 	t.Helper()
-	err := f.View(t.Context(), func(v *storage.View) (err error) {
-		names, err = v.Removed(repository, after)
+	err := f.View(t.Context(), func(v *storage.View) error {
+		removed, err := v.Removed(repository, after)
+		for _, r := range removed {
+			names = append(names, r.Item)
+		}
 		return err
 	})
 	if err != nil {

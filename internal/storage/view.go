@@ -72,9 +72,12 @@ func (v *View) HasLocks() (bool, error) { return v.tx.HasLocks() }
 // name, until [Storage.TrimFeed] forgets them.
 func (v *View) DeletedSince(after int64) ([]string, error) { return v.tx.DeletedSince(after) }
 
-// Removed returns the items that were removed from repository after the sequence number after:
-// tags, and digests of untagged manifests. It may include items that were added again.
-func (v *View) Removed(repository string, after int64) ([]string, error) {
+// A Removal is a tag or an untagged manifest that was removed from a repository.
+type Removal = metadb.Removal
+
+// Removed returns the items that were removed from repository after the sequence number after, by
+// name. It may include items that were added again.
+func (v *View) Removed(repository string, after int64) ([]Removal, error) {
 	return v.tx.Removed(repository, after)
 }
 
@@ -109,6 +112,17 @@ func (v *View) Indexes(repository string) (map[digest.Digest]IndexChildren, erro
 type IndexChildren struct {
 	Held    []digest.Digest // that the index holds here
 	Omitted []digest.Digest // that a platform filter omits
+}
+
+// BlobSizes returns the sizes of the blobs that the manifest d of repository refers to, in bytes; -1
+// is that of a blob that is not here.
+func (v *View) BlobSizes(repository string, d digest.Digest) (map[digest.Digest]int64, error) {
+	blobs, err := v.tx.ChildBlobs(repository, string(d))
+	sizes := map[digest.Digest]int64{}
+	for _, b := range blobs {
+		sizes[digest.Digest(b.Digest)] = b.Size
+	}
+	return sizes, err
 }
 
 // Manifest returns the manifest d of repository, or [oci.ErrManifestUnknown]. The payload is as
