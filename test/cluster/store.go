@@ -112,8 +112,8 @@ func (s *Store) Kill(testing.TB) {
 // SetFaults makes the store fail, as a seed decides.
 func (s *Store) SetFaults(f Faults, seed uint64) { s.faults.set(f, seed) }
 
-// Refused returns how many requests failed because of [Faults] so far.
-func (s *Store) Refused() int { return s.faults.count() }
+// Failed returns how many requests failed because of [Faults] so far.
+func (s *Store) Failed() int { return s.faults.count() }
 
 // A faultProxy forwards requests, or makes them fail.
 type faultProxy struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -199,16 +200,30 @@ const pollInterval = 50 * time.Millisecond
 // Await waits until a tag's manifest has digest d. It returns an error if ctx ends
 // first.
 func (l Login) Await(ctx context.Context, repo, tag string, d digest.Digest) error {
+	return l.await(ctx, repo, tag, "digest "+d.String(),
+		func(got digest.Digest, err error) bool { return err == nil && got == d })
+}
+
+// AwaitAbsence waits until a tag does not exist. It returns an error if ctx ends first.
+func (l Login) AwaitAbsence(ctx context.Context, repo, tag string) error {
+	return l.await(ctx, repo, tag, "none", func(_ digest.Digest, err error) bool {
+		answer, ok := errors.AsType[*StatusError](err)
+		return ok && answer.Status == http.StatusNotFound
+	})
+}
+
+// await waits until the answer to [Login.Digest] is the wanted one.
+func (l Login) await(ctx context.Context, repo, tag, want string, is func(digest.Digest, error) bool) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
 		got, err := l.Digest(ctx, repo, tag)
-		if err == nil && got == d {
+		if is(got, err) {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s:%s at %s: have digest %q, want %s (%v): %w", repo, tag, l.Host, got, d, err,
+			return fmt.Errorf("%s:%s at %s: have digest %q, want %s (%v): %w", repo, tag, l.Host, got, want, err,
 				context.Cause(ctx))
 		case <-tick.C:
 		}

@@ -1,0 +1,221 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"ferry/test/image"
+	"ferry/test/instance"
+)
+
+// A Load is clients that push, pull and delete, and that know what was acknowledged to them. One
+// pusher changes a repository, so that its content is known at any time.
+type Load struct {
+	login  instance.Login
+	images []*image.Image
+	repos  []*repository
+
+	pushes, deletes, pulls, retries atomic.Int64
+}
+
+// Patience is how long a request is tried again before it counts as failed.
+const Patience = 20 * time.Second
+
+// pause is how long each client waits between two requests.
+const pause = 20 * time.Millisecond
+
+// repository is what its pusher knows of a repository.
+type repository struct {
+	name string
+	mu   sync.RWMutex // held for writing while a tag or manifest changes
+	tags map[string]digest.Digest
+}
+
+// NewLoad returns a load on repositories load/0 and so on, with images that all of them share.
+func NewLoad(login instance.Login, repositories int, images []*image.Image) *Load {
+	l := &Load{login: login, images: images}
+	for i := range repositories {
+		l.repos = append(l.repos, &repository{name: fmt.Sprintf("load/%d", i), tags: map[string]digest.Digest{}})
+	}
+	return l
+}
+
+// Run pushes, pulls and deletes until stop ends. Then it finishes what it has begun, and returns
+// the first error: an acknowledged push that is lost, or a request that failed for longer than
+// [Patience].
+func (l *Load) Run(ctx, stop context.Context, seed uint64) error {
+	all, ctx := errgroup.WithContext(ctx)
+	for i, r := range l.repos {
+		for name, work := range map[string]func(context.Context, *repository, *rand.Rand) error{
+			"push": l.change, "pull": l.pull,
+		} {
+			all.Go(func() error {
+				rng := rand.New(rand.NewPCG(seed, uint64(i)<<8+uint64(name[2])))
+				for stop.Err() == nil && ctx.Err() == nil {
+					if err := work(ctx, r, rng); err != nil {
+						return fmt.Errorf("%s: %w", r.name, err)
+					}
+					_ = sleep(ctx, pause)
+				}
+				return nil
+			})
+		}
+	}
+	return all.Wait()
+}
+
+// String says how much was done.
+func (l *Load) String() string {
+	return fmt.Sprintf("%d pushes, %d deletions, %d pulls, %d retries", l.pushes.Load(), l.deletes.Load(),
+		l.pulls.Load(), l.retries.Load())
+}
+
+// Content returns the acknowledged tags of each repository.
+func (l *Load) Content() map[string]map[string]digest.Digest {
+	content := map[string]map[string]digest.Digest{}
+	for _, r := range l.repos {
+		r.mu.RLock()
+		content[r.name] = maps.Clone(r.tags)
+		r.mu.RUnlock()
+	}
+	return content
+}
+
+// change pushes an image, or deletes one with all its tags.
+func (l *Load) change(ctx context.Context, r *repository, rng *rand.Rand) error {
+	img := l.images[rng.IntN(len(l.images))]
+	if rng.IntN(3) > 0 {
+		tag := fmt.Sprintf("t%d", rng.IntN(4))
+		l.pushes.Add(1)
+		return l.retry(ctx, func(ctx context.Context) error { return l.push(ctx, r, img, tag) })
+	}
+	l.deletes.Add(1)
+	return l.retry(ctx, func(ctx context.Context) error { return l.delete(ctx, r, img.Digest) })
+}
+
+func (l *Load) push(ctx context.Context, r *repository, img *image.Image, tag string) error {
+	for _, b := range img.Blobs() {
+		resp, err := l.login.Do(ctx, http.MethodHead, "/v2/"+r.name+"/blobs/"+b.Digest.String(), nil, nil, 0)
+		if err == nil {
+			resp.Body.Close()
+			continue
+		}
+		if !isStatus(err, http.StatusNotFound) {
+			return err
+		}
+		if err := l.login.PushBlob(ctx, r.name, img.Blob(b.Digest), b); err != nil {
+			return err
+		}
+	}
+	text, err := os.ReadFile(img.Blob(img.Digest))
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	resp, err := l.login.Do(ctx, http.MethodPut, "/v2/"+r.name+"/manifests/"+tag,
+		http.Header{"Content-Type": {v1.MediaTypeImageManifest}}, bytes.NewReader(text), int64(len(text)))
+	if err != nil {
+		return err // the tag may be set or not, until a retry
+	}
+	resp.Body.Close()
+	r.tags[tag] = img.Digest
+	return nil
+}
+
+func (l *Load) delete(ctx context.Context, r *repository, d digest.Digest) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	resp, err := l.login.Do(ctx, http.MethodDelete, "/v2/"+r.name+"/manifests/"+d.String(), nil, nil, 0)
+	if err != nil && !isStatus(err, http.StatusNotFound) {
+		return err
+	}
+	if err == nil {
+		resp.Body.Close()
+	}
+	maps.DeleteFunc(r.tags, func(_ string, tagged digest.Digest) bool { return tagged == d })
+	return nil
+}
+
+// pull pulls an acknowledged tag, which must succeed.
+func (l *Load) pull(ctx context.Context, r *repository, rng *rand.Rand) error {
+	return l.retry(ctx, func(ctx context.Context) error {
+		r.mu.RLock()
+		defer r.mu.RUnlock()
+		tags := slices.Sorted(maps.Keys(r.tags))
+		if len(tags) == 0 {
+			return sleep(ctx, 20*time.Millisecond)
+		}
+		tag := tags[rng.IntN(len(tags))]
+		want := r.tags[tag]
+		l.pulls.Add(1)
+		got, err := l.login.Pull(ctx, r.name, tag)
+		if err != nil {
+			if isStatus(err, http.StatusNotFound) {
+				return &lostError{fmt.Errorf("pull of acknowledged %s:%s: %w", r.name, tag, err)}
+			}
+			return err
+		}
+		if got != want {
+			return &lostError{fmt.Errorf("%s:%s is %s; %s was acknowledged", r.name, tag, got, want)}
+		}
+		return nil
+	})
+}
+
+// A lostError says that something acknowledged is not there. It is not tried again.
+type lostError struct{ error }
+
+// retry calls do until it succeeds, for at most Patience. A push whose layers were collected
+// because the grace period of the test is short begins again, too.
+func (l *Load) retry(ctx context.Context, do func(context.Context) error) error {
+	deadline := time.Now().Add(Patience)
+	for {
+		err := func() error {
+			ctx, cancel := context.WithDeadline(ctx, deadline)
+			defer cancel()
+			return do(ctx)
+		}()
+		if err == nil || errors.As(err, new(*lostError)) {
+			return err
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return fmt.Errorf("failed for %s: %w", Patience, err)
+		}
+		l.retries.Add(1)
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// isStatus reports whether err is an answer with a status.
+func isStatus(err error, status int) bool {
+	answer, ok := errors.AsType[*instance.StatusError](err)
+	return ok && answer.Status == status
+}
