@@ -174,7 +174,7 @@ func TestFollowerAppliesFailedChangesAgain(t *testing.T) {
 	})
 }
 
-func TestCallersWhoCatchUpTogetherAllAreCurrent(t *testing.T) {
+func TestCatchingUpTogetherMissesNoChange(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		db.Share()
 		_, f := follow(t, db)

@@ -249,7 +249,8 @@ func (s *Session) unlock(l *Lock) {
 	}
 	ctx, stop := context.WithTimeout(context.Background(), sessionTimeout)
 	defer stop()
-	if _, err := l.in.pg.Exec(ctx, "SELECT pg_advisory_unlock"+string(l.local.mode)+"($1)", l.in.number(l.key)); err != nil {
+	query := "SELECT pg_advisory_unlock" + string(l.local.mode) + "($1)"
+	if _, err := l.in.pg.Exec(ctx, query, l.in.number(l.key)); err != nil {
 		s.end(l.in) // which releases it, too
 	}
 }
@@ -314,8 +315,8 @@ func begin(ctx context.Context, dsn string, last int64) (*connection, error) {
 		_, err = pg.Exec(ctx, endSession, last)
 	}
 	if err == nil {
-		err = pg.QueryRow(ctx, `SELECT COALESCE(current_schema(), '') FROM (SELECT pg_advisory_lock($1)) AS locked`,
-			c.id).Scan(&c.scope)
+		const lockID = `SELECT COALESCE(current_schema(), '') FROM (SELECT pg_advisory_lock($1)) AS locked`
+		err = pg.QueryRow(ctx, lockID, c.id).Scan(&c.scope)
 	}
 	if err != nil {
 		pg.Close(ctx)
