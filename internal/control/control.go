@@ -116,16 +116,22 @@ func (s *Service) IsChild(row metadb.ConnectedRegistry) bool {
 func (s *Service) State() *State { return s.state.Load() }
 
 // Change runs fn in a transaction that may write the control plane, and publishes the new state
-// before it returns. On a full disk the transaction may use the reserve; fn may then run twice.
+// before it returns. In fn, the state is that of the transaction. On a full disk the transaction may
+// use the reserve; fn may then run twice.
 func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	old := s.state.Load()
-	var next *State
+	var old, next *State
 	var rows []metadb.ControlRow
 	uncertain := false // whether the transaction was committed
 	err := s.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) (err error) {
 		next, uncertain = nil, false
+		if s.db.Shared() {
+			if err := s.Follow(tx); err != nil {
+				return err
+			}
+		}
+		old = s.state.Load()
 		if err := fn(tx); err != nil {
 			return err
 		}
@@ -133,15 +139,7 @@ func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 		if rows = tx.ControlRows(); len(rows) == 0 {
 			return nil
 		}
-		version, err := tx.AdvanceControl()
-		if err != nil {
-			return err
-		}
-		if version != old.version+1 { // another process has written, too
-			next, err = readState(tx)
-			return err
-		}
-		next, err = old.with(tx, rows, version)
+		next, err = s.written(tx, old, rows)
 		return err
 	})
 	if err != nil && uncertain {
@@ -158,9 +156,57 @@ func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 	return nil
 }
 
+// written returns the state after the transaction, which has written rows of the state old.
+func (s *Service) written(tx *metadb.Tx, old *State, rows []metadb.ControlRow) (*State, error) {
+	version, err := tx.AdvanceControl()
+	if err != nil {
+		return nil, err
+	}
+	if version != old.version+1 { // another process has written, too
+		return readState(tx)
+	}
+	next, err := old.with(tx, rows, version)
+	if err == nil && s.db.Shared() {
+		if next.change, err = tx.LastChange(); err == nil {
+			next.change++ // the transaction's own
+		}
+	}
+	return next, err
+}
+
+// Follow brings the state to what tx sees of the writes of other processes.
+func (s *Service) Follow(tx *metadb.Tx) error {
+	old := s.state.Load()
+	version, err := tx.ControlVersion()
+	if err != nil || version <= old.version {
+		return err
+	}
+	c, err := tx.ChangesAfter(old.change, "")
+	if err != nil {
+		return err
+	}
+	if c.All || c.ControlWrites != version-old.version {
+		next, err := readState(tx)
+		if err == nil {
+			s.publishAll(next)
+		}
+		return err
+	}
+	rows := c.ControlRows()
+	next, err := old.with(tx, rows, version)
+	if err == nil {
+		next.change = c.Last
+		s.publish(next, affectedChildren(old, next, rows, s.self))
+	}
+	return err
+}
+
 // CatchUp returns as soon as the state is at least as new as version, a version that the database
 // has already. It waits for a write that is being published, and reads the writes of other processes.
 func (s *Service) CatchUp(ctx context.Context, version int64) error {
+	if s.db.Shared() {
+		return s.db.View(ctx, s.Follow)
+	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if s.State().Version() >= version {
@@ -178,11 +224,14 @@ func (s *Service) reload(ctx context.Context) error {
 	return err
 }
 
-// publish makes next the current state, and wakes all waiters for a change that affects one of the
-// connected registries.
+// publish makes next the current state, unless there is a newer one, and wakes all waiters for a
+// change that affects one of the connected registries.
 func (s *Service) publish(next *State, affected []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if next.version < s.state.Load().version {
+		return // whoever published that has woken the waiters
+	}
 	s.state.Store(next)
 	for _, name := range affected {
 		s.changed[name] = next.version
@@ -197,6 +246,9 @@ func (s *Service) publish(next *State, affected []string) {
 func (s *Service) publishAll(next *State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if now := s.state.Load(); now != nil && next.version < now.version {
+		return
+	}
 	s.state.Store(next)
 	s.reloaded = next.version
 	clear(s.changed)

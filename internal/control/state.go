@@ -18,6 +18,7 @@ import (
 // everything that did not change.
 type State struct {
 	version           int64
+	change            int64                   // the last transaction of which it knows; see [metadb.DB.Share]
 	registries        *iradix.Tree[*Registry] // by lower-case name
 	children          *iradix.Tree[*Registry] // by lower-case parent and name
 	tokens            *iradix.Tree[*Token]
@@ -63,6 +64,9 @@ func readState(tx *metadb.Tx) (*State, error) {
 	s := newState()
 	var err error
 	if s.version, err = tx.ControlVersion(); err != nil {
+		return nil, err
+	}
+	if s.change, err = tx.LastChange(); err != nil {
 		return nil, err
 	}
 	maps, err := tx.ScopeMaps()

@@ -111,8 +111,8 @@ func (s *Service) Pulled(repository string, d digest.Digest) {
 	}
 }
 
-// recordPulls records the first pull of each manifest, until ctx ends.
-func (s *Service) recordPulls(ctx context.Context) error {
+// RecordPulls records the first pull of each manifest, until ctx ends.
+func (s *Service) RecordPulls(ctx context.Context) error {
 	check := time.NewTicker(pullCheck)
 	defer check.Stop()
 	wanted := s.wantsPulls()

@@ -130,7 +130,7 @@ func TestPullsBeforeAnybodyWantsThemAreForgotten(t *testing.T) {
 		}
 		c := storagetest.New(t, storage.Options{DB: db})
 		m := c.Push("app", c.Image("app", "{}", []byte("1")), "v1")
-		go s.recordPulls(t.Context())
+		go s.RecordPulls(t.Context())
 		s.Pulled("app", m.Digest)
 		synctest.Wait()
 		patterns.Store(&[]string{"*:first_pull"})

@@ -96,6 +96,9 @@ func (s *Service) superviseSubscribers(ctx context.Context) error {
 		for _, sub := range s.subscribers() {
 			<-sub.done
 		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		clear(s.running) // the service may run again
 	}()
 	for ctx.Err() == nil {
 		changed := s.subscribersChanged()

@@ -28,10 +28,18 @@ const dispatchedSetting = "events-dispatched"
 // failurePause is how long the service waits after a failure of the database.
 const failurePause = 5 * time.Second
 
-// Run delivers events until ctx ends.
+// Run records pulls, and delivers events, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	all, ctx := errgroup.WithContext(ctx)
-	all.Go(func() error { return s.recordPulls(ctx) })
+	all.Go(func() error { return s.RecordPulls(ctx) })
+	all.Go(func() error { return s.Deliver(ctx) })
+	return all.Wait()
+}
+
+// Deliver delivers events until ctx ends. Of several processes with the same database, only one may
+// do that at a time.
+func (s *Service) Deliver(ctx context.Context) error {
+	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error { return s.superviseSubscribers(ctx) })
 	all.Go(func() error { return s.dispatch(ctx) })
 	return all.Wait()

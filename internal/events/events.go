@@ -73,6 +73,7 @@ type Service struct {
 
 	patterns compiled
 	own      atomic.Pointer[[]Selection] // of the subscribers at this instance
+	locals   []Selection                 // those of them that the settings have
 	pulls    pullFilter
 
 	mu       sync.Mutex
@@ -97,6 +98,11 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	}
 	s.pulls.start()
 	wanted, err := s.wanted(ctx)
+	for _, l := range o.Local {
+		if sub := wanted[l.Name]; sub != nil {
+			s.locals = append(s.locals, sub.selection)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open events: %w", err)
 	}

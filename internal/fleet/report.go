@@ -76,13 +76,21 @@ func readReports(tx *metadb.Tx) (map[string]*lastReport, error) {
 	}
 	all := map[string]*lastReport{}
 	for _, row := range rows {
-		v := &lastReport{}
-		if err := json.Unmarshal(row.Status, v); err != nil {
-			return nil, fmt.Errorf("read status of %s: %w", row.Name, err)
+		v, err := reportOf(row)
+		if err != nil {
+			return nil, err
 		}
-		all[strings.ToLower(row.Name)] = v
+		all[strings.ToLower(row.Name)] = &v
 	}
 	return all, nil
+}
+
+// reportOf returns the last report in a row.
+func reportOf(row metadb.ConnectedRegistry) (v lastReport, err error) {
+	if err := json.Unmarshal(row.Status, &v); err != nil {
+		return v, fmt.Errorf("read status of %s: %w", row.Name, err)
+	}
+	return v, nil
 }
 
 // of returns the last report of a connected registry; a zero one if there is none.
@@ -215,6 +223,13 @@ func (s *Service) SaveSeen(ctx context.Context) error {
 			r := s.control.State().Registry(name)
 			if r == nil {
 				continue
+			}
+			if s.db.Shared() { // another process may have heard something newer
+				stored, err := readReport(tx, name)
+				if err != nil {
+					return err
+				}
+				v = v.with(stored)
 			}
 			if err := v.write(tx, r.Name); err != nil && !errors.Is(err, metadb.ErrNotFound) {
 				return err

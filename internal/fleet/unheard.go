@@ -120,8 +120,9 @@ func (s *Service) expectedAt(state *control.State, r *control.Registry) (at time
 // isQuiet reports whether a registry that may poll now does not count as connected: a child that
 // does not poll, or a registry further below that was last seen too long ago.
 func (s *Service) isQuiet(last lastReport) bool {
-	if last.Hops == 0 {
-		return !s.isConnected(last.Status.Name)
+	connected := s.isConnected(last.Status.Name)
+	if last.Hops == 0 && (connected || !s.db.Shared()) { // else another process may hold its poll
+		return !connected
 	}
 	return s.now().After(last.SeenAt.Add(time.Duration(1+last.Hops) * maxReportDelay))
 }

@@ -128,6 +128,8 @@ type Changes struct {
 	All   bool  // anything may have changed: the changes are not known
 	Last  int64 // the number of the last transaction
 	named map[Topic][]string
+	// ControlWrites is how many transactions wrote the control plane.
+	ControlWrites int64
 }
 
 // Names returns the names of a topic that changed.
@@ -173,6 +175,9 @@ func (tx *Tx) ChangesAfter(after int64, without string) (c Changes, err error) {
 	rows, err := list[changesRow](tx, "read changes", `SELECT id, changed FROM changes
 		WHERE id > $1 AND process <> $2 ORDER BY id`, after, without)
 	for _, row := range rows {
+		if slices.ContainsFunc(row.changed, func(one Change) bool { return one.Topic == controlTopic }) {
+			c.ControlWrites++
+		}
 		for _, one := range row.changed {
 			if one.Topic == everything {
 				c.All = true

@@ -76,11 +76,16 @@ func (c *cache) forget(repository string, references ...string) {
 
 // forgetRepository removes all manifests of repository.
 func (c *cache) forgetRepository(repository string) {
+	c.forgetIf(func(key cacheKey) bool { return key.repository == repository })
+}
+
+// forgetIf removes all manifests for which stale returns true.
+func (c *cache) forgetIf(stale func(cacheKey) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.generation++
 	for key, e := range c.entries {
-		if key.repository == repository {
+		if stale(key) {
 			c.remove(e)
 		}
 	}

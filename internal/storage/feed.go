@@ -136,8 +136,8 @@ func (s *Storage) notifyWatchers(changed map[string]bool) {
 	}
 }
 
-// Watch returns a channel that is closed by the next change, by this process, of a repository
-// for which concerns returns true. A caller must watch before it reads the feed, so that it
+// Watch returns a channel that is closed by the next change of a repository for which concerns
+// returns true. A caller must watch before it reads the feed, so that it
 // misses no change in between. concerns is called once for all callers with the same key, so
 // theirs must be the same. stop ends the watch.
 func (s *Storage) Watch(key string, concerns func(repository string) bool) (changed <-chan struct{}, stop func()) {
@@ -190,5 +190,14 @@ func (w *watchers) notify(repository string) {
 			close(g.changed)
 			delete(w.groups, key)
 		}
+	}
+}
+
+func (w *watchers) notifyAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key, g := range w.groups {
+		close(g.changed)
+		delete(w.groups, key)
 	}
 }

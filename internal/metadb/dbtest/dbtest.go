@@ -81,6 +81,18 @@ func Postgres(t testing.TB) *metadb.DB {
 	return open(t, copyOf(t, (*shared).migrated))
 }
 
+// Processes returns a fresh PostgreSQL database as n processes of a root have it.
+func Processes(t testing.TB, n int) (all []*metadb.DB) {
+	t.Helper()
+	url := copyOf(t, (*shared).migrated)
+	for range n {
+		db := open(t, url)
+		db.Share()
+		all = append(all, db)
+	}
+	return all
+}
+
 func open(t testing.TB, url string) *metadb.DB {
 	t.Helper()
 	db, err := metadb.Open(context.Background(), url)
