@@ -129,8 +129,20 @@ func (s *Server) Start(t testing.TB) {
 // Kill ends all processes of the server, as kill -9 does.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
-	s.signal(syscall.SIGKILL)
+	syscall.Kill(s.pid, syscall.SIGSTOP) // so that it starts no other
+	children := s.children()
+	for _, pid := range append(children, s.pid) {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
 	s.end()
+	for _, pid := range children {
+		for range 1000 {
+			if _, state := parent(pid); state == "" || state == "Z" {
+				break
+			}
+			time.Sleep(10 * time.Millisecond) // it is not our child
+		}
+	}
 }
 
 // Stop shuts the server down, and ends all connections.
@@ -210,23 +222,35 @@ func (s *Server) remove() {
 	os.RemoveAll(s.dir)
 }
 
-// signal sends a signal to all processes of the server. Each of them is a session of its own.
+// signal sends a signal to all processes of the server.
 func (s *Server) signal(sig syscall.Signal) {
-	syscall.Kill(s.pid, sig) // first, so that it starts no other
+	for _, pid := range append([]int{s.pid}, s.children()...) { // the server first, so that it starts no other
+		syscall.Kill(pid, sig)
+	}
+}
+
+// children returns the processes that the server has started. Each of them is a session of its own.
+func (s *Server) children() (pids []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, stat := range stats {
-		text, err := os.ReadFile(stat)
-		if err != nil {
-			continue // it has ended
-		}
-		// PID (NAME) STATE PARENT ...
-		_, after, _ := strings.Cut(string(text), ") ")
-		if fields := strings.Fields(after); len(fields) > 1 && fields[1] == strconv.Itoa(s.pid) {
-			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(stat))); err == nil {
-				syscall.Kill(pid, sig)
-			}
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
+		if of, _ := parent(pid); of == s.pid {
+			pids = append(pids, pid)
 		}
 	}
+	return pids
+}
+
+// parent returns the parent and the state of a process; "" if there is none.
+func parent(pid int) (of int, state string) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, ""
+	}
+	// PID (NAME) STATE PARENT ...
+	_, after, _ := strings.Cut(string(text), ") ")
+	_, _ = fmt.Sscan(after, &state, &of)
+	return of, state
 }
 
 // asPostgres makes cmd run as the user postgres if this process is root, because the server
