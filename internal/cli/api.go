@@ -188,8 +188,12 @@ func (c *client) unreachable(err error) error {
 		return withHint(fmt.Errorf("the path of the data directory %s is too long for a socket", c.local),
 			"log in: ferry login NAME --url URL -u USER --password-stdin")
 	}
-	err = fmt.Errorf("reach %s: %w", c.base, retry.WithoutURL(err))
-	text := err.Error()
+	cause := retry.WithoutURL(err)
+	text, within := cause.Error(), callTimeout
+	if strings.Contains(text, "timeout awaiting response headers") {
+		within = answerTimeout
+	}
+	err = fmt.Errorf("reach %s: %w", c.base, retry.Unanswered(cause, "it", within))
 	switch {
 	case errors.Is(err, context.Canceled):
 		return errors.New("interrupted")

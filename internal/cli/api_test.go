@@ -46,7 +46,8 @@ func TestASilentRegistryIsReportedAndTimesOut(t *testing.T) {
 		}
 		var out bytes.Buffer
 		report(&out, err)
-		if !strings.Contains(out.String(), "hint: a program listens at this address, but does not answer") {
+		if !strings.Contains(out.String(), "reach http://127.0.0.1:5000: it did not answer within 60 seconds\n"+
+			"hint: a program listens at this address, but does not answer") {
 			t.Errorf("%s", &out)
 		}
 		if want := "waiting for http://127.0.0.1:5000 to answer (2 s)\n" +

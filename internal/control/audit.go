@@ -6,6 +6,7 @@ import (
 	"ferry/internal/api"
 	"ferry/internal/auth"
 	"ferry/internal/metadb"
+	"ferry/internal/terminal"
 )
 
 // keptAudit is the maximum number of entries in the audit log.
@@ -70,10 +71,26 @@ func (s *Service) AuditNote(actor, sender, action, object, detail string) func(*
 }
 
 // AuditAlone writes an audit entry in a transaction of its own, for an action that has no other
-// transaction here. It works in a root and in a connected registry.
-func (s *Service) AuditAlone(ctx context.Context, by Caller, action, object string) error {
-	return s.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error { return s.Audit(tx, by, action, object) })
+// transaction here. It works in a root and in a connected registry. An action whose outcome is not known
+// when it begins has a second entry, by [Service.AuditOutcome].
+func (s *Service) AuditAlone(ctx context.Context, by Caller, action, object, detail string) error {
+	return s.db.UpdateWithReserve(ctx, s.AuditNote(by.Name, by.Sender, action, object, detail))
 }
+
+// AuditOutcome writes how an action ended that [Service.AuditAlone] has recorded. It does so although ctx
+// may have ended, because the action cannot be undone; the log has an error.
+func (s *Service) AuditOutcome(ctx context.Context, by Caller, action, object, outcome string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	defer cancel()
+	outcome = terminal.Excerpt(outcome, maxOutcome)
+	if err := s.AuditAlone(ctx, by, action, object, outcome); err != nil {
+		s.log.Error("the outcome of an action is not audited", "actor", by.Name, "action", action, "object", object,
+			"outcome", outcome, "err", err)
+	}
+}
+
+// maxOutcome bounds the outcome of an action, in bytes.
+const maxOutcome = 500
 
 // AuditLog returns the entries of the audit log that q selects, newest first.
 func (s *Service) AuditLog(ctx context.Context, q metadb.AuditQuery) ([]api.AuditEntry, error) {

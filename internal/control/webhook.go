@@ -303,10 +303,12 @@ func (w *Webhooks) Ping(ctx context.Context, by Caller, name string) (p api.Webh
 	if err != nil {
 		return p, err
 	}
+	outcome := "the endpoint accepts it"
 	p.ID, p.StatusCode, err = w.events.Ping(ctx, row)
 	if err != nil {
-		p.Error = new(err.Error())
+		p.Error, outcome = new(err.Error()), err.Error()
 	}
+	w.service.AuditOutcome(ctx, by, "ping", "webhooks/"+name, outcome)
 	return p, nil
 }
 

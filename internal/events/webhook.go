@@ -227,9 +227,8 @@ func (s *Service) Ping(ctx context.Context, row metadb.Webhook) (id string, stat
 	}
 	e := metadb.Event{Origin: "ping-" + strconv.FormatInt(s.now().UnixMilli(), 10), At: s.now(), Type: ping}
 	event := cloudEvent(e, s.options.Source)
-	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
-	defer cancel()
 	endpoint := NewEndpoint(spec, secrets, s.now)
+	endpoint.client.Timeout = pingTimeout
 	defer endpoint.client.CloseIdleConnections()
 	status, err = endpoint.Deliver(ctx, 0, event)
 	return e.Origin, status, err
@@ -264,7 +263,7 @@ func NewEndpoint(spec WebhookSpec, secrets WebhookSecrets, now func() time.Time)
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, ForceAttemptHTTP2: true,
 		DialContext:         outbound.Dial(net.Dialer{Timeout: 10 * time.Second}),
-		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: deliveryTimeout, IdleConnTimeout: time.Minute,
+		TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: time.Minute,
 		MaxIdleConnsPerHost: webhookPolicy.parallel, MaxResponseHeaderBytes: 64 << 10,
 	}
 	client := &http.Client{Transport: transport, Timeout: deliveryTimeout,
@@ -313,7 +312,7 @@ func (t *Endpoint) Deliver(ctx context.Context, _ int64, event json.RawMessage) 
 	r.Header.Set("Webhook-Signature", Sign(t.secrets.Key, head.ID, at, event))
 	resp, err := t.client.Do(r)
 	if err != nil {
-		return 0, retry.WithoutURL(err) // the URI is a secret
+		return 0, retry.Unanswered(retry.WithoutURL(err), "the endpoint", t.client.Timeout) // the URI is a secret
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer)

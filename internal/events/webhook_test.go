@@ -1,13 +1,17 @@
 package events
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ferry/internal/metadb"
@@ -105,6 +109,24 @@ func FuzzParseSecret(f *testing.F) {
 		}
 		if err == nil && !strings.Contains(text, base64.StdEncoding.EncodeToString(key)[:8]) {
 			t.Error("the key is another one")
+		}
+	})
+}
+
+func TestSlowEndpointIsNamedWithItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, there := net.Pipe()
+		defer there.Close()
+		go io.Copy(io.Discard, there)
+		secrets := WebhookSecrets{URI: "http://ci.example/hook?token=hidden", Key: make([]byte, 32)}
+		e := NewEndpoint(WebhookSpec{}, secrets, time.Now)
+		e.client.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
+			return here, nil
+		}
+		e.client.Timeout = pingTimeout
+		_, err := e.Deliver(t.Context(), 1, cloudEvent(metadb.Event{Origin: "1-2", Type: Push}, ""))
+		if want := "the endpoint did not answer within 15 seconds"; err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,6 +75,9 @@ func (h hinted) Hint() string { return h.hint }
 
 // unreachable explains that the API did not answer.
 func unreachable(err error, where string) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("it did not answer within %v seconds", timeout.Seconds())
+	}
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = fmt.Errorf("%s: %w", u.URL[:strings.LastIndex(u.URL, "/")+1], u.Err)
 	}

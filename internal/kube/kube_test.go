@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -263,6 +265,12 @@ func TestErrorsHaveTheMessageOfTheAPI(t *testing.T) {
 			(test.wantIn != "" && (!errors.As(err, &hint) || !strings.Contains(hint.Hint(), test.wantIn))) {
 			t.Errorf("%d: %v", test.status, err)
 		}
+	}
+	over, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	if err := c.Get(over, DaemonSet("edge", "x"), new(Meta)); err == nil ||
+		!strings.Contains(err.Error(), "it did not answer within 30 seconds") {
+		t.Errorf("a slow server: %v", err)
 	}
 	s.Close()
 	if err := c.Get(t.Context(), DaemonSet("edge", "x"), new(Meta)); err == nil || StatusOf(err) != 0 {

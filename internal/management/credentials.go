@@ -16,6 +16,10 @@ func (h *handler) credentials() {
 		credential.Untried: api.CredentialsUntried, credential.Accepted: api.CredentialsAccepted,
 		credential.Refused: api.CredentialsRefused,
 	}
+	outcomes := map[credential.State]string{
+		credential.Untried: "the parent has not answered yet", credential.Accepted: "the parent accepts them",
+		credential.Refused: "the parent refuses them",
+	}
 	register(h, operation{
 		"PUT /sync/credentials", "set-credentials",
 		"Give this connected registry other credentials for its parent; they are tried at once",
@@ -35,10 +39,13 @@ func (h *handler) credentials() {
 			return nil, control.Invalid("the connection string is for connected registry %s, and this is %s", c.Name,
 				h.Control.Self())
 		}
-		if err := h.Control.AuditAlone(ctx, in.by, "set-credentials", "sync"); err != nil {
+		const action = "set-credentials"
+		if err := h.Control.AuditAlone(ctx, in.by, action, "sync", "the parent is asked"); err != nil {
 			return nil, err
 		}
-		return &plain[api.CredentialsResult]{api.CredentialsResult{State: states[h.Syncer.SetConnection(ctx, c)]}}, nil
+		state := h.Syncer.SetConnection(ctx, c)
+		h.Control.AuditOutcome(ctx, in.by, action, "sync", outcomes[state])
+		return &plain[api.CredentialsResult]{api.CredentialsResult{State: states[state]}}, nil
 	})
 }
 

@@ -16,6 +16,7 @@ func (h *handler) imports() {
 			Call
 			Body api.ImportPost
 		}) (*shown, error) {
+			by := in.by
 			q := mirror.ImportRequest{
 				Source: in.Body.Source, Images: in.Body.Images, Repository: in.Body.Repository, Force: in.Body.Force,
 				Username: in.Body.Username, Password: in.Body.Password, CA: in.Body.CertificateAuthority,
@@ -23,11 +24,21 @@ func (h *handler) imports() {
 			if in.by.Limits.Any() {
 				q.Covers = in.by.Limits.Covers
 			}
+			audited := make(chan struct{}) // the start, which the log has before the end
+			defer close(audited)
+			q.Ended = func(i mirror.Import) {
+				<-audited
+				outcome := "succeeded"
+				if i.State == mirror.ImportFailed {
+					outcome = "failed: " + i.Problem
+				}
+				h.Control.AuditOutcome(ctx, by, "import", "imports/"+i.ID, outcome)
+			}
 			i, err := h.Mirrors.Import(ctx, q)
 			if err != nil {
 				return nil, importProblem(err)
 			}
-			return &shown{importOf(i)}, h.Control.AuditAlone(ctx, in.by, "import", "imports/"+i.ID)
+			return &shown{importOf(i)}, h.Control.AuditAlone(ctx, in.by, "import", "imports/"+i.ID, "from "+i.Source)
 		})
 	register(h, operation{"GET /imports", "list-imports", "List the imports, newest first"},
 		func(_ context.Context, in *Call) (*collection[api.Import], error) {

@@ -31,7 +31,7 @@ func (h *handler) scrub() {
 	register(h, operation{"POST /scrub", "start-scrub",
 		"Read all stored content again, and take damaged content out of service"},
 		func(ctx context.Context, in *struct{ Call }) (*status, error) {
-			if err := h.Control.AuditAlone(ctx, in.by, "verify", "content"); err != nil {
+			if err := h.Control.AuditAlone(ctx, in.by, "verify", "content", ""); err != nil {
 				return nil, err
 			}
 			if err := h.Scrubber.Start(ctx); err != nil {

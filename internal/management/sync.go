@@ -98,7 +98,7 @@ func (h *handler) sync() {
 					return nil, control.Conflict("syncs are paused at this site").
 						WithHint("resume them first: ferry sync resume")
 				}
-				if err := h.Control.AuditAlone(ctx, in.by, command.name, "sync"); err != nil {
+				if err := h.Control.AuditAlone(ctx, in.by, command.name, "sync", ""); err != nil {
 					return nil, err
 				}
 				command.do(h.Syncer, ctx)

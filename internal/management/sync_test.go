@@ -23,6 +23,7 @@ import (
 type recordingSyncer struct {
 	given  []string
 	status *wire.Status
+	state  credential.State // of given credentials
 
 	inFlight []wire.OutOfSyncItem
 }
@@ -49,7 +50,7 @@ func (o *recordingSyncer) Connection() wire.ConnectionString {
 }
 func (o *recordingSyncer) SetConnection(_ context.Context, c wire.ConnectionString) credential.State {
 	o.given = append(o.given, c.Secret())
-	return credential.Accepted
+	return o.state
 }
 
 // newSyncing returns a connected registry with a recordingSyncer.
@@ -219,6 +220,7 @@ func TestOperatorGivesARegistryOtherCredentials(t *testing.T) {
 		return child.Call(t, "PUT", "/sync/credentials", object{"credentials": text})
 	}
 	var v api.CredentialsResult
+	o.state = credential.Accepted
 	give("ferry_new\n").OK(t, &v)
 	const whole = "ConnectedRegistryName=ship1;SyncTokenName=ship1;JoinToken=s3cr3t;ParentGatewayEndpoint=a,b;" +
 		"ParentEndpointProtocol=https"
@@ -238,7 +240,18 @@ func TestOperatorGivesARegistryOtherCredentials(t *testing.T) {
 	}
 	fleettest.NewRoot(t).Call(t, "PUT", "/sync/credentials", object{"credentials": "a"}).Fails(t, 404, "NOT_FOUND",
 		"root registry")
-	if n := strings.Count(child.Call(t, "GET", "/audit-log", nil).Text, "set-credentials"); n != 2 {
-		t.Errorf("the audit log has %d entries, want 2", n)
+	o.state = credential.Refused
+	give("ferry_mistyped").OK(t, &v)
+	var log struct{ Value []api.AuditEntry }
+	child.Call(t, "GET", "/audit-log", nil).OK(t, &log)
+	var details []string
+	for _, e := range log.Value {
+		if e.Action == "set-credentials" && e.Object == "sync" {
+			details = append(details, e.Detail)
+		}
+	}
+	const asked, accepted, refused = "the parent is asked", "the parent accepts them", "the parent refuses them"
+	if diff := cmp.Diff([]string{refused, asked, accepted, asked, accepted, asked}, details); diff != "" {
+		t.Errorf("the audit log, newest first: %s", diff)
 	}
 }

@@ -50,6 +50,9 @@ type ImportRequest struct {
 	CA                 string   // PEM; see [Spec]
 	// Covers reports whether the caller may write to a repository; nil is to every one.
 	Covers func(repository string) bool
+	// Ended is called once, when the import has succeeded or failed; nil is allowed. A request for an import that
+	// runs already has no call.
+	Ended func(Import)
 }
 
 // sameSettings reports whether both requests, which have the same ID, agree in all other

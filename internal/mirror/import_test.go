@@ -22,11 +22,17 @@ import (
 func (h *instance) runImport(t *testing.T, q mirror.ImportRequest) mirror.Import {
 	t.Helper()
 	synctest.Wait() // until the service runs
+	ended := make(chan mirror.Import, 1)
+	q.Ended = func(i mirror.Import) { ended <- i }
 	i, err := h.Import(t.Context(), q)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h.awaitImport(t, i)
+	i = h.awaitImport(t, i)
+	if end := <-ended; end.ID != i.ID || end.State != i.State || end.Problem != i.Problem {
+		t.Errorf("the end of the import is %+v, want %+v", end, i)
+	}
+	return i
 }
 
 // awaitImport waits until the import has ended.

@@ -88,6 +88,9 @@ func (j *importJob) run(ctx context.Context) {
 			i.State, i.Problem, i.Hint = ImportFailed, err.Error(), hint(err)
 		}
 	})
+	if j.request.Ended != nil {
+		j.request.Ended(j.snapshot())
+	}
 	if err != nil {
 		j.log.Warn("import failed", "err", err)
 		return

@@ -39,7 +39,7 @@ func newDevice(ctx context.Context, c *http.Client, s api.OIDCSettings) (*device
 	p, err := gooidc.NewProvider(ctx, s.Issuer)
 	if err != nil {
 		end()
-		return nil, fmt.Errorf("ask the OIDC provider %s: %w", s.Issuer, err)
+		return nil, unreached(s.Issuer, err)
 	}
 	return &device{
 		oauth: oauth2.Config{ClientID: s.ClientID, ClientSecret: s.ClientSecret, Endpoint: p.Endpoint(),

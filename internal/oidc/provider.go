@@ -25,6 +25,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"ferry/internal/auth"
+	"ferry/internal/retry"
 )
 
 // Limits on the provider, which must not slow down or fill an instance.
@@ -129,6 +130,11 @@ func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
+// unreached returns the error for a provider that gave no answer.
+func unreached(issuer string, err error) error {
+	return fmt.Errorf("ask the OIDC provider %s: %w", issuer, retry.Unanswered(err, "it", callTimeout))
+}
+
 // discovered returns the provider. It reads the provider's addresses if they are not known yet, or
 // too old. Concurrent callers wait for the same answer.
 func (s *Service) discovered() (*gooidc.Provider, error) {
@@ -150,7 +156,7 @@ func (s *Service) discovered() (*gooidc.Provider, error) {
 	if err == nil {
 		s.provider = p
 	} else {
-		s.failure = fmt.Errorf("ask the OIDC provider %s: %w", s.Issuer, err)
+		s.failure = unreached(s.Issuer, err)
 		s.Log.Warn("the OIDC provider does not answer", "err", s.failure)
 	}
 	if s.provider != nil {

@@ -11,6 +11,7 @@ package retry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -29,6 +30,26 @@ func WithoutURL(err error) error {
 	}
 	return err
 }
+
+// Unanswered returns err, or what it means if the time for an answer is over: that peer, such as "the
+// endpoint", did not answer within that time. The cause is still in its chain.
+func Unanswered(err error, peer string, within time.Duration) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return unanswered{err, fmt.Sprintf("%s did not answer within %v seconds", peer, within.Seconds())}
+}
+
+type unanswered struct {
+	cause error
+	text  string
+}
+
+// Error implements error.
+func (u unanswered) Error() string { return u.text }
+
+// Unwrap returns the cause.
+func (u unanswered) Unwrap() error { return u.cause }
 
 // After returns the pause that the peer asked for, at most an hour; 0 if it asked for none.
 func After(err error) time.Duration {

@@ -149,3 +149,14 @@ func TestWatchdogEndsOnlyStalledResponses(t *testing.T) {
 		}
 	})
 }
+
+func TestADeadlineIsSaidInWords(t *testing.T) {
+	slow := fmt.Errorf("get: %w", context.DeadlineExceeded)
+	err := retry.Unanswered(slow, "the endpoint", 15*time.Second)
+	if err.Error() != "the endpoint did not answer within 15 seconds" || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if other := errors.New("refused"); retry.Unanswered(other, "the endpoint", time.Second) != other {
+		t.Error("another error was replaced")
+	}
+}

@@ -108,7 +108,8 @@ func (a *acmeCertificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Cert
 }
 
 func (a *acmeCertificates) logFailure(name string, err error) {
-	a.log.Error("there is no certificate for a name", "name", name, "err", retry.WithoutURL(err), "hint",
+	a.log.Error("there is no certificate for a name", "name", name, "err",
+		retry.Unanswered(retry.WithoutURL(err), "the ACME server", acmeTimeout), "hint",
 		"the ACME server must be reachable, and must reach this listener at port 443 of that name")
 }
 
