@@ -26,6 +26,7 @@ func newAuditCommand(env *Env) *cobra.Command {
 		verb(env, "list", "List the entries of the audit log, newest first", `
 			ferry audit list -r home -o table
 			ferry audit list -r home --actor admin --since 2030-01-02T00:00:00Z --top 0
+			ferry audit list -r home --since 24h -o table
 			ferry audit list -r home --resource tokens/line1
 			ferry audit list -r home --site ship1 --action failed-login`,
 			&auditList{}),
@@ -38,7 +39,7 @@ type auditList struct {
 	action       string
 	resource     string
 	registry     string
-	since, until time.Time
+	since, until moment
 	top          int
 }
 
@@ -49,8 +50,9 @@ func (o *auditList) define(set *pflag.FlagSet) {
 		"only actions on this object, such as tokens/line1, or on those below it, such as tokens or repositories/app")
 	textVar(set, &o.action, "action", "", "ACTION", "only this action, such as delete or failed-login")
 	textVar(set, &o.registry, "site", "", "NAME", "only entries of this connected registry; . is the registry itself")
-	timeVar(set, &o.since, "since", "only entries from this time on, such as 2030-01-02T03:04:05Z")
-	timeVar(set, &o.until, "until", "only entries before this time")
+	momentVar(set, &o.since, "since",
+		"only entries from this time on, such as 2030-01-02T03:04:05Z, or of the last 90m, 24h or 7d")
+	momentVar(set, &o.until, "until", "only entries before this time, or older than this period")
 	set.IntVar(&o.top, "top", 100, "show at most this many entries; 0 is all")
 }
 
@@ -63,8 +65,8 @@ func (o *auditList) run(ctx context.Context, env *Env, c *client) error {
 			query.Set(name, text)
 		}
 	}
-	for name, at := range map[string]time.Time{"since": o.since, "until": o.until} {
-		if !at.IsZero() {
+	for name, m := range map[string]moment{"since": o.since, "until": o.until} {
+		if at := m.time(env.Now()); !at.IsZero() {
 			query.Set(name, at.Format(time.RFC3339))
 		}
 	}

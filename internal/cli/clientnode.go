@@ -171,7 +171,8 @@ func (o *clientConfigure) define(set *pflag.FlagSet) {
 	set.BoolVar(&o.watch, "watch", false,
 		"continue: follow changes of the files of --ca and --password-file, repair the node's files, and restore them "+
 			"at the end")
-	set.DurationVar(&o.interval, "watch-interval", 5*time.Second, "how often --watch checks")
+	o.interval = 5 * time.Second
+	periodVar(set, &o.interval, "watch-interval", "5s", "how often --watch checks, such as 5s or 1m")
 	textVar(set, &o.whileDaemonSet, "while-daemonset", "", "NAMESPACE/NAME",
 		"with --watch in a cluster: restore nothing at the end while this DaemonSet exists")
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ferry/internal/api"
+	"ferry/internal/schedule"
 )
 
 type connectedRegistrySettings struct {
@@ -21,7 +21,7 @@ type connectedRegistrySettings struct {
 	protocol string
 	generate string // the number of the password; "" is none
 	join     bool
-	expires  string // of the join token: ISO 8601, or as time.ParseDuration reads it
+	expires  *time.Duration // of the join token; nil is a day
 }
 
 func (o *connectedRegistrySettings) define(set *pflag.FlagSet) {
@@ -31,8 +31,8 @@ func (o *connectedRegistrySettings) define(set *pflag.FlagSet) {
 		"make a new first or second password for the sync token; without it, the connection string has none", "1", "2")
 	set.BoolVar(&o.join, "join", false,
 		"make a join token instead of a password: the site exchanges it, once, for a password that it makes itself")
-	textVar(set, &o.expires, "expires", "", "PERIOD",
-		"with --join: for how long the join token is valid, such as 24h, 30m or P7D (default 24h)")
+	option(set, &o.expires, "expires", "", "PERIOD", "24h",
+		"with --join: for how long the join token is valid, such as 30m, 24h or 7d; 1m to 30d", schedule.ParsePeriod)
 	o.confirmation.define(set)
 }
 
@@ -46,13 +46,10 @@ func (o *connectedRegistrySettings) run(ctx context.Context, env *Env, c *client
 	switch {
 	case o.join && o.generate != "":
 		return usagef("at most one can be provided: --join, or --generate-password")
-	case !o.join && o.expires != "":
+	case !o.join && o.expires != nil:
 		return usagef("--expires is for --join")
 	case o.join:
-		var err error
-		if post.JoinFor, err = isoPeriod(cmp.Or(o.expires, "24h")); err != nil {
-			return usagef("--expires %.32q: %v", o.expires, err)
-		}
+		post.JoinFor = fmt.Sprintf("PT%dS", int64(*cmp.Or(o.expires, new(24*time.Hour))/time.Second))
 	}
 	if o.generate != "" {
 		err := o.ask(env, "Are you sure you want to generate the password%s of the sync token of '%s'? "+
@@ -75,18 +72,6 @@ func (o *connectedRegistrySettings) run(ctx context.Context, env *Env, c *client
 	}
 	env.noteConnection(settings.value.ConnectionString, o.protocol)
 	return env.print(settings.raw)
-}
-
-// isoPeriod returns a period in the form of ISO 8601.
-func isoPeriod(text string) (string, error) {
-	if strings.HasPrefix(text, "P") {
-		return text, nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return "", errors.New("want a period such as 24h, 30m or P7D")
-	}
-	return fmt.Sprintf("PT%dS", int64(d/time.Second)), nil
 }
 
 // noteConnection writes to standard error how a connection string differs from what was asked for. The

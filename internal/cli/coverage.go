@@ -178,7 +178,7 @@ func (o *waitOptions) define(set *pflag.FlagSet) {
 	o.image.define(set, "REPOSITORY:TAG or REPOSITORY@DIGEST")
 	textVar(set, &o.filter, "sites", "", "TERMS", filterUsage)
 	set.Float64Var(&o.percent, "percent", o.percent, "how many of them must have it")
-	set.DurationVar(&o.timeout, "timeout", o.timeout, "how long to wait, such as 90s, 30m or 2h")
+	periodVar(set, &o.timeout, "timeout", "1h", "how long to wait, such as 90s, 30m, 2h or 1d")
 }
 
 // maxWait is the longest time for which one request waits.
@@ -188,8 +188,6 @@ func (o *waitOptions) run(ctx context.Context, env *Env, c *client) error {
 	switch {
 	case o.percent <= 0 || o.percent > 100:
 		return usagef("--percent %v: want more than 0, and at most 100", o.percent)
-	case o.timeout < 0:
-		return usagef("--timeout %s: want 0 or more", o.timeout)
 	}
 	over := time.Now().Add(o.timeout)
 	line := newStatusLine(env)

@@ -65,7 +65,8 @@ func (o *credentialProvider) define(set *pflag.FlagSet) {
 	textVar(set, &o.token, "token", "", "NAME", "its name (default $FERRY_USERNAME)")
 	textVar(set, &o.passwordFile, "password-file", "", "FILE",
 		"file with its password, which only its owner may read (default $FERRY_PASSWORD)")
-	set.DurationVar(&o.cache, "cache", 5*time.Minute, "how long the kubelet keeps the credentials; 0 is not at all")
+	o.cache = 5 * time.Minute
+	periodVar(set, &o.cache, "cache", "5m", "how long the kubelet keeps the credentials, such as 5m or 1h; 0 is not at all")
 	set.BoolVar(&o.printConfig, "print-config", false, "print the kubelet's configuration for this command")
 }
 
@@ -73,9 +74,6 @@ func (o *credentialProvider) run(_ context.Context, env *Env, _ *client) error {
 	credentials, err := o.credentials(env)
 	if err != nil {
 		return err
-	}
-	if o.cache < 0 {
-		return usagef("--cache %s is negative", o.cache)
 	}
 	p := kube.Provider{Credentials: credentials, Cache: o.cache}
 	if o.printConfig {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"ferry/internal/schedule"
 )
 
 // A flag is the value of a command's flag.
@@ -55,6 +57,48 @@ func timeVar(set *pflag.FlagSet, to *time.Time, name, usage string) {
 		return nil
 	}
 	set.Var(&flag{kind: "TIME", set: keep}, name, usage)
+}
+
+// periodVar defines a flag for a period, and stores it in *to. Help shows standard as the default, which is
+// that of *to.
+func periodVar(set *pflag.FlagSet, to *time.Duration, name, standard, usage string) {
+	keep := func(text string) (err error) {
+		*to, err = schedule.ParsePeriod(text)
+		return err
+	}
+	set.Var(&flag{kind: "PERIOD", text: standard, set: keep}, name, usage)
+}
+
+// A moment is a time, or a period before the time when the command runs. The zero value is neither.
+type moment struct {
+	at  time.Time
+	ago *time.Duration
+}
+
+// momentVar defines a flag for a time in UTC, or a period back from now, and stores it in *to.
+func momentVar(set *pflag.FlagSet, to *moment, name, usage string) {
+	keep := func(text string) error {
+		if ago, err := schedule.ParsePeriod(text); err == nil {
+			*to = moment{ago: &ago}
+			return nil
+		}
+		at, err := time.Parse("2006-01-02T15:04:05Z", text)
+		if err != nil {
+			return errors.New("want a time in UTC, such as 2031-12-31T12:59:59Z, or a period back from now, " +
+				"such as 90m, 24h or 7d")
+		}
+		*to = moment{at: at}
+		return nil
+	}
+	set.Var(&flag{kind: "TIME|PERIOD", set: keep}, name, usage)
+}
+
+// time returns the moment; the zero time if it is none.
+func (m moment) time(now time.Time) time.Time {
+	if m.ago != nil {
+		return now.Add(-*m.ago).UTC()
+	}
+	return m.at
 }
 
 // choiceVar defines a flag for one of a few words, in any case, and stores the word in *to

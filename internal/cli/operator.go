@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -250,7 +249,7 @@ func (o *apiKeyCreate) define(set *pflag.FlagSet) {
 	o.ofOperator.define(set)
 	o.rights.define(set)
 	textVar(set, &o.name, "name", "n", "NAME", "the name of the API key")
-	lifetimeVar(set, &o.expires, "expires", "how long it is valid, such as 90d or 12h; at most two years")
+	periodVar(set, &o.expires, "expires", "", "how long it is valid, such as 90d or 12h; at most two years")
 	choiceVar(set, &o.role, "role", "", "", "what it may do (default the operator's role)", api.RoleAdmin,
 		api.RoleReader)
 }
@@ -300,37 +299,4 @@ func (o *apiKeyDelete) run(ctx context.Context, env *Env, c *client) error {
 		return err
 	}
 	return c.remove(ctx, nil, operators.kind, o.operator, "api-keys", url.PathEscape(o.name))
-}
-
-// maxLifetime bounds a lifetime: a hundred years.
-const maxLifetime = 100 * 366 * 24 * time.Hour
-
-// lifetimeVar defines a flag for a whole number of days or hours, such as 90d.
-func lifetimeVar(set *pflag.FlagSet, to *time.Duration, name, usage string) {
-	keep := func(text string) error {
-		v, ok := parseLifetime(text)
-		if !ok {
-			return fmt.Errorf("%q is not a lifetime: want such as 90d or 12h", clip(text))
-		}
-		*to = v
-		return nil
-	}
-	set.Var(&flag{kind: "LIFETIME", set: keep}, name, usage)
-}
-
-func parseLifetime(text string) (time.Duration, bool) {
-	unit := 24 * time.Hour
-	digits, days := strings.CutSuffix(text, "d")
-	if !days {
-		var hours bool
-		if digits, hours = strings.CutSuffix(text, "h"); !hours {
-			return 0, false
-		}
-		unit = time.Hour
-	}
-	n, err := strconv.ParseUint(digits, 10, 31)
-	if err != nil || n == 0 || n > uint64(maxLifetime/unit) {
-		return 0, false
-	}
-	return time.Duration(n) * unit, true
 }

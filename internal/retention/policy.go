@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
 	"ferry/internal/oci"
+	"ferry/internal/schedule"
 	"ferry/internal/subscription"
 )
 
@@ -75,7 +75,7 @@ func (p Policy) parse() (policy, error) {
 	}
 	var err error
 	if p.Ago != "" {
-		c.age, err = ParseAge(p.Ago)
+		c.age, err = schedule.ParsePeriod(p.Ago)
 	}
 	return c, err
 }
@@ -113,34 +113,4 @@ func (p policy) of(repository string) (all []*regexp.Regexp) {
 		}
 	}
 	return all
-}
-
-var days = regexp.MustCompile(`^(\d{1,6})d(.*)$`)
-
-// maxAge is the longest age, in days.
-const maxAge = 100 * 365
-
-// ParseAge reads an age such as 30d, 12h or 1d12h30m.
-func ParseAge(text string) (time.Duration, error) {
-	bad := fmt.Errorf("%.40q is not an age: want such as 30d, 12h or 1d12h30m", text)
-	var age time.Duration
-	rest := text
-	if m := days.FindStringSubmatch(text); m != nil {
-		n, err := strconv.Atoi(m[1])
-		if err != nil || n > maxAge {
-			return 0, bad
-		}
-		age, rest = time.Duration(n)*24*time.Hour, m[2]
-	}
-	if rest != "" {
-		more, err := time.ParseDuration(rest)
-		if err != nil || more < 0 || rest[0] == '+' || rest[0] == '-' || more > maxAge*24*time.Hour {
-			return 0, bad
-		}
-		age += more
-	}
-	if text == "" {
-		return 0, bad
-	}
-	return age, nil
 }

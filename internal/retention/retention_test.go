@@ -450,10 +450,6 @@ func FuzzPolicy(f *testing.F) {
 	f.Add("factory/*:^dev-", "30d")
 	f.Add("a.*:x|y", "1d12h")
 	f.Fuzz(func(t *testing.T, filter, ago string) {
-		age, err := retention.ParseAge(ago)
-		if err == nil && (age < 0 || age > 101*366*24*time.Hour) {
-			t.Errorf("%q is %v", ago, age)
-		}
 		_ = retention.Policy{Filters: []string{filter}, Ago: ago}.Check()
 	})
 }
