@@ -45,7 +45,7 @@ func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 	// space that the others need.
 	var failed failures
 	for _, step := range []func(context.Context, *Collected) error{
-		s.collectOrphans, s.collectUploads, s.unlinkUnreferenced, s.collectTransfers, s.collectBlobs,
+		s.endDeletions, s.collectOrphans, s.collectUploads, s.unlinkUnreferenced, s.collectTransfers, s.collectBlobs,
 		func(ctx context.Context, _ *Collected) error { return s.SaveUptime(ctx) },
 	} {
 		if ctx.Err() != nil {
@@ -145,11 +145,11 @@ func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
 func (s *Storage) collectUpload(
 	ctx context.Context, repository, id string, before metadb.Uptime,
 ) (gone bool, err error) {
-	release, free := s.partials.tryLock(uploadPartial(id))
-	if !free {
-		return false, nil // it was written to meanwhile
+	held, err := s.partials.tryAcquire(ctx, uploadPartial(id))
+	if held == nil {
+		return false, err // it was written to meanwhile
 	}
-	defer release()
+	defer held.release()
 	row, err := s.uploadRow(ctx, repository, id)
 	if errors.Is(err, metadb.ErrNotFound) || err == nil && row.UpdatedAt >= before {
 		return false, nil
@@ -191,16 +191,23 @@ func (s *Storage) collectBlobs(ctx context.Context, c *Collected) error {
 // transaction that deletes the row. It reports whether it deleted the row. It locks the digest,
 // so that no commit of the same blob comes in between.
 func (s *Storage) collectBlob(ctx context.Context, d digest.Digest) (gone bool, err error) {
-	defer s.digests.lock(string(d))()
-	err = s.remove(ctx, func(tx *metadb.Tx) error {
+	held, err := s.digests.acquire(ctx, string(d))
+	if err != nil {
+		return false, err
+	}
+	defer held.release()
+	begun := time.Now()
+	err = s.remove(ctx, held.confirmed(func(tx *metadb.Tx) error {
 		now := s.Uptime()
-		gone, err = tx.DeleteIfGarbage(string(d), now.Add(-s.grace), now)
-		return err
-	})
+		if gone, err = tx.DeleteIfGarbage(string(d), now.Add(-s.grace), now); err != nil || !gone {
+			return err
+		}
+		return s.beginDeletion(tx, d)
+	}))
 	if err != nil || !gone {
 		return false, err
 	}
-	return true, s.blobs.Delete(ctx, d)
+	return true, s.deleteFile(ctx, begun, d)
 }
 
 // ownsPartial reports whether an upload or a transfer has the partial id.

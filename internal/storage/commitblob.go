@@ -68,7 +68,7 @@ func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
 		}
 		partials[i].repositories = append(partials[i].repositories, b.Repository)
 	}
-	defer s.partials.lockAll(ids)() // they have no rows
+	defer s.partials.lockAll(ids)() // they have no rows, and only this process knows them
 	err := each(partials, func(i int, p syncedPartial) error { return s.writeSmall(ctx, p, data[i]) })
 	if err == nil {
 		err = s.commitBlobs(ctx, partials, func(*metadb.Tx) error { return nil })
@@ -123,7 +123,14 @@ func (s *Storage) commitBlobs(ctx context.Context, partials []syncedPartial, als
 	for i, p := range partials {
 		digests[i] = string(p.digest)
 	}
-	defer s.digests.lockAll(digests)()
+	held, err := s.digests.acquire(ctx, digests...)
+	if err != nil {
+		return err
+	}
+	defer held.release()
+	if err := s.awaitDeletions(ctx, digests); err != nil {
+		return err
+	}
 	here, err := s.haveFiles(ctx, partials)
 	if err != nil {
 		return err
@@ -138,7 +145,7 @@ func (s *Storage) commitBlobs(ctx context.Context, partials []syncedPartial, als
 		return err
 	})
 	if err == nil {
-		err = s.recordAll(ctx, partials, also)
+		err = s.recordAll(ctx, partials, held.confirmed(also))
 	}
 	if err == nil {
 		return each(partials, func(i int, p syncedPartial) error {
@@ -257,7 +264,11 @@ func (s *Storage) recoverPartial(ctx context.Context, id string, d digest.Digest
 	if err != nil || have > 0 {
 		return p, err
 	}
-	defer s.digests.lock(string(d))()
+	held, err := s.digests.acquire(ctx, string(d))
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	defer held.release()
 	moved, err := s.hasFile(ctx, d, size)
 	if err == nil && !moved {
 		return p, nil

@@ -105,7 +105,11 @@ func (s *Storage) checkFiles(ctx context.Context, blobs []oci.Descriptor) error 
 func (s *Storage) takeOutOfService(
 	ctx context.Context, d digest.Digest, inspect func(ctx context.Context, size int64) (reason string, err error),
 ) (reason string, err error) {
-	defer s.digests.lock(string(d))()
+	held, err := s.digests.acquire(ctx, string(d))
+	if err != nil {
+		return "", err
+	}
+	defer held.release()
 	row, err := s.blob(ctx, d)
 	if err != nil {
 		return "", err
@@ -115,16 +119,21 @@ func (s *Storage) takeOutOfService(
 	}
 	damage := Damage{Digest: string(d), Size: row.Size, Reason: reason, FoundAt: s.now()}
 	s.anyDamage.Store(damageSome)
-	var pending int64
-	err = s.write(ctx, func(tx *metadb.Tx) (err error) {
-		pending, err = tx.DamageBlob(damage)
-		return err
-	})
+	var deletes bool
+	begun := time.Now()
+	err = s.write(ctx, held.confirmed(func(tx *metadb.Tx) error {
+		pending, err := tx.DamageBlob(damage)
+		// If the blob is fetched again, it may need the space.
+		if deletes = pending > 0 && reason != fileLost; err != nil || !deletes {
+			return err
+		}
+		return s.beginDeletion(tx, d)
+	}))
 	if err != nil {
 		return "", err
 	}
-	if pending > 0 && reason != fileLost { // it is fetched again, and may need the space
-		if err := s.blobs.Delete(ctx, d); err != nil {
+	if deletes {
+		if err := s.deleteFile(ctx, begun, d); err != nil {
 			s.log.Warn("damaged file is not removed", "digest", d, "err", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"sync"
@@ -89,11 +90,11 @@ func (rs *reservations) bytes(partial map[digest.Digest]int64) (n int64) {
 // DiscardTransfer deletes the bytes on disk of an incomplete blob. The error is [ErrBusy]
 // while the blob is being fetched.
 func (s *Storage) DiscardTransfer(ctx context.Context, d digest.Digest) error {
-	release, ok := s.partials.tryLock(transferPartial(d))
-	if !ok {
-		return ErrBusy
+	held, err := s.partials.tryAcquire(ctx, transferPartial(d))
+	if held == nil {
+		return cmp.Or(err, ErrBusy)
 	}
-	defer release()
+	defer held.release()
 	// The content is deleted first: on a full disk, the row cannot be deleted before. A row
 	// without content does no harm.
 	if err := s.blobs.Discard(ctx, transferPartial(d)); err != nil {

@@ -19,7 +19,7 @@ func (s *Storage) IsFileFailure(ctx context.Context, err error) bool {
 // tryDisk writes a small file to the disk, syncs it, and deletes it.
 func (s *Storage) tryDisk(ctx context.Context) error {
 	id := smallPartial()
-	defer s.partials.lock(id)()
+	defer s.partials.lock(id)() // only this process knows it
 	p, err := s.blobs.Partial(ctx, id)
 	if err != nil {
 		return err

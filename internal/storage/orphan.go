@@ -84,11 +84,11 @@ func (s *Storage) noteOrphans(ctx context.Context) error {
 		return err
 	}
 	note := func(name string, size int64) error {
-		release, free := s.lockFile(name)
-		if !free {
-			return nil // its row may not be written yet
+		held, err := s.lockFile(ctx, name)
+		if held == nil {
+			return err // its row may not be written yet
 		}
-		defer release()
+		defer held.release()
 		isNew, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) {
 			known, err := ownsFile(tx, name)
 			if err == nil && !known {
@@ -123,11 +123,11 @@ func (s *Storage) noteOrphans(ctx context.Context) error {
 func (s *Storage) collectOrphan(
 	ctx context.Context, o metadb.Orphan, before metadb.Uptime, c *Collected,
 ) (owned, gone bool, err error) {
-	release, free := s.lockFile(o.Name)
-	if !free {
-		return false, false, nil
+	held, err := s.lockFile(ctx, o.Name)
+	if held == nil {
+		return false, false, err
 	}
-	defer release()
+	defer held.release()
 	d, isBlob := orphanBlob(o.Name)
 	owned, err = metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return ownsFile(tx, o.Name) })
 	if err != nil || owned || !isBlob && o.Since >= before {
@@ -143,7 +143,12 @@ func (s *Storage) collectOrphan(
 	if err != nil || o.Since >= before {
 		return false, false, err
 	}
-	if err = s.blobs.Delete(ctx, d); err == nil {
+	begun := time.Now()
+	err = s.remove(ctx, held.confirmed(func(tx *metadb.Tx) error { return s.beginDeletion(tx, d) }))
+	if err == nil {
+		err = s.deleteFile(ctx, begun, d)
+	}
+	if err == nil {
 		c.Blobs++
 		c.Bytes += info.Size
 	}
@@ -151,12 +156,12 @@ func (s *Storage) collectOrphan(
 }
 
 // lockFile locks a file. A commit of its digest has written its row before, or waits. For a
-// partial, free is false while it is in use.
-func (s *Storage) lockFile(name string) (release func(), free bool) {
+// partial, the result is nil while it is in use.
+func (s *Storage) lockFile(ctx context.Context, name string) (*held, error) {
 	if _, isBlob := orphanBlob(name); isBlob {
-		return s.digests.lock(name), true
+		return s.digests.acquire(ctx, name)
 	}
-	return s.partials.tryLock(name)
+	return s.partials.tryAcquire(ctx, name)
 }
 
 // orphanBlob returns the digest that is a file's name, if the file is a blob's.

@@ -38,6 +38,9 @@ type Options struct {
 	Grace  time.Duration // how long unreferenced content is safe from collection; 0 is an hour
 	// Orphans is how long a file without a row is kept; 0 is [OrphanAge].
 	Orphans time.Duration
+	// Locks has the locks that other processes with the same content respect; nil means that there is
+	// no other process.
+	Locks *metadb.Session
 	// Observe is called in the transaction of each change of content; nil is not called.
 	Observe ContentObserver
 	// SendsUp says that clients' changes are recorded for a parent; see outbox.go.
@@ -57,9 +60,9 @@ type Storage struct {
 
 	// digests locks the file and the row of a blob together, so that a commit and a
 	// collection of the same blob never overlap.
-	digests keyLock
+	digests processLock
 	// partials locks each upload and each transfer for one user at a time.
-	partials     keyLock
+	partials     processLock
 	uploadUsers  uploadUsers
 	transfers    transfers
 	parsing      sync.Mutex // held while a large manifest is in memory; see [View.ParseManifest]
@@ -86,6 +89,7 @@ func New(o Options) (*Storage, error) {
 		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), grace: cmp.Or(o.Grace, defaultGrace),
 		orphans: cmp.Or(o.Orphans, OrphanAge), observe: o.Observe, sendsUp: o.SendsUp,
 	}
+	s.digests.session, s.partials.session = o.Locks, o.Locks
 	s.transfers.open = map[*Transfer]bool{}
 	s.reservations.all = map[*Reservation]bool{}
 	s.watchers.groups = map[string]*watchGroup{}

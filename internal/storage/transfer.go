@@ -28,7 +28,7 @@ type Transfer struct {
 	s       *Storage
 	digest  digest.Digest
 	size    int64
-	release func()
+	held    *held // nil once it is closed
 	partial blob.Partial
 
 	// The storage's transfers.mu guards the following fields.
@@ -49,11 +49,11 @@ func (s *Storage) Transfer(ctx context.Context, d digest.Digest, size int64) (*T
 	if size < 0 {
 		return nil, oci.ErrSizeInvalid.With("blob %s has a negative size", d)
 	}
-	release, ok := s.partials.tryLock(transferPartial(d))
-	if !ok {
-		return nil, ErrBusy
+	held, err := s.partials.tryAcquire(ctx, transferPartial(d))
+	if held == nil {
+		return nil, cmp.Or(err, ErrBusy)
 	}
-	t := &Transfer{s: s, digest: d, size: size, release: release}
+	t := &Transfer{s: s, digest: d, size: size, held: held}
 	if err := t.open(ctx); err != nil {
 		t.Close()
 		return nil, fmt.Errorf("open transfer %s: %w", d, t.s.mapDiskFull(err))
@@ -220,9 +220,7 @@ func (t *Transfer) Commit(ctx context.Context, repositories ...string) (err erro
 		return oci.ErrDigestInvalid.With("content has digest %s, not %s", got, t.digest)
 	}
 	return t.s.commitBlobs(ctx, []syncedPartial{{transferPartial(t.digest), t.digest, t.size, repositories}},
-		func(tx *metadb.Tx) error {
-			return tx.DeleteTransfer(string(t.digest))
-		})
+		t.held.confirmed(func(tx *metadb.Tx) error { return tx.DeleteTransfer(string(t.digest)) }))
 }
 
 // seal makes the content durable, so that other transfers' saves skip it, and it can be hashed
@@ -301,10 +299,10 @@ func (t *Transfer) Close() error {
 	all := &t.s.transfers
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if t.release == nil {
+	if t.held == nil {
 		return nil
 	}
-	defer func() { t.release(); t.release = nil }()
+	defer func() { t.held.release(); t.held = nil }()
 	if t.partial == nil {
 		return nil
 	}

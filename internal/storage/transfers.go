@@ -72,7 +72,10 @@ func (ts *transfers) save(ctx context.Context, s *Storage) error {
 		saved, rows = append(saved, t), append(rows, t.next())
 	}
 	err := s.db.Update(context.WithoutCancel(ctx), func(tx *metadb.Tx) error {
-		for _, row := range rows {
+		for i, row := range rows {
+			if err := saved[i].held.confirm(tx); err != nil {
+				return err
+			}
 			if err := tx.PutTransfer(row); err != nil {
 				return err
 			}
@@ -110,13 +113,13 @@ func (s *Storage) collectTransfers(ctx context.Context, _ *Collected) error {
 }
 
 func (s *Storage) collectTransfer(ctx context.Context, d digest.Digest) error {
-	release, ok := s.partials.tryLock(transferPartial(d))
-	if !ok {
-		return nil // it was written to meanwhile
+	held, err := s.partials.tryAcquire(ctx, transferPartial(d))
+	if held == nil {
+		return err // it was written to meanwhile
 	}
-	defer release()
+	defer held.release()
 	var gone bool
-	err := s.remove(ctx, func(tx *metadb.Tx) (err error) {
+	err = s.remove(ctx, func(tx *metadb.Tx) (err error) {
 		now := s.Uptime()
 		gone, err = tx.DeleteTransferIfStale(string(d), now.Add(-s.grace), now)
 		return err

@@ -42,6 +42,7 @@ type Upload struct {
 	size    int64
 	saved   int64 // the size in the stored row
 	savedAt metadb.Uptime
+	held    *held
 	release func()
 }
 
@@ -58,8 +59,11 @@ func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, 
 		row:  metadb.Upload{ID: strings.ToLower(rand.Text()), Repository: repository},
 		hash: sha256.New(),
 	}
-	u.use(u.row.ID, s.partials.lock(uploadPartial(u.row.ID)))
-	var err error
+	held, err := s.partials.acquire(ctx, uploadPartial(u.row.ID))
+	if err != nil {
+		return nil, err
+	}
+	u.use(u.row.ID, held)
 	u.partial, err = s.blobs.Partial(ctx, uploadPartial(u.row.ID))
 	if err = s.mapDiskFull(err); err == nil {
 		err = u.makeDurable(ctx)
@@ -75,12 +79,15 @@ func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, 
 // [oci.ErrBlobUploadUnknown] if there is none, and [oci.ErrTooManyRequests] while another
 // request uses it; see also [Storage.TakeUpload].
 func (s *Storage) ResumeUpload(ctx context.Context, repository, id string) (*Upload, error) {
-	release, ok := s.partials.tryLock(uploadPartial(id))
-	if !ok {
+	held, err := s.partials.tryAcquire(ctx, uploadPartial(id))
+	if err != nil {
+		return nil, err
+	}
+	if held == nil {
 		return nil, errUploadInUse
 	}
 	u := &Upload{s: s, hash: sha256.New()}
-	u.use(id, release)
+	u.use(id, held)
 	if err := u.restore(ctx, repository, id); err != nil {
 		u.Close()
 		return nil, err
@@ -89,10 +96,11 @@ func (s *Storage) ResumeUpload(ctx context.Context, repository, id string) (*Upl
 }
 
 // use registers the user of an upload that is locked.
-func (u *Upload) use(id string, release func()) {
+func (u *Upload) use(id string, held *held) {
+	u.held = held
 	u.user = u.s.uploadUsers.begin(id)
 	u.release = func() {
-		release()
+		held.release()
 		u.s.uploadUsers.leave(id, u.user)
 	}
 }
@@ -222,7 +230,9 @@ func (u *Upload) makeDurable(ctx context.Context) error {
 	}
 	row := u.row
 	row.Hashed, row.HashState, row.UpdatedAt = u.size, stateOf(u.hash), u.s.Uptime()
-	if err := u.s.write(ctx, func(tx *metadb.Tx) error { return tx.PutUpload(row) }); err != nil {
+	if err := u.s.write(ctx, u.held.confirmed(func(tx *metadb.Tx) error {
+		return tx.PutUpload(row)
+	})); err != nil {
 		return err
 	}
 	u.row, u.saved, u.savedAt = row, u.size, row.UpdatedAt
@@ -251,9 +261,9 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest) error {
 		return u.s.mapDiskFull(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
 	}
 	return u.s.commitBlobs(ctx, []syncedPartial{{uploadPartial(u.row.ID), d, u.size, []string{u.row.Repository}}},
-		func(tx *metadb.Tx) error {
+		u.held.confirmed(func(tx *metadb.Tx) error {
 			return mapNotFound(tx.DeleteUpload(u.row.ID), oci.ErrBlobUploadUnknown)
-		})
+		}))
 }
 
 // digest returns the digest of the content. For other algorithms than sha256 it reads all of it

@@ -193,15 +193,19 @@ func (s *Storage) ReviveBlob(ctx context.Context, d digest.Digest, pace Pace) (b
 	if reason, err := s.checkContent(ctx, d, damage.Size, pace); err != nil || reason != "" {
 		return false, err
 	}
-	defer s.digests.lock(string(d))()
+	held, err := s.digests.acquire(ctx, string(d))
+	if err != nil {
+		return false, err
+	}
+	defer held.release()
 	if reason, err := s.checkContent(ctx, d, damage.Size, Unpaced); err != nil || reason != "" {
 		return false, err
 	}
 	healed := map[string]bool{}
-	err = s.write(ctx, func(tx *metadb.Tx) error {
+	err = s.write(ctx, held.confirmed(func(tx *metadb.Tx) error {
 		clear(healed)
 		return s.putBlob(tx, d, damage.Size, healed)
-	})
+	}))
 	if err == nil {
 		s.notifyWatchers(healed)
 		s.log.Info("blob is whole again, and in service", "digest", d)

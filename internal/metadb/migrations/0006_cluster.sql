@@ -9,3 +9,9 @@ CREATE TABLE changes (
   process TEXT NOT NULL, -- that wrote it
   changed TEXT NOT NULL  -- a JSON array of pairs of topic and name
 );
+
+-- The blobs without rows whose files a process deletes. A commit of the same blob waits for the end.
+CREATE TABLE deletions (
+  digest TEXT COLLATE "C" PRIMARY KEY,
+  since  BIGINT NOT NULL -- in uptime
+);
