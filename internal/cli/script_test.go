@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"ferry/internal/cli"
+	"ferry/internal/fleet/fleettest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files in testdata/script")
@@ -171,8 +173,15 @@ type instance struct {
 
 var servesAt = regexp.MustCompile(`https?://127\.0\.0\.1:\d+`)
 
-// start starts `ferry serve` with its data in dir, and waits until it prints its address.
+// start starts `ferry serve` with its data in dir, and waits until it prints its address. A root's
+// first start would spend most of its time on its tables and on the password of admin.
 func start(dir string, flags []string) (*instance, error) {
+	isConnected := func(flag string) bool { return strings.HasPrefix(flag, "--connection-string") }
+	if !slices.ContainsFunc(flags, isConnected) {
+		if err := fleettest.PrepareRoot(dir); err != nil {
+			return nil, err
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	i := &instance{cancel: cancel, done: make(chan error, 1)}
 	out, in := io.Pipe()

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"ferry/internal/api"
-	"ferry/internal/auth"
 	"ferry/internal/fleet/fleettest"
 	"ferry/internal/metadb"
 )
@@ -20,7 +19,7 @@ func limited(t *testing.T) *fleettest.Instance {
 	err := root.Control.Change(t.Context(), func(tx *metadb.Tx) error {
 		for name, role := range map[string]string{"baltic": "admin", "viewer": "reader"} {
 			if err := tx.PutOperator(metadb.Operator{Name: name, Role: role, Limits: limits, CreatedAt: start,
-				PasswordHash: auth.HashOperatorPassword("secret")}); err != nil {
+				PasswordHash: fleettest.HashPassword("secret")}); err != nil {
 				return err
 			}
 		}

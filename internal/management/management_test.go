@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"ferry/internal/api"
-	"ferry/internal/auth"
 	"ferry/internal/fleet/fleettest"
 	"ferry/internal/management"
 	"ferry/internal/metadb"
@@ -27,7 +26,7 @@ func TestOnlyOperatorsManage(t *testing.T) {
 	password := root.PutToken(t, "line1", "m")
 	err := root.Control.Change(t.Context(), func(tx *metadb.Tx) error {
 		return tx.PutOperator(metadb.Operator{Name: "viewer", Role: "reader",
-			PasswordHash: auth.HashOperatorPassword("look"), CreatedAt: start})
+			PasswordHash: fleettest.HashPassword("look"), CreatedAt: start})
 	})
 	if err != nil {
 		t.Fatal(err)

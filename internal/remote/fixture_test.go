@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"ferry/internal/config"
+	"ferry/internal/fleet/fleettest"
 	"ferry/internal/remote"
 	"ferry/internal/server"
 )
@@ -20,6 +21,9 @@ func serve(t *testing.T) (address, password string) {
 	t.Helper()
 	cfg := config.Default()
 	cfg.DataDir, cfg.Listen = t.TempDir(), "127.0.0.1:0"
+	if err := fleettest.PrepareRoot(cfg.DataDir); err != nil {
+		t.Fatal(err)
+	}
 	ready, done := make(chan server.Ready, 1), make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { done <- server.Run(ctx, cfg, server.Options{Ready: func(r server.Ready) { ready <- r }}) }()

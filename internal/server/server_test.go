@@ -14,13 +14,26 @@ import (
 	"time"
 
 	"ferry/internal/config"
+	"ferry/internal/fleet/fleettest"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/server"
 )
 
-// run starts an instance, and returns its address and a function that stops it.
+// run starts an instance, and returns its address and a function that stops it. It prepares a root's
+// new data directory, see [fleettest.PrepareRoot].
 func run(t *testing.T, cfg config.Config) (ready server.Ready, stop func() error) {
+	t.Helper()
+	if cfg.Database == "" && cfg.ConnectionString+cfg.ConnectionStringFile == "" {
+		if err := fleettest.PrepareRoot(cfg.DataDir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return runFirst(t, cfg)
+}
+
+// runFirst is run in a data directory as it is.
+func runFirst(t *testing.T, cfg config.Config) (ready server.Ready, stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	at := make(chan server.Ready, 1)

@@ -88,7 +88,7 @@ func NewWith(t *testing.T, o control.Options) *Instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if i.Password, err = i.Control.EnsureAdmin(t.Context(), t.TempDir()); err != nil {
+	if i.Password, err = ensureAdmin(t.Context(), db, i.Control, i.Now); err != nil {
 		t.Fatal(err)
 	}
 	signer, err := auth.NewSigner(auth.NewSigningKey(), clock)
