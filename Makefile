@@ -13,6 +13,9 @@ export FERRY_SHARED ?= $(abspath ../shared)
 # 2 GiB to spare.
 test chaos kubernetes: export TMPDIR := $(shell test/memory.sh)
 
+# Tests have small heaps, which the garbage collector would visit too often.
+test race chaos: export GOGC := 400
+
 .PHONY: cluster oidc deploy docs test race fmt vet staticcheck imports words build image dist charts conformance e2e kubernetes bench bench-links \
 	bench-fleet chaos fuzz kubernetes-tools tools packages clean
 
@@ -103,7 +106,7 @@ bench-fleet: ## the load of many connected registries on a root; SITES=1000 and 
 		-args $(if $(SITES),-sites $(SITES)) $(if $(IDLE),-idle $(IDLE)) $(if $(UPDATE),-update)
 
 chaos: ## SEEDS random histories of a site with failing links and parents, and of its listings
-	CHAOS_SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -run TestChaos ./internal/replication
+	CHAOS_SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -run 'TestChaos|OverABadLink' ./internal/replication
 	LISTING_SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -run 'StartingAnew|Corrupted|RulesSay' ./internal/gateway
 
 fuzz: ## a short run of every fuzz target; FUZZTIME=100000x for a longer one

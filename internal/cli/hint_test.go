@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -45,7 +46,12 @@ func registryExamples(t *testing.T, visit func(cmd *cobra.Command, args []string
 // runExample runs an example of a command at the registry of url, and returns the standard error.
 func runExample(t *testing.T, url string, args []string) (stderr string, code int) {
 	t.Helper()
-	var all []string
+	return runAtURL(t, url, atURL(t, url, args))
+}
+
+// atURL returns an example of a command without the registry that it names, or with url as its URL.
+func atURL(t *testing.T, url string, args []string) (all []string) {
+	t.Helper()
 	for i := 0; i < len(args); i++ {
 		switch args[i] {
 		case "-r", "--registry", "--to-file":
@@ -66,12 +72,18 @@ func runExample(t *testing.T, url string, args []string) (stderr string, code in
 	if slices.Contains(flagNames(commandOf(t, all).Flags()), "--yes") {
 		all = append(all, "--yes")
 	}
+	return all
+}
+
+// runAtURL runs a command whose registry is that of url, and returns the standard error.
+func runAtURL(t *testing.T, url string, args []string) (stderr string, code int) {
+	t.Helper()
 	config := t.TempDir()
 	env := &Env{Stdin: strings.NewReader("secret\n"), Stdout: io.Discard, Stderr: new(strings.Builder),
 		LookupEnv: Variables(map[string]string{"FERRY_CONFIG_DIR": config, "FERRY_REGISTRY": url,
 			"FERRY_USERNAME": "admin", "FERRY_PASSWORD": "secret"})}
 	said := env.Stderr.(*strings.Builder)
-	code = Run(context.Background(), all, env)
+	code = Run(context.Background(), args, env)
 	return said.String(), code
 }
 
@@ -90,20 +102,23 @@ func TestEveryRefusalHasAHint(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(".", "ca.pem"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, status := range []int{401, 403, 404, 409, 412, 413, 422, 429, 500, 503} {
-		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/problem+json")
-			w.WriteHeader(status)
-			fmt.Fprintf(w, `{"status":%d,"title":"x","detail":"no","code":"X"}`, status)
-		}))
-		registryExamples(t, func(cmd *cobra.Command, args []string) {
-			said, code := runExample(t, srv.URL, args)
+	var status atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(int(status.Load()))
+		fmt.Fprintf(w, `{"status":%d,"title":"x","detail":"no","code":"X"}`, status.Load())
+	}))
+	defer srv.Close()
+	registryExamples(t, func(cmd *cobra.Command, args []string) {
+		all := atURL(t, srv.URL, args)
+		for _, s := range []int64{401, 403, 404, 409, 412, 413, 422, 429, 500, 503} {
+			status.Store(s)
+			said, code := runAtURL(t, srv.URL, all)
 			if code == 0 || !strings.Contains("\n"+said, "\nferry: ") || !strings.Contains(said, "\nhint: ") {
-				t.Errorf("%s, refused with %d: exit code %d, %q", cmd.CommandPath(), status, code, said)
+				t.Errorf("%s, refused with %d: exit code %d, %q", cmd.CommandPath(), s, code, said)
 			}
-		})
-		srv.Close()
-	}
+		}
+	})
 }
 
 func TestEveryFailedConnectionHasAHint(t *testing.T) {

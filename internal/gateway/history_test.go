@@ -161,7 +161,7 @@ func listingSeeds(t *testing.T) uint64 {
 	t.Helper()
 	text := os.Getenv("LISTING_SEEDS")
 	if text == "" {
-		return 20
+		return 8
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {

@@ -15,30 +15,32 @@ import (
 	"ferry/internal/faultnet"
 )
 
-// chaosSeeds is the default number of seeds; $CHAOS_SEEDS overrides it.
-const chaosSeeds = 10
-
 // errStopped ends the Sync of a replica that is stopped.
 var errStopped = errors.New("the replica stops")
 
 // Links fail, parents and replicas restart, answers are wrong. In the end, the replica has the
 // parent's content, byte for byte, and no client has pulled an incomplete image.
 func TestChaosEndsInSync(t *testing.T) {
-	seeds := chaosSeeds
-	if text := os.Getenv("CHAOS_SEEDS"); text != "" {
-		var err error
-		if seeds, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	} else if testing.Short() {
-		seeds /= 2
-	}
-	for seed := range seeds {
+	for seed := range randomSeeds(t, 5) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { chaos(t, uint64(seed)) })
 		})
 	}
+}
+
+// randomSeeds returns how many random histories a test tries: usual, or $CHAOS_SEEDS.
+func randomSeeds(t *testing.T, usual int) int {
+	t.Helper()
+	text := os.Getenv("CHAOS_SEEDS")
+	if text == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func chaos(t *testing.T, seed uint64) {

@@ -139,7 +139,7 @@ func TestImageThatBreaksThePlanFailsAlone(t *testing.T) {
 
 func TestHugePlansAreSplit(t *testing.T) {
 	p := newParent(t)
-	const images = 12
+	const images = 8
 	config := p.PushBlob("app", []byte("{}"))
 	for i := range images {
 		config.Annotations = map[string]string{"n": fmt.Sprintf("%01000000d", i)}
@@ -264,7 +264,7 @@ func TestOversizedPlanLosesNoReferrers(t *testing.T) {
 	p := newParent(t)
 	config := p.PushBlob("app", []byte("{}"))
 	var items []replication.ListedItem
-	const images, each = 12, 5
+	const images, each = 8, 5
 	for i := range images {
 		config.Annotations = map[string]string{"n": fmt.Sprint("image", i)}
 		m := p.Push("app", storagetest.Manifest{Config: &config}, fmt.Sprint("v", i))

@@ -144,11 +144,8 @@ func (w *randomParent) allowRefusal(err error) {
 var errClosed = errors.New("the window closed")
 
 func TestReplicaMatchesItsParentOverABadLink(t *testing.T) {
-	seeds := uint64(3)
-	if testing.Short() {
-		seeds = 1
-	}
-	for seed := range seeds {
+	seeds := max(1, randomSeeds(t, 0)/100) // each takes seconds
+	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			w := &randomParent{parent: newParent(t), rng: rand.New(rand.NewPCG(seed, 1))}
 			r := newReplica(t, w.parent,

@@ -16,9 +16,11 @@ import (
 
 const (
 	rulesFile     = "deploy/prometheus/ferry.rules.yml"
-	ruleTestsFile = "deploy/prometheus/ferry.rules.test.yml"
 	dashboardFile = "deploy/grafana/ferry.json"
 )
+
+// ruleTestsFiles is never written.
+var ruleTestsFiles = []string{"deploy/prometheus/ferry.rules.test.yml", "deploy/prometheus/ferry.rules.days.test.yml"}
 
 // A ruleFile is the part of a file with rules that the tests use.
 type ruleFile struct {
@@ -153,24 +155,27 @@ func TestQueriesAndRulesParse(t *testing.T) {
 }
 
 func TestEveryAlertFiresWhenItShould(t *testing.T) {
-	var f struct {
-		Tests []struct {
-			Alerts []struct {
-				Name     string `yaml:"alertname"`
-				Expected []any  `yaml:"exp_alerts"`
-			} `yaml:"alert_rule_test"`
-		}
-	}
-	decode(t, ruleTestsFile, &f)
 	fires, quiet := map[string]bool{}, map[string]bool{}
-	for _, test := range f.Tests {
-		for _, a := range test.Alerts {
-			if len(a.Expected) > 0 {
-				fires[a.Name] = true
-			} else {
-				quiet[a.Name] = true
+	for _, path := range ruleTestsFiles {
+		var f struct {
+			Tests []struct {
+				Alerts []struct {
+					Name     string `yaml:"alertname"`
+					Expected []any  `yaml:"exp_alerts"`
+				} `yaml:"alert_rule_test"`
 			}
 		}
+		decode(t, path, &f)
+		for _, test := range f.Tests {
+			for _, a := range test.Alerts {
+				if len(a.Expected) > 0 {
+					fires[a.Name] = true
+				} else {
+					quiet[a.Name] = true
+				}
+			}
+		}
+		promtool(t, "", "test", "rules", "../../"+path)
 	}
 	page := read(t, "docs/operations.md")
 	for _, r := range rules(t) {
@@ -187,7 +192,6 @@ func TestEveryAlertFiresWhenItShould(t *testing.T) {
 			t.Errorf("%s lacks its severity, summary or description", r.Alert)
 		}
 	}
-	promtool(t, "", "test", "rules", "../../"+ruleTestsFile)
 }
 
 // ownMetric is a metric of Ferry, or of the process, in a query.
