@@ -60,6 +60,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("FERRY_CONFIG_DIR", filepath.Join(env.WorkDir, ".config"))
 			// Otherwise, the race detector makes each ferry sleep for a second at its end.
 			env.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
+			env.Setenv("GOGC", "400") // most commands end before their first collection
 			env.Values["instances"] = map[string]*instance{}
 			env.Defer(func() {
 				for _, i := range env.Values["instances"].(map[string]*instance) {

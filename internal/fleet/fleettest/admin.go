@@ -26,7 +26,8 @@ func HashPassword(password string) string {
 	rand.Read(salt) // it never fails
 	key := argon2.IDKey([]byte(password), salt, 1, 8, 1, 32)
 	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$m=8,t=1,p=1$%s$%s", argon2.Version, b64.EncodeToString(salt), b64.EncodeToString(key))
+	return fmt.Sprintf("$argon2id$v=%d$m=8,t=1,p=1$%s$%s", argon2.Version, b64.EncodeToString(salt),
+		b64.EncodeToString(key))
 }
 
 // PrepareRoot writes the data directory of a root whose first start was interrupted late: the
@@ -88,5 +89,6 @@ func ensureAdmin(ctx context.Context, db *metadb.DB, s *control.Service, now tim
 // admin returns the operator admin with a new password.
 func admin(now time.Time) (password string, row metadb.Operator, err error) {
 	password, err = auth.GeneratePassword(rand.Reader)
-	return password, metadb.Operator{Name: "admin", Role: "admin", PasswordHash: HashPassword(password), CreatedAt: now}, err
+	row = metadb.Operator{Name: "admin", Role: "admin", PasswordHash: HashPassword(password), CreatedAt: now}
+	return password, row, err
 }
