@@ -11,7 +11,7 @@ func (a *Authenticator) anonymousPrincipal(r *http.Request) (*Principal, error) 
 	if a.anonymous == nil {
 		return nil, ErrUnauthenticated
 	}
-	address, err := netip.ParseAddr(sender(r))
+	address, err := netip.ParseAddr(Sender(r))
 	if err != nil {
 		return nil, ErrUnauthenticated
 	}

@@ -52,6 +52,14 @@ type Principal struct {
 	Generation  string      // of the password that the caller used; see [Generation]
 }
 
+// ActorOf returns the name in the audit log of a principal that logged in with an API key; "" is none.
+func ActorOf(name, key string) string {
+	if key == "" {
+		return name
+	}
+	return name + "/" + key
+}
+
 // A Directory knows the tokens and operators. Its methods return [ErrUnauthenticated] for a name
 // that does not exist or may not be used at this registry.
 type Directory interface {

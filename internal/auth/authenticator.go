@@ -54,8 +54,8 @@ type AuthenticatorOptions struct {
 // People are the operators that another server knows, such as an OpenID Connect provider. The errors
 // wrap [ErrUnauthenticated].
 type People interface {
-	// Bearer returns the operator of a token of that server.
-	Bearer(ctx context.Context, token string) (*Principal, error)
+	// Bearer returns the operator of a request with a token of that server.
+	Bearer(r *http.Request, token string) (*Principal, error)
 	// Session returns the operator of a request with the cookie of a session.
 	Session(r *http.Request) (*Principal, error)
 }
@@ -103,7 +103,7 @@ func (a *Authenticator) Basic(r *http.Request) (*Principal, error) {
 	if !ok {
 		return nil, ErrUnauthenticated
 	}
-	return a.login(r.Context(), sender(r), name, password)
+	return a.login(r.Context(), Sender(r), name, password)
 }
 
 // Authenticate returns the principal of a request to an API for operators, which takes no signed
@@ -129,21 +129,21 @@ func (a *Authenticator) bearer(r *http.Request, value string) (p *Principal, err
 	switch {
 	case IsAPIKey(value):
 		if p, err = a.directory.AuthenticateKey("", value); errors.Is(err, ErrUnauthenticated) {
-			err = a.refuse(sender(r), bearerName)
+			err = a.refuse(Sender(r), bearerName)
 		}
 	case a.people != nil && strings.Count(value, ".") == 2:
-		end, wait := a.limiter.Begin(sender(r), bearerName)
+		end, wait := a.limiter.Begin(Sender(r), bearerName)
 		if wait > 0 {
 			err = tooManyFailures(wait)
 			break
 		}
-		p, err = a.people.Bearer(r.Context(), value)
+		p, err = a.people.Bearer(r, value)
 		end(err == nil)
 	default:
-		err = a.refuse(sender(r), bearerName)
+		err = a.refuse(Sender(r), bearerName)
 	}
 	if err != nil {
-		a.failed(r.Context(), sender(r), bearerName)
+		a.failed(r.Context(), Sender(r), bearerName)
 		return nil, err
 	}
 	return p, nil
@@ -237,15 +237,15 @@ func (a *Authenticator) check(ctx context.Context, sender, name, password string
 // with the name. If its sender has failed too often, it returns an error. Otherwise the caller calls end
 // once: right reports that the secret was right. Failures are reported like refused logins.
 func (a *Authenticator) Limit(r *http.Request, name string) (end func(right bool), err error) {
-	done, wait := a.limiter.Begin(sender(r), name)
+	done, wait := a.limiter.Begin(Sender(r), name)
 	if wait > 0 {
-		a.failed(r.Context(), sender(r), name)
+		a.failed(r.Context(), Sender(r), name)
 		return nil, tooManyFailures(wait)
 	}
 	return func(right bool) {
 		done(right)
 		if !right {
-			a.failed(r.Context(), sender(r), name)
+			a.failed(r.Context(), Sender(r), name)
 		}
 	}, nil
 }
@@ -316,8 +316,8 @@ func Address(r *http.Request) string {
 	return scheme + r.Host + r.Header.Get(HeaderPrefix)
 }
 
-// sender returns the address from which a request came, without its port.
-func sender(r *http.Request) string {
+// Sender returns the address from which a request came, without its port.
+func Sender(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr

@@ -44,6 +44,14 @@ func (g Grant) Name() string {
 	return g.principal.Name
 }
 
+// Actor returns the name of the principal in the audit log.
+func (g Grant) Actor() string {
+	if g.principal == nil {
+		return ""
+	}
+	return ActorOf(g.principal.Name, g.principal.Key)
+}
+
 // IsConnectedRegistry reports whether the principal is the sync token of a connected registry.
 func (g Grant) IsConnectedRegistry() bool {
 	return g.principal != nil && g.principal.Kind == KindToken &&
@@ -141,12 +149,12 @@ func (a *Authenticator) grant(r *http.Request) (Grant, error) {
 		value := bearerOf(r)
 		if IsAPIKey(value) {
 			p, err := a.bearer(r, value)
-			return Grant{principal: p, sender: sender(r)}, err
+			return Grant{principal: p, sender: Sender(r)}, err
 		}
 		c, err := a.signer.verify(value)
 		if err != nil && a.people != nil && !a.signer.issued(value) {
 			p, err := a.bearer(r, value)
-			return Grant{principal: p, sender: sender(r)}, err
+			return Grant{principal: p, sender: Sender(r)}, err
 		}
 		if err != nil {
 			return Grant{}, err
@@ -157,12 +165,12 @@ func (a *Authenticator) grant(r *http.Request) (Grant, error) {
 		} else {
 			p, err = a.directory.Lookup(r.Context(), c.Kind, c.Subject, c.Generation)
 		}
-		return Grant{principal: p, scopes: c.Access, limited: true, sender: sender(r)}, err
+		return Grant{principal: p, scopes: c.Access, limited: true, sender: Sender(r)}, err
 	}
 	if !hasCredentials(r) {
 		p, err := a.anonymousPrincipal(r)
-		return Grant{principal: p, sender: sender(r)}, err
+		return Grant{principal: p, sender: Sender(r)}, err
 	}
 	p, err := a.Basic(r)
-	return Grant{principal: p, sender: sender(r)}, err
+	return Grant{principal: p, sender: Sender(r)}, err
 }

@@ -109,7 +109,7 @@ func (a *Authenticator) tokenRequest(w http.ResponseWriter, r *http.Request) (*P
 func (a *Authenticator) formGrant(r *http.Request) (*Principal, error) {
 	switch grant := r.PostForm.Get("grant_type"); grant {
 	case "password":
-		return a.login(r.Context(), sender(r), r.PostForm.Get("username"), r.PostForm.Get("password"))
+		return a.login(r.Context(), Sender(r), r.PostForm.Get("username"), r.PostForm.Get("password"))
 	case "", "client_credentials":
 		return a.Basic(r)
 	default:

@@ -236,17 +236,18 @@ func TestRegistryIsUnheardOnceItsPollBreaks(t *testing.T) {
 		root, _, _ := newPair(t, 1000)
 		time.Sleep(5 * time.Minute)
 		row := metadb.ControlRow{Table: metadb.ConnectedRegistryRow, Name: "ship1"}
-		if u := root.fleet.Unheard(root.control.State(), row); u != nil {
+		if u := root.fleet.Unheard(control.Caller{}, root.control.State(), row); u != nil {
 			t.Errorf("while a poll is held: %+v", u)
 		}
 		root.link.cut()
 		time.Sleep(time.Second)
-		if u := root.fleet.Unheard(root.control.State(), row); u == nil || u.Registries[0].Name != "ship1" {
+		u := root.fleet.Unheard(control.Caller{}, root.control.State(), row)
+		if u == nil || u.Registries[0].Name != "ship1" {
 			t.Errorf("after the connection is lost: %+v", u)
 		}
 		root.link.restore()
 		time.Sleep(10 * time.Minute)
-		if u := root.fleet.Unheard(root.control.State(), row); u != nil {
+		if u := root.fleet.Unheard(control.Caller{}, root.control.State(), row); u != nil {
 			t.Errorf("once it polls again: %+v", u)
 		}
 	})

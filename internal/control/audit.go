@@ -15,11 +15,15 @@ const keptAudit = 100_000
 // A Caller is the operator of a request.
 type Caller struct {
 	Name   string // of the operator
+	Key    string // the name of the API key; "" is none
 	Sender string // the address that the request came from
 	Host   string // the address, as host:port and perhaps a path, at which it reached this instance
 	TLS    bool   // whether it reached that address over TLS
 	Limits auth.Limits
 }
+
+// Actor returns the name of the caller in the audit log: the operator and, after a slash, the API key.
+func (c Caller) Actor() string { return auth.ActorOf(c.Name, c.Key) }
 
 // Write runs fn in a transaction that changes object, and writes an audit entry in the same
 // transaction. The management API makes all its changes with it. A connected registry refuses,
@@ -41,7 +45,7 @@ func (s *Service) WriteHere(ctx context.Context, by Caller, action, object strin
 			return err
 		}
 		if err := fn(tx); err != nil {
-			return err
+			return s.hide(tx, by, err)
 		}
 		if err := s.checkAfter(tx, by, object); err != nil {
 			return err
@@ -49,14 +53,14 @@ func (s *Service) WriteHere(ctx context.Context, by Caller, action, object strin
 		return s.Audit(tx, by, action, object)
 	})
 	if err == nil {
-		s.log.Info("changed", "actor", by.Name, "sender", by.Sender, "action", action, "object", object)
+		s.log.Info("changed", "actor", by.Actor(), "sender", by.Sender, "action", action, "object", object)
 	}
 	return err
 }
 
 // Audit writes an audit entry. It contains no secret, because its only detail is the object's name.
 func (s *Service) Audit(tx *metadb.Tx, by Caller, action, object string) error {
-	return tx.AddAudit(metadb.AuditEntry{At: s.now(), Actor: by.Name, Sender: by.Sender, Action: action,
+	return tx.AddAudit(metadb.AuditEntry{At: s.now(), Actor: by.Actor(), Sender: by.Sender, Action: action,
 		Object: object}, keptAudit)
 }
 
@@ -70,11 +74,21 @@ func (s *Service) AuditNote(actor, sender, action, object, detail string) func(*
 	}
 }
 
+// AuditLogin writes an audit entry of a person who logged in with a provider.
+func (s *Service) AuditLogin(ctx context.Context, sender, name string) {
+	by := Caller{Name: loggableName(name), Sender: sender}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout) // the client may be gone
+	defer cancel()
+	if err := s.AuditAlone(ctx, by, "login", "logins/"+by.Name, ""); err != nil {
+		s.log.Error("login is not audited", "err", err)
+	}
+}
+
 // AuditAlone writes an audit entry in a transaction of its own, for an action that has no other
 // transaction here. It works in a root and in a connected registry. An action whose outcome is not known
 // when it begins has a second entry, by [Service.AuditOutcome].
 func (s *Service) AuditAlone(ctx context.Context, by Caller, action, object, detail string) error {
-	return s.db.UpdateWithReserve(ctx, s.AuditNote(by.Name, by.Sender, action, object, detail))
+	return s.db.UpdateWithReserve(ctx, s.AuditNote(by.Actor(), by.Sender, action, object, detail))
 }
 
 // AuditOutcome writes how an action ended that [Service.AuditAlone] has recorded. It does so although ctx
@@ -84,7 +98,7 @@ func (s *Service) AuditOutcome(ctx context.Context, by Caller, action, object, o
 	defer cancel()
 	outcome = terminal.Excerpt(outcome, maxOutcome)
 	if err := s.AuditAlone(ctx, by, action, object, outcome); err != nil {
-		s.log.Error("the outcome of an action is not audited", "actor", by.Name, "action", action, "object", object,
+		s.log.Error("the outcome of an action is not audited", "actor", by.Actor(), "action", action, "object", object,
 			"outcome", outcome, "err", err)
 	}
 }

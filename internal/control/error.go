@@ -14,6 +14,8 @@ import (
 // people, and a hint.
 type Error struct {
 	Code, Message, Hint string
+
+	names []string // see [Error.Naming]
 }
 
 // Error implements error.
@@ -22,6 +24,13 @@ func (e *Error) Error() string { return e.Message }
 // WithHint sets the hint and returns e.
 func (e *Error) WithHint(format string, args ...any) *Error {
 	e.Hint = fmt.Sprintf(format, args...)
+	return e
+}
+
+// Naming records that the message or the hint names an object, such as "tokens/line1", which is not
+// the one in the request. A caller who may not see it gets [Unseen] instead. It returns e.
+func (e *Error) Naming(object string) *Error {
+	e.names = append(e.names, object)
 	return e
 }
 

@@ -44,7 +44,7 @@ func Grant(name string, have, more []string) ([]string, error) {
 			if !granted.AllowsRepository(pattern, action) {
 				return nil, Conflict("the scope map '%s' excludes '%s', so no part of it can be added", name, pattern).
 					WithHint("take the exclusion out first: ferry scope-map update -n %s --remove-repository '!%s' %s",
-						name, pattern, action)
+						name, pattern, action).Naming(KindScopeMap + "/" + name)
 			}
 			continue
 		}

@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -121,6 +122,45 @@ func Outside(operator, object string) error {
 		WithHint("ask an operator without limits; ferry operator show -n %s shows the limits", operator)
 }
 
+// Unseen is the refusal of a change that refers to something that an operator with limits may not see.
+// It does not tell whether that exists.
+func Unseen(operator string) error {
+	return Refuse(api.CodeDenied, "a part of this change does not exist, or is outside of the limits of the operator "+
+		"%s", operator).WithHint("ask an operator without limits; ferry operator show -n %s shows the limits", operator)
+}
+
+// CheckReference returns an error unless the caller may see the object to which its change refers. It
+// comes before every other check of the object. Without limits, another check finds out whether the
+// object exists.
+func (s *Service) CheckReference(by Caller, kind, name string) error {
+	if !by.Limits.Any() {
+		return nil
+	}
+	exists, seen, err := s.State().Sees(nil, by.Limits, kind+"/"+name)
+	if err == nil && !(exists && seen) {
+		err = Unseen(by.Name)
+	}
+	return err
+}
+
+// hide replaces an error that names an object that the caller may not see.
+func (s *Service) hide(tx *metadb.Tx, by Caller, err error) error {
+	var e *Error
+	if !by.Limits.Any() || !errors.As(err, &e) {
+		return err
+	}
+	for _, object := range e.names {
+		_, seen, failed := s.State().Sees(tx, by.Limits, object)
+		if failed != nil {
+			return failed
+		}
+		if !seen {
+			return Unseen(by.Name)
+		}
+	}
+	return err
+}
+
 // checkBefore returns an error if the object of a change exists, and is not within the caller's
 // limits.
 func (s *Service) checkBefore(tx *metadb.Tx, by Caller, object string) error {
@@ -152,7 +192,7 @@ func (s *Service) checkAfter(tx *metadb.Tx, by Caller, object string) error {
 	for _, row := range rows {
 		for _, state := range []*State{old, next} {
 			if exists, seen := state.sees(by.Limits, row); exists && !seen {
-				return Outside(by.Name, "a part of this change")
+				return Unseen(by.Name)
 			}
 		}
 		if row.Table == metadb.ConnectedRegistryRow {
@@ -177,7 +217,7 @@ func checkTokens(old, next *State, by Caller, name string) error {
 	}
 	for _, token := range r.tokens() {
 		if !slices.Contains(had, token) && !next.SeesToken(by.Limits, token) {
-			return Outside(by.Name, KindToken+"/"+token)
+			return Unseen(by.Name)
 		}
 	}
 	return nil

@@ -89,6 +89,9 @@ func (m *MirrorRules) Put(ctx context.Context, by Caller, name string, put api.M
 		if exists && old.Repository != v.Repository {
 			return repositoryTaken(old)
 		}
+		if err := m.service.CheckReference(by, KindRepository, v.Repository); err != nil {
+			return err
+		}
 		row := metadb.MirrorRule{Name: name, CreatedAt: m.service.now()}
 		if err := m.fill(&row, v, put.Password); err != nil {
 			return err
@@ -199,7 +202,7 @@ func checkRepositoryFree(tx *metadb.Tx, row metadb.MirrorRule) error {
 
 func repositoryTaken(row metadb.MirrorRule) error {
 	return Conflict("the mirror rule '%s' keeps the repository %s", row.Name, row.Repository).
-		WithHint("delete it first: ferry mirror delete -n %s", row.Name)
+		WithHint("delete it first: ferry mirror delete -n %s", row.Name).Naming(KindMirrorRule + "/" + row.Name)
 }
 
 // store writes a rule, and requests a run of it unless the rule has a window.

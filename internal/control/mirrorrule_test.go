@@ -299,3 +299,21 @@ func TestFiltersAreCaseSensitive(t *testing.T) {
 		t.Errorf("connected registry: %s", diff)
 	}
 }
+
+func TestLimitedAdminLearnsNothingOfOtherMirrorRules(t *testing.T) {
+	root, _ := newMirroring(t, dbtest.SQLite(t))
+	put := func(repository string) object {
+		return object{"source": "ghcr.io/acme/app", "repository": repository}
+	}
+	root.Call(t, "PUT", "/mirror-rules/hidden", put("secret")).OK(t, nil)
+	root.Call(t, "PUT", "/operators/baltic", object{"role": "admin", "repositories": []string{"team/*"},
+		"password": "a pass phrase"}).OK(t, nil)
+	call := func(repository string) string {
+		r := root.CallAs(t, "baltic", "a pass phrase", "PUT", "/mirror-rules/new", put(repository))
+		r.Fails(t, 403, "DENIED")
+		return strings.ReplaceAll(r.Text, repository, "NAME")
+	}
+	if taken, free := call("secret"), call("nowhere"); taken != free {
+		t.Errorf("a mirrored repository is answered with\n%s\nand another one with\n%s", taken, free)
+	}
+}

@@ -186,7 +186,7 @@ func (s *Service) auditAnonymous(tx *metadb.Tx, by Caller, before []string, m ap
 		return nil
 	}
 	from := cmp.Or(strings.Join(m.AnonymousNetworks, " "), "nowhere")
-	return s.AuditNote(by.Name, by.Sender, "allow-anonymous", "scope-maps/"+m.Name, "from "+from)(tx)
+	return s.AuditNote(by.Actor(), by.Sender, "allow-anonymous", "scope-maps/"+m.Name, "from "+from)(tx)
 }
 
 // DeleteScopeMap deletes a scope map that is not defined by the system. Its tokens stay, without
@@ -214,7 +214,8 @@ func (s *Service) dropScopeMap(tx *metadb.Tx, name string) error {
 		if r := s.State().SyncedBy(t.Name); r != nil {
 			return Conflict("the scope map '%s' belongs to the sync token of the connected registry '%s'",
 				name, r.Name).
-				WithHint("delete the connected registry first: ferry connected-registry delete -n %s --cleanup", r.Name)
+				WithHint("delete the connected registry first: ferry connected-registry delete -n %s --cleanup",
+					r.Name).Naming(KindRegistry + "/" + r.Name)
 		}
 		t.ScopeMap = ""
 		if err := tx.PutToken(t); err != nil {

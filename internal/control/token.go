@@ -77,7 +77,7 @@ func (s *Service) PutToken(
 		}
 		row := metadb.Token{Name: name, CreatedAt: s.now()}
 		put.Status = cmp.Or(put.Status, api.Enabled)
-		if err := setToken(tx, &row, &put.ScopeMap, &put.Status); err != nil {
+		if err := s.setToken(tx, by, &row, &put.ScopeMap, &put.Status); err != nil {
 			return err
 		}
 		if values, err = s.SetPasswords(&row, put.Passwords); err != nil {
@@ -101,7 +101,8 @@ func (s *Service) CheckNewToken(tx *metadb.Tx, name string) error {
 	}
 	if slices.ContainsFunc(operators, func(o metadb.Operator) bool { return strings.EqualFold(o.Name, name) }) {
 		return Conflict("'%s' is the name of an operator, so no token can have it", name).
-			WithHint("take another name, or delete the operator: ferry operator delete -n %s", name)
+			WithHint("take another name, or delete the operator: ferry operator delete -n %s", name).
+			Naming(KindOperator + "/" + name)
 	}
 	n, err := tx.CountTokens()
 	if err == nil && n >= s.maxima.Tokens {
@@ -111,9 +112,12 @@ func (s *Service) CheckNewToken(tx *metadb.Tx, name string) error {
 }
 
 // setToken sets the fields that are not nil.
-func setToken(tx *metadb.Tx, row *metadb.Token, scopeMap, status *string) error {
+func (s *Service) setToken(tx *metadb.Tx, by Caller, row *metadb.Token, scopeMap, status *string) error {
 	if scopeMap != nil {
 		row.ScopeMap = strings.TrimPrefix(*scopeMap, api.ScopeMapID(""))
+		if err := s.CheckReference(by, KindScopeMap, row.ScopeMap); err != nil {
+			return err
+		}
 		if _, err := tx.ScopeMap(row.ScopeMap); err != nil {
 			return MapNotFound(err, "scope map", row.ScopeMap)
 		}
@@ -159,7 +163,7 @@ func (s *Service) UpdateToken(
 	ctx context.Context, by Caller, name string, patch api.TokenPatch, when Precondition,
 ) (api.Token, error) {
 	t, err := s.changeToken(ctx, by, "update", name, when, func(tx *metadb.Tx, row *metadb.Token) error {
-		return setToken(tx, row, patch.ScopeMap, patch.Status)
+		return s.setToken(tx, by, row, patch.ScopeMap, patch.Status)
 	})
 	if err == nil {
 		t.Warnings = s.tokenWarnings(by, s.State(), name, maxPermissionWarnings)
@@ -225,7 +229,7 @@ func (s *Service) DropToken(tx *metadb.Tx, name string) error {
 		if row.SyncToken == name {
 			return Conflict("the token '%s' is the sync token of the connected registry '%s'", name, row.Name).
 				WithHint("delete the connected registry first: ferry connected-registry delete -n %s --cleanup",
-					row.Name)
+					row.Name).Naming(KindRegistry + "/" + row.Name)
 		}
 		spec, err := SpecOf(row)
 		if err != nil {

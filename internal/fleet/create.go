@@ -36,7 +36,7 @@ func checkRegistryName(name string) error {
 func (s *Service) Create(ctx context.Context, by control.Caller, name string, put api.RegistryPut,
 	when control.Precondition) (r api.ConnectedRegistry, err error) {
 	err = s.control.Write(ctx, by, "create", "connected-registries/"+name, func(tx *metadb.Tx) error {
-		c, err := s.newCreation(tx, name, put)
+		c, err := s.newCreation(tx, by, name, put)
 		if err != nil {
 			return err
 		}
@@ -72,8 +72,13 @@ type creation struct {
 }
 
 // newCreation makes all checks that need no writes.
-func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (*creation, error) {
+func (s *Service) newCreation(
+	tx *metadb.Tx, by control.Caller, name string, put api.RegistryPut,
+) (*creation, error) {
 	if err := checkRegistryName(name); err != nil {
+		return nil, err
+	}
+	if err := s.checkReferences(by, put); err != nil {
 		return nil, err
 	}
 	if (put.SyncToken == "") == (len(put.Repositories) == 0) {
@@ -110,7 +115,7 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 		return nil, control.Conflict("the token '%s' is the sync token of the connected registry '%s'", c.row.SyncToken,
 			other.Name).
 			WithHint("leave --sync-token out, or name another token; or delete that one first: "+
-				"ferry connected-registry delete -n %s", other.Name)
+				"ferry connected-registry delete -n %s", other.Name).Naming(control.KindRegistry + "/" + other.Name)
 	}
 	if !c.ownToken {
 		return c, c.readToken(tx)
@@ -124,6 +129,31 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 	}
 	c.actions, err = control.Normalize(repositoryActions(put.Repositories, c.spec.Mode))
 	return c, err
+}
+
+// checkReferences returns an error unless the caller may see everything to which a creation refers.
+func (s *Service) checkReferences(by control.Caller, put api.RegistryPut) error {
+	if put.Parent != "" {
+		if err := s.control.CheckReference(by, control.KindRegistry, put.Parent); err != nil {
+			return err
+		}
+	}
+	if put.SyncToken != "" {
+		if err := s.control.CheckReference(by, control.KindToken, put.SyncToken); err != nil {
+			return err
+		}
+	}
+	return s.checkTokenReferences(by, put.ClientTokens)
+}
+
+func (s *Service) checkTokenReferences(by control.Caller, names []string) error {
+	for _, name := range names {
+		name = strings.TrimPrefix(name, api.TokenID(""))
+		if err := s.control.CheckReference(by, control.KindToken, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *creation) setParent(name string) error {

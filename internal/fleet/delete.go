@@ -54,9 +54,12 @@ func checkNoChildren(state *control.State, row metadb.ConnectedRegistry) error {
 	for _, c := range children[:min(len(children), 5)] {
 		names = append(names, c.Name)
 	}
-	return control.Conflict("the connected registry '%s' has others below it: %s", row.Name,
-		strings.Join(names, ", ")).
+	err := control.Conflict("the connected registry '%s' has others below it: %s", row.Name, strings.Join(names, ", ")).
 		WithHint("delete those first: ferry connected-registry delete -n %s", names[0])
+	for _, name := range names {
+		err.Naming(control.KindRegistry + "/" + name)
+	}
+	return err
 }
 
 // leftovers are what remains of a deleted connected registry.

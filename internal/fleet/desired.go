@@ -69,7 +69,7 @@ func checkRoom(state *control.State, path []*control.Registry, clientTokens []st
 		return control.Conflict("the connected registry '%s' accepts no more below it: there are %d others, "+
 			"and tokens and scope maps for all of them", top.Name, len(b.d.ConnectedRegistries)).
 			WithHint("create more connected registries at the top, without --parent, or below another one; or use " +
-				"fewer client tokens")
+				"fewer client tokens").Naming(control.KindRegistry + "/" + top.Name)
 	}
 	return err
 }

@@ -71,8 +71,7 @@ func (s *Service) selected(ctx context.Context, q ListQuery) (some []*Standing, 
 		return nil, err
 	}
 	state := s.control.State()
-	parent := state.Registry(q.Parent)
-	if q.Parent != "" && parent == nil {
+	if q.Parent != "" && !state.SeesRegistry(q.By.Limits, q.Parent) {
 		return nil, control.MapNotFound(metadb.ErrNotFound, "connected registry", q.Parent)
 	}
 	err = s.content.View(ctx, func(c *storage.View) error {

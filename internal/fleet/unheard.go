@@ -18,9 +18,9 @@ const maxUnheard = 20
 // Unheard returns the connected registries that are affected by a write to row and that do not
 // receive the change at once, because their sync window is closed, they are overdue or, right below
 // this instance, they do not poll. before is the state before the write. A connected registry that
-// is not activated is left out: it receives everything with its activation. The result is nil if
-// there are none.
-func (s *Service) Unheard(before *control.State, row metadb.ControlRow) *api.Unheard {
+// is not activated is left out: it receives everything with its activation. So are those that the
+// caller may not see. The result is nil if there are none.
+func (s *Service) Unheard(by control.Caller, before *control.State, row metadb.ControlRow) *api.Unheard {
 	after := s.control.State()
 	newScopeMap := row.Table == metadb.TokenRow && scopeMapOf(before, row.Name) != scopeMapOf(after, row.Name)
 	names := map[string]bool{}
@@ -32,7 +32,7 @@ func (s *Service) Unheard(before *control.State, row metadb.ControlRow) *api.Unh
 	v := &api.Unheard{Registries: []api.UnheardRegistry{}}
 	for name := range names {
 		r := after.Registry(name)
-		if r == nil || r.InstanceID == "" || s.control.IsSelf(name) {
+		if r == nil || r.InstanceID == "" || s.control.IsSelf(name) || !after.SeesRegistry(by.Limits, name) {
 			continue
 		}
 		if at, now := s.expectedAt(after, r); !now {

@@ -24,6 +24,9 @@ func (s *Service) Update(ctx context.Context, by control.Caller, name string, pa
 		if unheard := v.Former != nil && s.reports.of(name).SeenAt.Before(v.Former.Until); changed && !unheard {
 			v.Former = &former
 		}
+		if err := s.checkTokenReferences(by, patch.AddClientTokens); err != nil {
+			return err
+		}
 		if err := s.applyLists(tx, patch, v); err != nil || len(patch.AddClientTokens) == 0 {
 			return err
 		}
@@ -128,21 +131,23 @@ func (s *Service) resync(
 		return nil
 	})
 	if err == nil {
-		r.Warnings = s.offlineWarnings(r)
+		r.Warnings = s.offlineWarnings(by, r)
 	}
 	return r, err
 }
 
 // offlineWarnings returns warnings of a connected registry that is asked for a resync, or that has
 // descendants, and is offline. The original refuses a resync then.
-func (s *Service) offlineWarnings(r api.ConnectedRegistry) (all []api.Warning) {
+func (s *Service) offlineWarnings(by control.Caller, r api.ConnectedRegistry) (all []api.Warning) {
 	if r.ConnectionState == api.Offline {
 		all = append(all, api.Warning{Message: fmt.Sprintf(
 			"the connected registry '%s' is offline: the resync is recorded, and begins at its next contact", r.Name)})
 	}
 	var offline []string
-	for _, d := range s.control.State().Below(r.Name) {
-		if connectionState(d.ConnectedRegistry, d.Settings, s.reports.of(d.Name), s.now()) == api.Offline {
+	state := s.control.State()
+	for _, d := range state.Below(r.Name) {
+		if state.SeesRegistry(by.Limits, d.Name) &&
+			connectionState(d.ConnectedRegistry, d.Settings, s.reports.of(d.Name), s.now()) == api.Offline {
 			offline = append(offline, d.Name)
 		}
 	}

@@ -81,20 +81,22 @@ type writeResult[T any] interface {
 // An unheardSince is called with a resource's name before a write to it. Its result is called after
 // the write, and returns the connected registries that have not received it yet; nil if there are
 // none.
-type unheardSince func(name string) (unheard func() *api.Unheard)
+type unheardSince func(by control.Caller, name string) (unheard func() *api.Unheard)
 
 // trackUnheard returns the unheardSince for a table of the control plane.
 func (h *handler) trackUnheard(table metadb.ControlTable) unheardSince {
-	return func(name string) func() *api.Unheard {
+	return func(by control.Caller, name string) func() *api.Unheard {
 		before := h.Control.State()
 		return func() *api.Unheard {
-			return h.Fleet.Unheard(before, metadb.ControlRow{Table: table, Name: name})
+			return h.Fleet.Unheard(by, before, metadb.ControlRow{Table: table, Name: name})
 		}
 	}
 }
 
 // neverUnheard is the [unheardSince] of a resource that concerns no connected registry.
-func neverUnheard(string) func() *api.Unheard { return func() *api.Unheard { return nil } }
+func neverUnheard(control.Caller, string) func() *api.Unheard {
+	return func() *api.Unheard { return nil }
+}
 
 func replied[T resource](v T, err error) (*reply[T], error) {
 	return &reply[T]{ETag: v.EntityTag(), Body: v}, err
@@ -119,7 +121,7 @@ func act[T resource, P writeResult[T]](
 	since unheardSince, do func(context.Context, control.Caller, string) (T, error),
 ) answer[About, reply[T]] {
 	return func(ctx context.Context, in *About) (*reply[T], error) {
-		unheard := since(in.Name)
+		unheard := since(in.by, in.Name)
 		v, err := do(ctx, in.by, in.Name)
 		if err == nil {
 			P(&v).SetUnheard(unheard())
@@ -133,7 +135,7 @@ func write[T resource, B any, P writeResult[T]](
 	since unheardSince, put func(context.Context, control.Caller, string, B, control.Precondition) (T, error),
 ) answer[Put[B], reply[T]] {
 	return func(ctx context.Context, in *Put[B]) (*reply[T], error) {
-		unheard := since(in.Name)
+		unheard := since(in.by, in.Name)
 		v, err := put(ctx, in.by, in.Name, in.Body, in.when())
 		if err == nil {
 			P(&v).SetUnheard(unheard())
@@ -147,7 +149,7 @@ func remove(
 	since unheardSince, del func(context.Context, control.Caller, string, control.Precondition) error,
 ) answer[Write, deletion] {
 	return func(ctx context.Context, in *Write) (*deletion, error) {
-		unheard := since(in.Name)
+		unheard := since(in.by, in.Name)
 		return removed(del(ctx, in.by, in.Name, in.when()), unheard)
 	}
 }
@@ -169,7 +171,7 @@ func ask[T, B any, P writeResult[T]](
 	since unheardSince, do func(context.Context, control.Caller, string, B) (T, error),
 ) answer[Post[B], plain[T]] {
 	return func(ctx context.Context, in *Post[B]) (*plain[T], error) {
-		unheard := since(in.Name)
+		unheard := since(in.by, in.Name)
 		v, err := do(ctx, in.by, in.Name, in.Body)
 		if err == nil {
 			P(&v).SetUnheard(unheard())

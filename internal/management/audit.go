@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"ferry/internal/api"
@@ -18,7 +19,7 @@ type auditQuery struct {
 	Before int64     `query:"before" minimum:"0" doc:"Only entries with a lower id."`
 	Since  time.Time `query:"since" doc:"Only entries from this time on."`
 	Until  time.Time `query:"until" doc:"Only entries before this time."`
-	Actor  string    `query:"actor" maxLength:"256" doc:"Only entries of this operator or token."`
+	Actor  string    `query:"actor" maxLength:"256" doc:"Only those of an operator, of OPERATOR/KEY, or of a token."`
 	Action string    `query:"action" maxLength:"64" doc:"Only entries of this action, such as failed-login."`
 
 	Resource string `query:"resource" maxLength:"512" doc:"Only entries of this object, or of those below it: tokens."`
@@ -47,13 +48,14 @@ func (h *handler) auditLog() {
 }
 
 // seesEntry reports whether a caller with limits sees an entry of the audit log: its own actions,
-// and those on objects within its limits.
+// those on objects within its limits and, without an API key, those of its API keys.
 func (h *handler) seesEntry(ctx context.Context, by control.Caller, e api.AuditEntry) bool {
 	if e.ConnectedRegistry != nil { // its operators and its objects are others than those here
 		exists, seen, err := h.Control.Sees(ctx, by.Limits, "connected-registries/"+*e.ConnectedRegistry)
 		return err == nil && exists && seen
 	}
-	if e.Actor == by.Name {
+	if operator, _, withKey := strings.Cut(e.Actor, "/"); e.Actor == by.Actor() ||
+		withKey && by.Key == "" && operator == by.Name {
 		return true
 	}
 	exists, seen, err := h.Control.Sees(ctx, by.Limits, e.Object)

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"ferry/internal/api"
+	"ferry/internal/control"
 	"ferry/internal/fleet"
 	"ferry/internal/metadb"
 )
@@ -53,7 +54,7 @@ func (h *handler) registries() {
 		Write
 		Cleanup bool `query:"cleanup" doc:"Also delete its sync token, its scope map and its ancestors' permissions."`
 	}) (*registryDeletion, error) {
-		unheard := since(in.Name)
+		unheard := since(in.by, in.Name)
 		left, err := h.Fleet.Delete(ctx, in.by, in.Name, in.Cleanup, in.when())
 		if err != nil {
 			return nil, err
@@ -127,7 +128,9 @@ func (h *handler) registries() {
 			since = h.trackUnheard(metadb.ConnectedRegistryRow)
 		}
 		if r := h.Control.State().Registry(in.Name); r != nil && in.Body.GeneratePassword != 0 {
-			since = func(string) func() *api.Unheard { return h.trackUnheard(metadb.TokenRow)(r.SyncToken) }
+			since = func(by control.Caller, _ string) func() *api.Unheard {
+				return h.trackUnheard(metadb.TokenRow)(by, r.SyncToken)
+			}
 		}
 		return ask(since, h.Fleet.InstanceSettings)(ctx, in)
 	})

@@ -78,7 +78,7 @@ func (c *Call) Resolve(ctx huma.Context) []error {
 		sender = ctx.RemoteAddr()
 	}
 	c.by = control.Caller{
-		Name: p.Name, Sender: sender, Host: ctx.Host() + ctx.Header(auth.HeaderPrefix),
+		Name: p.Name, Key: p.Key, Sender: sender, Host: ctx.Host() + ctx.Header(auth.HeaderPrefix),
 		TLS: ctx.TLS() != nil || strings.EqualFold(ctx.Header(auth.HeaderProto), "https"), Limits: p.Limits,
 	}
 	return nil

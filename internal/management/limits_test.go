@@ -229,3 +229,136 @@ func TestOperatorsManageOnlyTheirOwnLogins(t *testing.T) {
 		Fails(t, 403, "DENIED", "API key")
 	root.CallAs(t, "admin", *k.Value, "PUT", "/operators/new", object{"role": "reader"}).Fails(t, 403, "DENIED")
 }
+
+func TestExistingAndMissingNamesOutsideOfLimitsLookAlike(t *testing.T) {
+	root := limited(t)
+	labels := object{"group": "baltic"}
+	ship := func(more object) object {
+		o := object{"repositories": []string{"team/app"}, "labels": labels}
+		for k, v := range more {
+			o[k] = v
+		}
+		return o
+	}
+	// %s is the name of something that exists, and then of something that does not.
+	for _, c := range []struct {
+		name, method, path, exists, missing string
+		body                                func(name string) object
+	}{
+		{"a parent", "PUT", "/connected-registries/Ship05", "Ship02", "Ship99",
+			func(n string) object { return ship(object{"parent": n}) }},
+		{"a parent for a ReadWrite site", "PUT", "/connected-registries/Ship05", "Ship02", "Ship99",
+			func(n string) object { return ship(object{"parent": n, "mode": "ReadWrite"}) }},
+		{"a sync token", "PUT", "/connected-registries/Ship05", "Ship02", "Ship99",
+			func(n string) object { return object{"syncToken": n, "labels": labels} }},
+		{"a client token", "PUT", "/connected-registries/Ship05", "line2", "line9",
+			func(n string) object { return ship(object{"clientTokens": []string{n}}) }},
+		{"a new client token", "PATCH", "/connected-registries/Ship01", "line2", "line9",
+			func(n string) object { return object{"addClientTokens": []string{n}} }},
+		{"a scope map", "PATCH", "/tokens/line1", "mixed", "missing",
+			func(n string) object { return object{"scopeMap": n} }},
+		{"a scope map of a new token", "PUT", "/tokens/new", "mixed", "missing",
+			func(n string) object { return object{"scopeMap": n} }},
+		{"a gateway", "PUT", "/scope-maps/new", "Ship02", "Ship99",
+			func(n string) object { return object{"actions": []string{"gateway/" + n + "/message/read"}} }},
+		{"a list below a parent", "GET", "/connected-registries?parent=%s", "Ship02", "Ship99", nil},
+	} {
+		call := func(name string) string {
+			var body any
+			if c.body != nil {
+				body = c.body(name)
+			}
+			r := as(t, root, c.method, strings.ReplaceAll(c.path, "%s", name), body)
+			if r.Status < 400 {
+				t.Errorf("%s: %s is allowed: %s", c.name, name, r.Text)
+			}
+			return strings.ReplaceAll(r.Text, name, "NAME")
+		}
+		if here, missing := call(c.exists), call(c.missing); here != missing {
+			t.Errorf("%s: what exists is answered with\n%s\nand what does not with\n%s", c.name, here, missing)
+		}
+	}
+}
+
+func TestConflictsNameNothingOutsideOfTheLimits(t *testing.T) {
+	root := limited(t)
+	root.Call(t, "PUT", "/connected-registries/Hidden", object{"repositories": []string{"team/app"},
+		"parent": "Ship01", "clientTokens": []string{"line1"}}).OK(t, nil)
+	root.PutScopeMap(t, "shared", "repositories/team/app/content/read")
+	root.PutToken(t, "both", "shared")
+	root.Call(t, "PUT", "/scope-maps/shared", object{"actions": []string{"repositories/team/app/content/read",
+		"repositories/team/app/metadata/read"}}).OK(t, nil)
+	root.Call(t, "PUT", "/connected-registries/Hidden2", object{"syncToken": "both"}).OK(t, nil)
+	root.Call(t, "PUT", "/scope-maps/shared", object{"actions": []string{"repositories/team/app/content/read",
+		"repositories/team/app/metadata/read"}}).OK(t, nil) // without the gateway, which it may not see
+	if err := root.Activate(t.Context(), "Hidden2", "i", "v1", "192.0.2.1"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, method, path string
+		body               any
+	}{
+		{"a site above another one", "DELETE", "/connected-registries/Ship01", nil},
+		{"the scope map of a sync token", "DELETE", "/scope-maps/shared", nil},
+		{"a sync token", "DELETE", "/tokens/both", nil},
+		{"a sync token for a site", "PUT", "/connected-registries/Ship05",
+			object{"syncToken": "both", "labels": object{"group": "baltic"}}},
+		{"the name of an operator", "PUT", "/tokens/viewer", object{"scopeMap": "team"}},
+		{"a resync", "POST", "/connected-registries/Ship01/resync", nil},
+		{"a change of which a site has not heard", "PUT", "/tokens/both", object{"scopeMap": "shared"}},
+	} {
+		r := as(t, root, c.method, c.path, c.body)
+		if strings.Contains(r.Text, "Hidden") || strings.Contains(r.Text, "operator, so") {
+			t.Errorf("%s: %d %s", c.name, r.Status, r.Text)
+		}
+	}
+	root.Call(t, "DELETE", "/connected-registries/Ship01", nil).Fails(t, 409, "CONFLICT", "Hidden")
+}
+
+func TestKeySeesOnlyItsOwnAuditEntries(t *testing.T) {
+	root := limited(t)
+	var narrow, other api.APIKey
+	put := func(name string, k *api.APIKey) {
+		t.Helper()
+		as(t, root, "PUT", "/operators/baltic/api-keys/"+name, object{"expiry": start.AddDate(0, 1, 0),
+			"repositories": []string{"team/web"}, "labels": []string{"group=baltic"}}).OK(t, k)
+	}
+	put("narrow", &narrow)
+	put("other", &other)
+	scopeMap := func(repository string) object {
+		return object{"actions": []string{"repositories/" + repository + "/content/read"}}
+	}
+	as(t, root, "PUT", "/scope-maps/app", scopeMap("team/app")).OK(t, nil)
+	with := func(k api.APIKey, method, path string, body any) fleettest.Response {
+		return root.CallAs(t, "", "", method, path, body, "Authorization", "Bearer "+*k.Value)
+	}
+	with(narrow, "PUT", "/scope-maps/web", scopeMap("team/web")).OK(t, nil)
+	with(other, "PUT", "/scope-maps/gone", scopeMap("team/web")).OK(t, nil)
+	with(other, "DELETE", "/scope-maps/gone", nil).OK(t, nil)
+	lines := func(r fleettest.Response) (all []string) {
+		t.Helper()
+		var page struct{ Value []api.AuditEntry }
+		r.OK(t, &page)
+		for _, e := range page.Value {
+			if e.Actor != "admin" {
+				all = append(all, e.Actor+" "+e.Action+" "+e.Object)
+			}
+		}
+		return all
+	}
+	got := lines(with(narrow, "GET", "/audit-log", nil))
+	if want := []string{"baltic/narrow write scope-maps/web"}; !slices.Equal(got, want) {
+		t.Errorf("the key sees %q, want %q", got, want)
+	}
+	got = lines(as(t, root, "GET", "/audit-log?actor=baltic", nil))
+	want := []string{"baltic/other delete scope-maps/gone", "baltic/other write scope-maps/gone",
+		"baltic/narrow write scope-maps/web", "baltic write scope-maps/app",
+		"baltic create operators/baltic/api-keys/other", "baltic create operators/baltic/api-keys/narrow"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the operator sees %q, want %q", got, want)
+	}
+	got = lines(root.Call(t, "GET", "/audit-log?actor=baltic/narrow", nil))
+	if !slices.Equal(got, want[2:3]) {
+		t.Errorf("entries of one key: %q", got)
+	}
+}

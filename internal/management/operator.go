@@ -57,7 +57,7 @@ func (h *handler) operators() {
 		})
 	register(h, operation{"DELETE " + keys + "/{key}", "delete-api-key", "Delete an API key of an operator"},
 		func(ctx context.Context, in *AboutKey) (*deletion, error) {
-			return removed(h.Control.DeleteAPIKey(ctx, in.by, in.Name, in.Key), neverUnheard(in.Name))
+			return removed(h.Control.DeleteAPIKey(ctx, in.by, in.Name, in.Key), neverUnheard(in.by, in.Name))
 		})
 }
 

@@ -48,7 +48,8 @@ func (h *handler) purge(ctx context.Context, by control.Caller, q api.PurgePost)
 	step := retention.Step{
 		Policy: control.PolicyOf(q.PurgePolicy), DryRun: q.DryRun, Next: q.Next,
 		Note: func(repository string) storage.Note {
-			return h.Control.AuditNote(by.Name, by.Sender, "purge", "repositories/"+repository, q.PurgePolicy.String())
+			return h.Control.AuditNote(by.Actor(), by.Sender, "purge", "repositories/"+repository,
+				q.PurgePolicy.String())
 		},
 	}
 	if by.Limits.Any() {

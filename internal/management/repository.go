@@ -54,7 +54,7 @@ func (h *handler) repositories() {
 		})
 	register(h, operation{"DELETE " + path, "delete-repository", "Delete a repository with all its content"},
 		func(ctx context.Context, in *About) (*deletion, error) {
-			return removed(h.deleteRepository(ctx, in.by, in.Name), neverUnheard(in.Name))
+			return removed(h.deleteRepository(ctx, in.by, in.Name), neverUnheard(in.by, in.Name))
 		})
 }
 
@@ -64,6 +64,6 @@ func (h *handler) deleteRepository(ctx context.Context, by control.Caller, name 
 		return control.Refuse(api.CodeManaged, "This operation is not allowed on this registry.").
 			WithHint("delete it in the parent registry; the deletion arrives with the next sync")
 	}
-	note := h.Control.AuditNote(by.Name, by.Sender, "delete", "repositories/"+name, "")
+	note := h.Control.AuditNote(by.Actor(), by.Sender, "delete", "repositories/"+name, "")
 	return h.Repositories.DeleteRepository(ctx, name, note)
 }

@@ -45,7 +45,7 @@ func (h *handler) tokens() {
 			About
 			Password string `path:"password" doc:"password1 or password2" example:"password1"`
 		}) (*deletion, error) {
-			unheard := since(in.Name)
+			unheard := since(in.by, in.Name)
 			return removed(h.Control.DeleteCredential(ctx, in.by, in.Name, in.Password), unheard)
 		})
 }

@@ -77,7 +77,7 @@ func (h *handler) sync() {
 			if in.Body.Discard {
 				detail = "discard"
 			}
-			note := h.Control.AuditNote(in.by.Name, in.by.Sender, "resolve",
+			note := h.Control.AuditNote(in.by.Actor(), in.by.Sender, "resolve",
 				"repositories/"+in.Body.Repository+"/items/"+in.Body.Item, detail)
 			done, err := h.Syncer.Resolve(ctx, in.Body, note)
 			return &plain[api.SyncResolved]{done}, err

@@ -104,7 +104,7 @@ func (tx *Tx) AuditAfter(after int64, own bool, limit int) ([]AuditEntry, error)
 type AuditQuery struct {
 	Before       int64     // only entries with a lower number
 	Since, Until time.Time // only entries from Since on, and before Until
-	Actor        string
+	Actor        string    // with what is below it: "admin" is also "admin/key"
 	Action       string
 	Object       string // the object, or what is before a slash in it: "tokens" is all tokens
 	Registry     string // in any case; [ThisInstance] is this instance
@@ -124,13 +124,14 @@ func (tx *Tx) Audit(q AuditQuery) ([]AuditEntry, error) {
 	if !q.Until.IsZero() {
 		until = millis(q.Until)
 	}
-	below := likeEscaper.Replace(strings.TrimSuffix(q.Object, "/")) + "/%"
+	below := func(name string) string { return likeEscaper.Replace(strings.TrimSuffix(name, "/")) + "/%" }
 	return list[AuditEntry](tx, "read audit log", `SELECT `+auditColumns+` FROM audit
-		WHERE id < $1 AND at >= $2 AND at < $3 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5)
+		WHERE id < $1 AND at >= $2 AND at < $3 AND ($4 = '' OR actor = $4 OR actor LIKE $10 ESCAPE '!')
+		AND ($5 = '' OR action = $5)
 		AND ($6 = '' OR object = $6 OR object LIKE $7 ESCAPE '!')
 		AND ($8 = '' OR LOWER(registry) = LOWER($8) OR $8 = '.' AND registry = '') ORDER BY id DESC LIMIT $9`,
-		before, millis(q.Since), until, q.Actor, q.Action, strings.TrimSuffix(q.Object, "/"), below, q.Registry,
-		q.Limit)
+		before, millis(q.Since), until, q.Actor, q.Action, strings.TrimSuffix(q.Object, "/"), below(q.Object),
+		q.Registry, q.Limit, below(q.Actor))
 }
 
 // likeEscaper makes a text match itself in a pattern of LIKE with ESCAPE '!'.

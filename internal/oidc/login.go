@@ -136,6 +136,9 @@ func returnTo(text string) string {
 	return text
 }
 
+// unknownName stands for the name in a refused login that does not tell it.
+const unknownName = "(oidc)"
+
 // finish ends a login with the provider's answer.
 func (s *Service) finish(w http.ResponseWriter, r *http.Request) {
 	v, err := s.answered(r)
@@ -145,6 +148,11 @@ func (s *Service) finish(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		s.Log.Warn("a login with OIDC failed", "err", err)
+		name, stranger := unknownName, (*strangerError)(nil)
+		if errors.As(err, &stranger) {
+			name = namePrefix + stranger.name
+		}
+		s.Failed(r.Context(), auth.Sender(r), name)
 		status, text := http.StatusForbidden, "the login failed; begin again, and see the registry's log"
 		if errors.Is(err, auth.ErrUnauthenticated) {
 			text = "you are in no group that may manage this registry"
@@ -203,6 +211,7 @@ func (s *Service) exchange(w http.ResponseWriter, r *http.Request, v pending) er
 	if err == nil {
 		s.setCookie(w, r, sessionCookie, "/", sealed, sessionFor)
 		s.Log.Info("logged in with OIDC", "name", namePrefix+person.Name)
+		s.LoggedIn(r.Context(), auth.Sender(r), namePrefix+person.Name)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package oidc_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -151,6 +153,19 @@ type fixture struct {
 	issuer *issuer
 	now    time.Time
 	url    string
+	logins []string // that were reported
+}
+
+// request returns a request of a program at 192.0.2.1.
+func (f *fixture) request(t *testing.T) *http.Request {
+	return httptest.NewRequestWithContext(t.Context(), "GET", "/", nil)
+}
+
+// note returns a function that notes a login.
+func (f *fixture) note(outcome string) func(context.Context, string, string) {
+	return func(_ context.Context, sender, name string) {
+		f.logins = append(f.logins, outcome+" "+name+" from "+sender)
+	}
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -185,7 +200,34 @@ func (f *fixture) restart(t *testing.T) {
 	f.Service = oidc.New(oidc.Options{
 		Issuer: f.issuer.URL, ClientID: "ferry", CLIClientID: "cli", Rules: rules, Key: []byte("a key of the test"),
 		Address: func(*http.Request) string { return f.url }, Now: func() time.Time { return f.now },
+		LoggedIn: f.note("in"), Failed: f.note("refused"),
 	})
+}
+
+func TestLoginsAndRefusalsAreReported(t *testing.T) {
+	f := newFixture(t)
+	want := func(lines ...string) {
+		t.Helper()
+		if !slices.Equal(f.logins, lines) {
+			t.Errorf("got %q, want %q", f.logins, lines)
+		}
+		f.logins = nil
+	}
+	newBrowser(t).get(t, f.url+"/login/oidc?return=/me")
+	want("in oidc:ada@example.org from 127.0.0.1")
+	newBrowser(t).get(t, f.url+"/login/oidc/callback?state=x&code=y")
+	want("refused (oidc) from 127.0.0.1")
+	f.issuer.claims = map[string]any{"groups": []string{"others"}}
+	newBrowser(t).get(t, f.url+"/login/oidc")
+	want("refused oidc:ada@example.org from 127.0.0.1")
+	f.issuer.claims = nil
+	token := f.issuer.token(t, nil)
+	for range 3 {
+		if _, err := f.Bearer(f.request(t), token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want("in oidc:ada@example.org from 192.0.2.1")
 }
 
 func TestBearerTokenHasTheRightsOfItsGroup(t *testing.T) {
@@ -207,7 +249,7 @@ func TestBearerTokenHasTheRightsOfItsGroup(t *testing.T) {
 		"a clock that is a little fast": {map[string]any{"exp": f.now.Add(-30 * time.Second).Unix()},
 			"oidc:ada@example.org", true},
 	} {
-		p, err := f.Bearer(t.Context(), f.issuer.token(t, test.claims))
+		p, err := f.Bearer(f.request(t), f.issuer.token(t, test.claims))
 		if err != nil || p.Name != test.want || p.Admin != test.admin || p.Kind != auth.KindOperator {
 			t.Errorf("%s: %+v, %v", name, p, err)
 			continue
@@ -253,7 +295,7 @@ func TestOtherTokensAreRefused(t *testing.T) {
 		"no token":            "a.b.c",
 		"a long token":        f.issuer.token(t, map[string]any{"x": strings.Repeat("x", 20<<10)}),
 	} {
-		if p, err := f.Bearer(t.Context(), token); !errors.Is(err, auth.ErrUnauthenticated) {
+		if p, err := f.Bearer(f.request(t), token); !errors.Is(err, auth.ErrUnauthenticated) {
 			t.Errorf("%s: %+v, %v", name, p, err)
 		}
 	}
@@ -261,21 +303,21 @@ func TestOtherTokensAreRefused(t *testing.T) {
 
 func TestRotatedKeysAreReadAgainAtALimitedRate(t *testing.T) {
 	f := newFixture(t)
-	if _, err := f.Bearer(t.Context(), f.issuer.token(t, nil)); err != nil {
+	if _, err := f.Bearer(f.request(t), f.issuer.token(t, nil)); err != nil {
 		t.Fatal(err)
 	}
 	f.issuer.rotate(t, "k2")
 	good := f.issuer.token(t, nil)
-	if _, err := f.Bearer(t.Context(), good); err != nil {
+	if _, err := f.Bearer(f.request(t), good); err != nil {
 		t.Errorf("after a rotation: %v", err)
 	}
 	for range 50 {
-		f.Bearer(t.Context(), sign(t, jose.ES256, f.issuer.key, rand.Text(), f.issuer.content(nil)))
+		f.Bearer(f.request(t), sign(t, jose.ES256, f.issuer.key, rand.Text(), f.issuer.content(nil)))
 	}
 	if f.issuer.reads > 15 {
 		t.Errorf("the keys were read %d times", f.issuer.reads)
 	}
-	if _, err := f.Bearer(t.Context(), good); err != nil {
+	if _, err := f.Bearer(f.request(t), good); err != nil {
 		t.Errorf("the right token is refused because of others: %v", err)
 	}
 }
@@ -288,11 +330,11 @@ func TestProviderThatIsDownAdmitsNobodyNew(t *testing.T) {
 		t.Fatal(got)
 	}
 	f.issuer.down = true
-	if _, err := f.Bearer(t.Context(), token); err != nil {
+	if _, err := f.Bearer(f.request(t), token); err != nil {
 		t.Errorf("a token of a known key: %v", err)
 	}
 	f.restart(t)
-	if p, err := f.Bearer(t.Context(), token); !errors.Is(err, auth.ErrUnauthenticated) {
+	if p, err := f.Bearer(f.request(t), token); !errors.Is(err, auth.ErrUnauthenticated) {
 		t.Errorf("after a restart: %+v, %v", p, err)
 	}
 	if got := newBrowser(t).get(t, f.url+"/login/oidc"); !strings.HasPrefix(got, "503 ") {
@@ -303,7 +345,7 @@ func TestProviderThatIsDownAdmitsNobodyNew(t *testing.T) {
 	}
 	f.issuer.down = false
 	f.now = f.now.Add(time.Minute)
-	if _, err := f.Bearer(t.Context(), f.issuer.token(t, nil)); err != nil {
+	if _, err := f.Bearer(f.request(t), f.issuer.token(t, nil)); err != nil {
 		t.Errorf("when it is up again: %v", err)
 	}
 }

@@ -6,6 +6,7 @@ package oidc
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -63,8 +64,12 @@ type Options struct {
 	Key             []byte         // signs sessions
 	// Address returns the URL at which the sender of a request reached this instance.
 	Address func(*http.Request) string
-	Log     *slog.Logger     // nil discards
-	Now     func() time.Time // nil is time.Now
+	// LoggedIn is called with each login of a browser, and with the first use of an ID token; Failed with
+	// each refused login of a browser. nil does nothing.
+	LoggedIn, Failed func(ctx context.Context, sender, name string)
+
+	Log *slog.Logger     // nil discards
+	Now func() time.Time // nil is time.Now
 }
 
 // A Service logs people in. It is safe for concurrent use.
@@ -73,6 +78,7 @@ type Service struct {
 	signed sealer
 	client *http.Client
 	used   usedStates
+	seen   usedStates // hashes of ID tokens that were used as bearer tokens
 
 	mu       sync.Mutex
 	provider *gooidc.Provider
@@ -88,8 +94,15 @@ func New(o Options) *Service {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	nobody := func(context.Context, string, string) {}
+	if o.LoggedIn == nil {
+		o.LoggedIn = nobody
+	}
+	if o.Failed == nil {
+		o.Failed = nobody
+	}
 	return &Service{Options: o, signed: sealer{o.Key}, client: NewClient(o.CA),
-		used: usedStates{at: map[string]time.Time{}}}
+		used: usedStates{at: map[string]time.Time{}}, seen: usedStates{at: map[string]time.Time{}}}
 }
 
 // NewClient returns a client for a provider. It follows no redirect, and reads a bounded answer in a
@@ -227,22 +240,36 @@ func (s *Service) verify(ctx context.Context, raw, nonce string, clients ...stri
 	}
 	person, ok := s.Rules.person(name, groupsIn(all[s.GroupsClaim]))
 	if !ok {
-		return nil, time.Time{}, fmt.Errorf("%w: %s is in no group that may manage this registry",
-			auth.ErrUnauthenticated, name)
+		return nil, time.Time{}, &strangerError{name}
 	}
 	return person, token.Expiry.Add(clockSkew), nil
 }
 
-// Bearer returns the operator of an ID token. The error wraps [auth.ErrUnauthenticated], whatever
+// Bearer returns the operator of a request with an ID token. The error wraps [auth.ErrUnauthenticated], whatever
 // the fault is.
-func (s *Service) Bearer(ctx context.Context, raw string) (*auth.Principal, error) {
-	p, _, err := s.verify(ctx, raw, "", s.CLIClientID, s.ClientID)
+func (s *Service) Bearer(r *http.Request, raw string) (*auth.Principal, error) {
+	person, end, err := s.verify(r.Context(), raw, "", s.CLIClientID, s.ClientID)
 	if err != nil {
 		s.Log.Info("an ID token is refused", "err", err)
 		return nil, auth.ErrUnauthenticated
 	}
-	return p.principal(), nil
+	p, hash := person.principal(), sha256.Sum256([]byte(raw))
+	if s.seen.use(string(hash[:]), end, s.Now()) {
+		s.LoggedIn(r.Context(), auth.Sender(r), p.Name)
+	}
+	return p, nil
 }
+
+// A strangerError is the error for a person whom the provider knows, and who has no rights here.
+type strangerError struct{ name string }
+
+// Error implements error.
+func (e *strangerError) Error() string {
+	return e.name + " is in no group that may manage this registry"
+}
+
+// Unwrap makes it an [auth.ErrUnauthenticated].
+func (e *strangerError) Unwrap() error { return auth.ErrUnauthenticated }
 
 // isLoopback reports whether a host is this machine.
 func isLoopback(host string) bool {

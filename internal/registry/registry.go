@@ -190,7 +190,7 @@ func (g *Registry) auditNote(q *request, action, detail string) storage.Note {
 	default:
 		object += "/manifests/" + q.reference
 	}
-	return g.auditor.AuditNote(q.grant.Name(), q.grant.Sender(), action, object, detail)
+	return g.auditor.AuditNote(q.grant.Actor(), q.grant.Sender(), action, object, detail)
 }
 
 // headerVersion is the header with the version of the program. `ferry doctor` compares it with its

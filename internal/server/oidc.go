@@ -24,7 +24,7 @@ func (in *instance) openOIDC(cfg config.Config, signer *auth.Signer) (auth.Peopl
 	o := oidc.Options{
 		Issuer: cfg.OIDCIssuer, ClientID: cfg.OIDCClientID, CLIClientID: cfg.OIDCCLIClientID,
 		GroupsClaim: cfg.OIDCGroupsClaim, Key: signer.Secret("sessions of people"), Log: in.log,
-		Address: addressFor(cfg.ExternalURL),
+		Address: addressFor(cfg.ExternalURL), LoggedIn: in.control.AuditLogin, Failed: in.control.LoginFailed,
 	}
 	if err := oidc.CheckIssuer(cfg.OIDCIssuer); err != nil {
 		return nil, fmt.Errorf("oidc-issuer: %w", err)
