@@ -90,7 +90,7 @@ func momentVar(set *pflag.FlagSet, to *moment, name, usage string) {
 		*to = moment{at: at}
 		return nil
 	}
-	set.Var(&flag{kind: "TIME|PERIOD", set: keep}, name, usage)
+	set.Var(&flag{kind: "TIME", set: keep}, name, usage)
 }
 
 // time returns the moment; the zero time if it is none.
