@@ -66,7 +66,8 @@ func (o *credentialProvider) define(set *pflag.FlagSet) {
 	textVar(set, &o.passwordFile, "password-file", "", "FILE",
 		"file with its password, which only its owner may read (default $FERRY_PASSWORD)")
 	o.cache = 5 * time.Minute
-	periodVar(set, &o.cache, "cache", "5m", "how long the kubelet keeps the credentials, such as 5m or 1h; 0 is not at all")
+	periodVar(set, &o.cache, "cache", "5m",
+		"how long the kubelet keeps the credentials, such as 5m or 1h; 0 is not at all")
 	set.BoolVar(&o.printConfig, "print-config", false, "print the kubelet's configuration for this command")
 }
 

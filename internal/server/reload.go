@@ -26,6 +26,11 @@ var liveSettings = []string{"announce-endpoint", "anonymous", "connection-string
 	"parent-endpoint", "parent-ca", "path-prefix", "scrub", "scrub-rate", "scrub-window", "spread", "tls-cert",
 	"tls-key", "tls-names", "trusted-proxies"}
 
+// kindSettings are the live settings that say which kind of instance this is, and which kind of certificate it
+// has. They need a restart, too, if the new settings together would make another kind.
+var kindSettings = []string{"connection-string", "connection-string-file", "parent-ca", "parent-endpoint", "tls-cert",
+	"tls-key", "tls-names"}
+
 // A reloader makes a running instance follow changes of its settings. It stops nothing that
 // runs, and changes nothing if a new setting or a new file is wrong.
 type reloader struct {
@@ -69,11 +74,11 @@ func (r *reloader) reload() error {
 	}
 	var restart []string
 	changed := slices.DeleteFunc(r.cfg.Changes(next), func(name string) bool {
-		if live := slices.Contains(liveSettings, name) && r.keepsKind(next); live {
-			return false
+		live := slices.Contains(liveSettings, name) && (r.keepsKind(next) || !slices.Contains(kindSettings, name))
+		if !live {
+			restart = append(restart, name)
 		}
-		restart = append(restart, name)
-		return true
+		return !live
 	})
 	next = r.cfg.With(next, changed)
 	s, err := settingsOf(next)
@@ -138,11 +143,16 @@ func (r *reloader) followLevel(changed []string, cfg config.Config) {
 	}
 }
 
-// report logs which settings changed, and which of them need a restart.
+// report logs which settings changed, and which of them need a restart. The latter are logged whatever the level
+// of the log is: whoever sent the signal expects them to be in force.
 func (r *reloader) report(changed, restart []string) {
 	level := slog.LevelInfo
-	if len(restart) > 0 {
+	switch {
+	case len(restart) == 0:
+	case r.in.log.Enabled(context.Background(), slog.LevelWarn):
 		level = slog.LevelWarn
+	default:
+		level = slog.LevelError
 	}
 	r.in.log.Log(context.Background(), level, "settings were read again",
 		"changed", strings.Join(changed, ","), "needRestart", strings.Join(restart, ","))

@@ -188,6 +188,24 @@ func TestChangedSettingsAreFollowedWithoutARestart(t *testing.T) {
 	}
 }
 
+func TestSettingsThatNeedARestartAreAlwaysLogged(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	cfg.LogLevel = slog.LevelError
+	r := runReloadable(t, cfg)
+	r.level.Set(slog.LevelError)
+	r.change(func(cfg *config.Config) error { cfg.Listen = "127.0.0.1:1"; return nil })
+	r.log.line(t, "level=ERROR", "needRestart=listen")
+	// Another kind of certificate does not keep the other settings from being followed.
+	r.change(func(cfg *config.Config) error {
+		cfg.TLS, cfg.TLSNames, cfg.LogLevel = config.TLSOwnCA, "ship1.example", slog.LevelInfo
+		return nil
+	})
+	r.log.line(t, "level=WARN", "changed=log-level needRestart=listen,tls,tls-names")
+	if r.level.Level() != slog.LevelInfo {
+		t.Errorf("level %v", r.level.Level())
+	}
+}
+
 func TestReloadUsesCertificatesOfNewFiles(t *testing.T) {
 	cfg := configIn(t.TempDir())
 	authority := t.TempDir()
