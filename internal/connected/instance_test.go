@@ -399,8 +399,10 @@ type listener struct {
 	// lifetime returns after how many bytes a new connection breaks; nil is never.
 	lifetime func() int
 	silently bool // broken connections carry nothing more, and stay open at the server
-	alive    map[net.Conn]bool
-	dials    int
+	// delay returns how long a new connection's next read or write waits; nil is not at all.
+	delay func() time.Duration
+	alive map[net.Conn]bool
+	dials int
 }
 
 func newListener() *listener {
@@ -428,7 +430,7 @@ func (l *listener) dial(ctx context.Context) (net.Conn, error) {
 	if l.lifetime == nil {
 		return near, nil
 	}
-	short := &shortConn{Conn: near, silently: l.silently, closed: make(chan struct{})}
+	short := &shortConn{Conn: near, silently: l.silently, delay: l.delay, closed: make(chan struct{})}
 	short.left.Store(int64(l.lifetime()))
 	return short, nil
 }
@@ -438,11 +440,27 @@ type shortConn struct {
 	net.Conn
 	left     atomic.Int64
 	silently bool
-	closed   chan struct{} // closed by Close
+	delay    func() time.Duration // before each read and write; nil is none
+	closed   chan struct{}        // closed by Close
 	once     sync.Once
 }
 
+// pause waits as long as the next read or write is delayed. A closed connection does not wait, because
+// the clock of testing/synctest stands still once the test has ended.
+func (c *shortConn) pause() {
+	if c.delay == nil {
+		return
+	}
+	timer := time.NewTimer(c.delay())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.closed:
+	}
+}
+
 func (c *shortConn) Read(p []byte) (int, error) {
+	c.pause()
 	n, err := c.Conn.Read(p)
 	if c.left.Add(int64(-n)) < 0 {
 		c.breakOff()
@@ -451,6 +469,7 @@ func (c *shortConn) Read(p []byte) (int, error) {
 }
 
 func (c *shortConn) Write(p []byte) (int, error) {
+	c.pause()
 	left := c.left.Add(int64(-len(p)))
 	if left >= 0 {
 		return c.Conn.Write(p)
@@ -496,6 +515,13 @@ func (l *listener) breakAfter(lifetime func() int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lifetime = lifetime
+}
+
+// delayBy makes each read and write of new connections wait; nil is not at all.
+func (l *listener) delayBy(delay func() time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.delay = delay
 }
 
 // fallSilent makes new connections fall silent after a number of bytes.

@@ -5,7 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,9 +76,12 @@ func runHistory(t *testing.T, r *rapid.T) {
 		return !ship.agent.LastAnswer().IsZero() && !rig.agent.LastAnswer().IsZero() &&
 			!cabin.agent.LastAnswer().IsZero()
 	})
-	lifetimes := rapid.SliceOfN(rapid.IntRange(0, 12_000), 3, 8).Draw(r, "bytes until connections break")
+	lifetime := rapid.OneOf(rapid.IntRange(0, 12_000), rapid.Just(math.MaxInt32))
+	lifetimes := rapid.SliceOfN(lifetime, 3, 8).Draw(r, "bytes until connections break")
+	delays := newDelays(rapid.Uint64().Draw(r, "delays"))
 	for i, s := range h.all {
 		next := i
+		s.link.delayBy(delays)
 		s.link.breakAfter(func() int { // called with the lock of the link
 			next++
 			return lifetimes[next%len(lifetimes)]
@@ -83,12 +89,12 @@ func runHistory(t *testing.T, r *rapid.T) {
 		s.link.cut()
 		s.link.restore()
 	}
-	for range rapid.IntRange(3, 25).Draw(r, "steps") {
+	for range rapid.IntRange(8, 25).Draw(r, "steps") {
 		at := rapid.SampledFrom(h.all).Draw(r, "registry")
 		repository := rapid.SampledFrom([]string{"app/a", "app/b"}).Draw(r, "repository")
 		tag := rapid.SampledFrom([]string{"v1", "v2", ownTag + at.name}).Draw(r, "tag")
-		steps := []string{"push", "push", "push", "push again", "push during a sync", "push during a sync", "retag",
-			"delete", "cut", "restore", "restart", "wait", "collect"}
+		steps := []string{"push", "push", "push", "push again", "push during a sync", "push during a sync",
+			"push during a sync", "retag", "delete", "cut", "restore", "restart", "wait", "collect"}
 		switch rapid.SampledFrom(steps).Draw(r, "step") {
 		case "push":
 			h.push(at, repository, tag, rapid.IntRange(1, 3000).Draw(r, "size"))
@@ -102,25 +108,27 @@ func runHistory(t *testing.T, r *rapid.T) {
 			if at.parent != nil {
 				at.parent.link.restore()
 			}
-		case "push during a sync": // of what the parent has under the same tag
+		case "push during a sync": // that sets or removes the same tag
 			if at.parent == nil || tag == ownTag+at.name {
 				continue
 			}
-			h.push(at.parent, repository, tag, rapid.IntRange(1, 3000).Draw(r, "size"))
-			h.wait(rapid.IntRange(0, 300).Draw(r, "milliseconds"))
+			at.parent.link.restore()
+			if rapid.Bool().Draw(r, "removed at the parent") { // once another image is there
+				h.delete(at.parent, repository, tag)
+				h.push(at.parent, repository, ownTag+"other", rapid.IntRange(1, 3000).Draw(r, "size"))
+			} else {
+				h.push(at.parent, repository, tag, rapid.IntRange(1, 3000).Draw(r, "size"))
+			}
+			if rapid.Bool().Draw(r, "after the listing") {
+				h.waitFor(func() bool { return at.agent.Status().ItemsPending > 0 })
+			}
+			h.wait(rapid.IntRange(0, 600).Draw(r, "milliseconds"))
 			h.push(at, repository, tag, 1)
-			h.wait(200)
+			h.wait(1000)
 		case "retag":
 			h.retag(at, repository, tag)
 		case "delete":
-			h.replace(at, repository, tag)
-			err := at.Storage.DeleteTag(t.Context(), repository, tag)
-			if err != nil && !errors.Is(err, oci.ErrManifestUnknown) && !errors.Is(err, oci.ErrNameUnknown) {
-				t.Fatal(err)
-			}
-			if err == nil {
-				h.set(at, repository, tag, "")
-			}
+			h.delete(at, repository, tag)
 		case "cut":
 			at.link.cut()
 		case "restore":
@@ -139,12 +147,36 @@ func runHistory(t *testing.T, r *rapid.T) {
 	}
 	for _, s := range h.all {
 		s.link.breakAfter(nil)
+		s.link.delayBy(nil)
 		s.link.restore()
 	}
 	await(t, "all registries agree", func() bool { return h.agree() })
 	h.check()
 	for _, s := range h.all[1:] {
 		s.stop()
+	}
+}
+
+// newDelays returns random delays. Most are short, so that a sync takes many different times.
+func newDelays(seed uint64) func() time.Duration {
+	var mu sync.Mutex
+	rng := rand.New(rand.NewPCG(seed, 0))
+	return func() time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return time.Duration(rng.IntN(200)) * time.Millisecond
+	}
+}
+
+// delete removes a tag, if it is there.
+func (h *history) delete(at *instance, repository, tag string) {
+	h.replace(at, repository, tag)
+	err := at.Storage.DeleteTag(h.t.Context(), repository, tag)
+	if err != nil && !errors.Is(err, oci.ErrManifestUnknown) && !errors.Is(err, oci.ErrNameUnknown) {
+		h.t.Fatal(err)
+	}
+	if err == nil {
+		h.set(at, repository, tag, "")
 	}
 }
 
@@ -168,6 +200,16 @@ func (h *history) wait(milliseconds int) {
 	for ; milliseconds > 0; milliseconds -= step {
 		time.Sleep(min(step, time.Duration(milliseconds)) * time.Millisecond)
 		h.checkUnsent()
+	}
+}
+
+// waitFor waits until done returns true, for ten seconds at most.
+func (h *history) waitFor(done func() bool) {
+	for range 200 {
+		if done() {
+			return
+		}
+		h.wait(50)
 	}
 }
 
