@@ -22,6 +22,14 @@ import (
 // again when the parent lists something, or when a window opens.
 const retryRefusedEvery = 5 * time.Minute
 
+// The first pause after an error in the middle of a send, and how much longer each next one is. They are short:
+// the longer a site waits while a link that is cut often is up, the more cuts there are until everything is sent,
+// and each of them loses the bytes on the link.
+const (
+	sendPause       = 100 * time.Millisecond
+	sendPauseFactor = 1.3
+)
+
 // errOutboxChanged is the cause with which this registry ends a poll that the parent holds, because the
 // next poll must report what became of clients' changes.
 var errOutboxChanged = errors.New("clients' changes were sent or refused")
@@ -29,7 +37,7 @@ var errOutboxChanged = errors.New("clients' changes were sent or refused")
 // sendChanges sends the changes that clients make here to the parent, until ctx ends. It runs beside
 // the polls and the syncs of a session, and each of them may fail alone.
 func (s *session) sendChanges(ctx context.Context) {
-	pauses := retry.NewBackoff(linkPause, linkMaxPause, pauseFactor)
+	pauses := retry.NewBackoff(sendPause, linkMaxPause, sendPauseFactor)
 	var retried time.Time // when refused changes were last tried again
 	for ctx.Err() == nil {
 		if age := s.now().Sub(retried); age < 0 || age >= retryRefusedEvery {
@@ -54,11 +62,11 @@ func (s *session) sendChanges(ctx context.Context) {
 			return
 		}
 		s.log.Warn("changes are not sent; the next try resumes at the same byte", "err", err)
-		wake := s.answers
+		wake, pause := s.answers, max(pauses.NextBackOff(), retry.After(err))
 		if retry.Answered(err) { // the link is up: that it is up is no reason to try again
-			wake = nil
+			wake, pause = nil, max(pause, linkPause)
 		}
-		retry.Sleep(ctx, max(pauses.NextBackOff(), retry.After(err)), wake)
+		retry.Sleep(ctx, pause, wake)
 	}
 }
 

@@ -2,6 +2,7 @@ package connected_test
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -305,6 +306,37 @@ func TestCutUploadResumesAtTheSameByte(t *testing.T) {
 		ship.awaitSent()
 		if n := root.received.Load(); n < size || n > size*105/100 {
 			t.Errorf("%d bytes were sent for a layer of %d, want at most 5 %% more", n, size)
+		}
+	})
+}
+
+func TestSendUsesALinkThatIsCutEverySecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, ship, _ := newWriter(t)
+		const size, up, down, most = 16 << 20, time.Second, 300 * time.Millisecond, 12 // an endless link needs 5 s
+		root.link.cut()
+		root.link.breakAfter(func() int { return math.MaxInt32 })
+		root.link.delayBy(func() time.Duration { return 10 * time.Millisecond }) // each 32 KiB
+		d := ship.push("app/a", "2", "v1", size)
+		requests := root.requests.Load()
+		root.link.restore()
+		ship.agent.SyncNow(t.Context())
+		cuts := 0
+		for ; !root.serves("app/a", "v1", d) && cuts <= most; cuts++ {
+			time.Sleep(up)
+			root.link.cut()
+			time.Sleep(down)
+			root.link.restore()
+		}
+		root.awaitTag("app/a", "v1", d)
+		if cuts > most {
+			t.Errorf("the link was cut more than %d times until the layer was sent", most)
+		}
+		if n := root.requests.Load() - requests; n > int64(10*cuts) { // of the polls, too
+			t.Errorf("%d cuts took %d requests", cuts, n)
+		}
+		if n := root.received.Load(); n < size || n > size*101/100 { // this link has nothing in flight
+			t.Errorf("%d bytes were sent for a layer of %d, want at most 1 %% more", n, size)
 		}
 	})
 }

@@ -130,38 +130,41 @@ const wholeBlob = 64 << 10
 
 // SendBlob implements [outbox.Parent].
 func (c *Client) SendBlob(ctx context.Context, b outbox.Blob) error {
-	has, err := c.has(ctx, b.Repository, "/blobs/"+string(b.Digest))
-	if err == nil && !has {
-		err = c.upload(ctx, b)
-	}
-	if err != nil {
+	if err := c.sendBlob(ctx, b); err != nil {
 		return fmt.Errorf("send blob %s: %w", b.Digest, err)
 	}
 	return nil
 }
 
-// upload sends a blob that the parent does not have in its repository.
-func (c *Client) upload(ctx context.Context, b outbox.Blob) error {
-	id, offset := b.Upload, int64(0)
-	if id != "" {
-		var err error
-		if id, offset, err = c.uploadOffset(ctx, b, id); err != nil {
+func (c *Client) sendBlob(ctx context.Context, b outbox.Blob) error {
+	if b.Upload != "" { // which the parent knows until the blob is whole
+		id, offset, err := c.uploadOffset(ctx, b, b.Upload)
+		if err != nil {
 			return err
 		}
-	}
-	if id == "" && b.Size <= wholeBlob && b.From == "" {
-		return c.sendContent(ctx, b, http.MethodPost, "/blobs/uploads/", 0)
-	}
-	if id == "" {
-		var err error
-		if id, err = c.startUpload(ctx, b); err != nil || id == "" {
-			return err // without an id, it was mounted
+		if id != "" {
+			return c.endUpload(ctx, b, id, offset)
 		}
 	}
+	if has, err := c.has(ctx, b.Repository, "/blobs/"+string(b.Digest)); err != nil || has {
+		return err
+	}
+	if b.Size <= wholeBlob && b.From == "" {
+		return c.sendContent(ctx, b, http.MethodPost, "/blobs/uploads/", 0)
+	}
+	id, err := c.startUpload(ctx, b)
+	if err != nil || id == "" {
+		return err // without an id, it was mounted
+	}
+	return c.endUpload(ctx, b, id, 0)
+}
+
+// endUpload sends the content from offset on. After an error, the next try begins where the parent is then,
+// or, if this upload can never become the blob, with another one.
+func (c *Client) endUpload(ctx context.Context, b outbox.Blob, id string, offset int64) error {
 	err := c.sendContent(ctx, b, http.MethodPut, "/blobs/uploads/"+id, offset)
-	if status := retry.Status(err); status == http.StatusRequestedRangeNotSatisfiable ||
-		errors.Is(err, oci.ErrDigestInvalid) || errors.Is(err, oci.ErrBlobUploadUnknown) {
-		return errors.Join(err, b.Started("")) // the next try begins a new one
+	if errors.Is(err, oci.ErrDigestInvalid) || errors.Is(err, oci.ErrBlobUploadUnknown) {
+		return errors.Join(err, b.Started(""))
 	}
 	return err
 }
