@@ -37,8 +37,8 @@ func (r *restartable) start(t *testing.T) {
 	r.Instance = instance.Start(t, r.options)
 }
 
-// awaitSite waits until done returns true, which asks a site that has s's log.
-func awaitSite(t *testing.T, s *restartable, condition string, done func(ctx context.Context) bool) {
+// awaitAt waits until done returns true; s has the log.
+func awaitAt(t *testing.T, s *restartable, condition string, done func(ctx context.Context) bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), syncTimeout)
 	defer cancel()
@@ -49,9 +49,9 @@ func awaitSite(t *testing.T, s *restartable, condition string, done func(ctx con
 	}
 }
 
-// TestClientsPushAtASiteWhoseParentIsStopped pushes, deletes, and makes a conflict with real clients at a
+// TestClientsPushWhileTheParentIsStopped pushes, deletes, and makes a conflict with real clients at a
 // connected registry in mode ReadWrite, each time while its parent is stopped.
-func TestClientsPushAtASiteWhoseParentIsStopped(t *testing.T) {
+func TestClientsPushWhileTheParentIsStopped(t *testing.T) {
 	root := startRestartable(t, instance.Options{})
 	connection := instance.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/*"}, "--mode",
 		"ReadWrite")
@@ -90,7 +90,7 @@ func TestClientsPushAtASiteWhoseParentIsStopped(t *testing.T) {
 
 func awaitDigest(t *testing.T, ship *restartable, l instance.Login, repository, tag string, d digest.Digest) {
 	t.Helper()
-	awaitSite(t, ship, fmt.Sprintf("%s serves %s:%s", l.Host, repository, tag), func(ctx context.Context) bool {
+	awaitAt(t, ship, fmt.Sprintf("%s serves %s:%s", l.Host, repository, tag), func(ctx context.Context) bool {
 		got, err := l.Digest(ctx, repository, tag)
 		return err == nil && got == d
 	})
@@ -110,7 +110,7 @@ func testDeletions(t *testing.T, root, ship *restartable, pushers map[string]cli
 	}
 	root.start(t)
 	for _, name := range []string{"crane", "skopeo"} {
-		awaitSite(t, ship, "the root has deleted "+name+"'s image", func(ctx context.Context) bool {
+		awaitAt(t, ship, "the root has deleted "+name+"'s image", func(ctx context.Context) bool {
 			_, err := root.AsAdmin(t).Digest(ctx, "apps/"+name, "v1")
 			return isStatus(err, http.StatusNotFound, "")
 		})
@@ -144,15 +144,15 @@ func testConflict(t *testing.T, root, ship *restartable, c client, theirs *image
 	shows := func() bool {
 		return strings.Contains(sh.Run(t, "sync", "status"), "ferry sync resolve --image apps/first:v1")
 	}
-	awaitSite(t, ship, "the site shows the conflict", func(context.Context) bool { return shows() })
-	awaitSite(t, ship, "the root shows the conflict", func(context.Context) bool {
+	awaitAt(t, ship, "the site shows the conflict", func(context.Context) bool { return shows() })
+	awaitAt(t, ship, "the root shows the conflict", func(context.Context) bool {
 		return strings.Contains(operator.Run(t, "connected-registry", "show", "--name", "ship1"), kept)
 	})
 	sh.Run(t, "sync", "resolve", "--image", "apps/first:v1")
 	if shows() {
 		t.Error("the site shows a conflict that was resolved")
 	}
-	awaitSite(t, ship, "the root shows no conflict any more", func(context.Context) bool {
+	awaitAt(t, ship, "the root shows no conflict any more", func(context.Context) bool {
 		return !strings.Contains(operator.Run(t, "connected-registry", "show", "--name", "ship1"), kept)
 	})
 }
