@@ -58,6 +58,7 @@ image: build ## the image, as an OCI image layout in bin/image
 dist: build ## the files of a release, in bin/dist; DIST=linux leaves out macOS and Windows
 	@test/tools.sh nfpm
 	build/dist.sh
+	test/debian.sh
 
 charts: build ## checks the charts and packages them into bin/charts; UPDATE=1 rewrites their golden files
 	@test/tools.sh helm

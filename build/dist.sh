@@ -22,6 +22,12 @@ if [[ ${DIST:-all} == all ]]; then
 	build ferry-windows-amd64.exe windows amd64
 fi
 
+# Every architecture has the same scripts, so the program of this machine writes them.
+mkdir -p bin/completion
+for shell in bash zsh fish; do
+	CGO_ENABLED=0 go run -trimpath ./cmd/ferry completion "$shell" >"bin/completion/$shell"
+done
+
 mtime=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
 sed "s/MTIME/$mtime/" build/debian/nfpm.yaml >bin/nfpm.yaml # nfpm reads no variable there
 export VERSION=$version
