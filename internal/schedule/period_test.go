@@ -10,9 +10,9 @@ import (
 func TestPeriodsAreReadAsPeopleWriteThem(t *testing.T) {
 	const day = 24 * time.Hour
 	for text, want := range map[string]time.Duration{
-		"30d": 30 * day, "12h": 12 * time.Hour, "90s": 90 * time.Second,
+		"30d": 30 * day, "12h": 12 * time.Hour, "90s": 90 * time.Second, "1.5h": 90 * time.Minute,
+		"P7D": 7 * day, "PT90M": 90 * time.Minute, "36500d": 36500 * day, "0": 0, "0d": 0,
 		"1d12h30m": day + 12*time.Hour + 30*time.Minute,
-		"P7D":      7 * day, "PT90M": 90 * time.Minute, "0": 0, "0d": 0, "1.5h": 90 * time.Minute, "36500d": 36500 * day,
 	} {
 		if got, err := schedule.ParsePeriod(text); got != want || err != nil {
 			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
