@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
+	"ferry/internal/storage/blob"
 )
 
 // unreserved is how many bytes of the disk transfers leave to the database and to clients.
@@ -43,15 +44,15 @@ func (s *Storage) partialBytes(ctx context.Context) (map[digest.Digest]int64, er
 	}
 	bytes := map[digest.Digest]int64{}
 	for _, row := range rows {
-		var have ranges
+		var have blob.Ranges
 		if json.Unmarshal([]byte(row.Ranges), &have) == nil { // else the transfer starts again
-			bytes[digest.Digest(row.Digest)] = have.total()
+			bytes[digest.Digest(row.Digest)] = have.Total()
 		}
 	}
 	s.transfers.mu.Lock()
 	defer s.transfers.mu.Unlock()
 	for t := range s.transfers.open {
-		bytes[t.digest] = t.have.total()
+		bytes[t.digest] = t.have.Total()
 	}
 	return bytes, nil
 }

@@ -20,6 +20,9 @@ import (
 // ErrBusy is returned for a transfer that is already open.
 var ErrBusy = errors.New("the transfer is open elsewhere")
 
+// A Range is the bytes from Start up to End, without End.
+type Range = blob.Range
+
 // A Transfer is a blob that is being fetched in ranges, in any order. It keeps everything that
 // was written when it is closed, and all but the last [MaxLoss] bytes after a crash. Its
 // methods are safe for concurrent use, except that after Commit only Reset and Close may be
@@ -33,7 +36,7 @@ type Transfer struct {
 
 	// The storage's transfers.mu guards the following fields.
 	row     metadb.Transfer // as in the database
-	have    ranges          // written
+	have    blob.Ranges     // written
 	unsaved int64           // bytes written after the row
 	failed  error           // why its file could not be made durable; no more is written to it
 	hash    hash.Hash       // of the first hashed bytes
@@ -112,7 +115,7 @@ func (t *Transfer) adopt() error {
 	if err != nil || onDisk == 0 || onDisk != t.size {
 		return err
 	}
-	t.have, t.unsaved = ranges{{0, t.size}}, t.size
+	t.have, t.unsaved = blob.Ranges{{End: t.size}}, t.size
 	t.s.transfers.unsaved += t.size
 	return nil
 }
@@ -122,14 +125,14 @@ func (t *Transfer) restore() error {
 	if err := json.Unmarshal([]byte(t.row.Ranges), &t.have); err != nil {
 		return err
 	}
-	if err := t.have.check(t.size); err != nil {
+	if err := t.have.Check(t.size); err != nil {
 		return err
 	}
 	onDisk, err := t.partial.Size()
 	if err != nil {
 		return err
 	}
-	if n := len(t.have); t.row.Size != t.size || n > 0 && t.have[n-1].End > onDisk || t.row.Hashed > t.have.prefix() {
+	if n := len(t.have); t.row.Size != t.size || n > 0 && t.have[n-1].End > onDisk || t.row.Hashed > t.have.Prefix() {
 		return errors.New("its row and its file do not fit")
 	}
 	t.hash, t.hashed = t.digest.Algorithm().Hash(), t.row.Hashed
@@ -149,14 +152,14 @@ func (t *Transfer) Size() int64 { return t.size }
 func (t *Transfer) Have() int64 {
 	t.s.transfers.mu.Lock()
 	defer t.s.transfers.mu.Unlock()
-	return t.have.total()
+	return t.have.Total()
 }
 
 // Missing returns the ranges that are not here, in order.
 func (t *Transfer) Missing() []Range {
 	t.s.transfers.mu.Lock()
 	defer t.s.transfers.mu.Unlock()
-	return t.have.missing(Range{0, t.size})
+	return t.have.Missing(Range{End: t.size})
 }
 
 // Write writes p at offset, and returns how many bytes of p were new. If too many written bytes
@@ -181,11 +184,11 @@ func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) (fresh int
 	if t.failed != nil {
 		return 0, t.failed
 	}
-	for _, gap := range t.have.missing(Range{offset, offset + int64(len(p))}) {
+	for _, gap := range t.have.Missing(Range{Start: offset, End: offset + int64(len(p))}) {
 		if _, err := t.partial.WriteAt(p[gap.Start-offset:gap.End-offset], gap.Start); err != nil {
 			return fresh, t.s.mapDiskFull(fmt.Errorf("write transfer %s: %w", t.digest, err))
 		}
-		t.have = t.have.add(gap)
+		t.have = t.have.Add(gap)
 		t.unsaved += gap.Len()
 		all.unsaved += gap.Len()
 		fresh += gap.Len()
@@ -246,7 +249,7 @@ func (t *Transfer) unseal() {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	if t.row.Size == 0 && t.failed == nil {
-		t.unsaved = t.have.total()
+		t.unsaved = t.have.Total()
 		all.unsaved += t.unsaved
 	}
 }
@@ -288,7 +291,7 @@ func (t *Transfer) reset(ctx context.Context) error {
 // next returns the row for the bytes that are on disk now.
 func (t *Transfer) next() metadb.Transfer {
 	row := t.row
-	row.Size, row.Ranges, row.UpdatedAt = t.size, t.have.text(), t.s.Uptime()
+	row.Size, row.Ranges, row.UpdatedAt = t.size, t.have.Text(), t.s.Uptime()
 	row.Hashed, row.HashState = t.hashed, stateOf(t.hash)
 	return row
 }

@@ -61,7 +61,7 @@ func (ts *transfers) save(ctx context.Context, s *Storage) error {
 			return fmt.Errorf("sync transfer %s: %w", t.digest, err)
 		}
 		if err == nil {
-			err = t.hashTo(min(t.have.prefix(), t.hashed+hashStep))
+			err = t.hashTo(min(t.have.Prefix(), t.hashed+hashStep))
 		}
 		if err != nil {
 			t.failed = fmt.Errorf("sync transfer %s: %w", t.digest, err)

@@ -1,4 +1,4 @@
-package storage
+package blob
 
 import (
 	"cmp"
@@ -26,11 +26,11 @@ func (r *Range) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// ranges is a set of bytes: sorted, not empty, and with a gap between any two.
-type ranges []Range
+// Ranges is a set of bytes: sorted, not empty, and with a gap between any two.
+type Ranges []Range
 
-// text returns the set in its stored form, a JSON array of pairs.
-func (rs ranges) text() string {
+// Text returns the set in its stored form, a JSON array of pairs.
+func (rs Ranges) Text() string {
 	text, err := json.Marshal(rs)
 	if err != nil {
 		panic(err) // numbers can be encoded
@@ -38,8 +38,8 @@ func (rs ranges) text() string {
 	return string(text)
 }
 
-// add returns the set with r in it. It may modify the set that it is called on.
-func (rs ranges) add(r Range) ranges {
+// Add returns the set with r in it. It may modify the set that it is called on.
+func (rs Ranges) Add(r Range) Ranges {
 	if r.Start >= r.End {
 		return rs
 	}
@@ -55,8 +55,30 @@ func (rs ranges) add(r Range) ranges {
 	return slices.Replace(rs, first, last, r)
 }
 
-// missing returns the parts of within that are not in the set.
-func (rs ranges) missing(within Range) []Range {
+// Cut returns the set without r. It may modify the set that it is called on.
+func (rs Ranges) Cut(r Range) Ranges {
+	if r.Start >= r.End {
+		return rs
+	}
+	// first is the first range that ends after the start of r. last is after the last range that
+	// begins before the end of r.
+	first, _ := slices.BinarySearchFunc(rs, r.Start+1,
+		func(e Range, start int64) int { return cmp.Compare(e.End, start) })
+	last := first
+	var rest []Range
+	for last < len(rs) && rs[last].Start < r.End {
+		for _, part := range []Range{{rs[last].Start, r.Start}, {r.End, rs[last].End}} {
+			if part.Start < part.End {
+				rest = append(rest, part)
+			}
+		}
+		last++
+	}
+	return slices.Replace(rs, first, last, rest...)
+}
+
+// Missing returns the parts of within that are not in the set.
+func (rs Ranges) Missing(within Range) []Range {
 	var gaps []Range
 	at := within.Start
 	for _, r := range rs {
@@ -74,25 +96,25 @@ func (rs ranges) missing(within Range) []Range {
 	return gaps
 }
 
-// prefix returns the number of bytes in the set before its first gap.
-func (rs ranges) prefix() int64 {
+// Prefix returns the number of bytes in the set before its first gap.
+func (rs Ranges) Prefix() int64 {
 	if len(rs) == 0 || rs[0].Start != 0 {
 		return 0
 	}
 	return rs[0].End
 }
 
-// total returns the number of bytes in the set.
-func (rs ranges) total() (n int64) {
+// Total returns the number of bytes in the set.
+func (rs Ranges) Total() (n int64) {
 	for _, r := range rs {
 		n += r.Len()
 	}
 	return n
 }
 
-// check returns an error if the set, which was read from disk, is not one of the first size
+// Check returns an error if the set, which was read from disk, is not one of the first size
 // bytes.
-func (rs ranges) check(size int64) error {
+func (rs Ranges) Check(size int64) error {
 	at := int64(-1)
 	for _, r := range rs {
 		if r.Start <= at || r.End <= r.Start || r.End > size {
