@@ -13,8 +13,14 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// ErrNotExist is returned, wrapped, for a blob or a partial that does not exist.
-var ErrNotExist = errors.New("blob does not exist")
+// Errors of a [Store], which it returns wrapped.
+var (
+	// ErrNotExist is the error for a blob or a partial that does not exist.
+	ErrNotExist = errors.New("blob does not exist")
+	// ErrUnavailable is the error of a store that does not answer, or refuses for a while. Nothing
+	// that was stored is lost; a retry later may succeed.
+	ErrUnavailable = errors.New("the blob store is unavailable")
+)
 
 // A Store keeps blobs. It is safe for concurrent use; a partial has one user at a time.
 type Store interface {
@@ -25,12 +31,14 @@ type Store interface {
 	Stat(ctx context.Context, d digest.Digest) (Info, error)
 	// Partial opens the partial id with its content, or creates it empty.
 	Partial(ctx context.Context, id string) (Partial, error)
-	// Commit makes the partial id the blob d, durably and atomically: after a power loss the
-	// complete blob exists, or the partial. The caller has synced the partial. A blob that
-	// exists is replaced by the same content.
+	// Commit gives the blob d the content of the partial id, durably and atomically: after a
+	// power loss the complete blob exists, or the partial, or both. The caller has synced the
+	// partial. A blob that exists is replaced by the same content. The partial may remain, so
+	// that the caller must discard it once the blob is recorded.
 	Commit(ctx context.Context, id string, d digest.Digest) error
-	// Reopen is the inverse of Commit, for a blob that was not made visible. The blob d becomes
-	// the partial id. A partial of that id is replaced.
+	// Reopen is the inverse of Commit, for a blob that was not recorded. The partial id has the
+	// content of the blob d again. A partial of that id is replaced. If the partial remained
+	// after the Commit, the blob may remain, too: nobody owns it.
 	Reopen(ctx context.Context, d digest.Digest, id string) error
 	// Discard deletes a partial. It is no error if there is none.
 	Discard(ctx context.Context, id string) error
@@ -49,6 +57,26 @@ type Store interface {
 // memory, because the disk's copy may be damaged.
 type Rereader interface {
 	Reread(ctx context.Context, d digest.Digest) (io.ReadCloser, error)
+}
+
+// A Keeper is a [Store] that knows whether a blob still is as it was committed, so that a commit
+// of the same content need not replace it.
+type Keeper interface {
+	// Keeps reports whether the blob d exists and was not written to since its commit.
+	Keeps(ctx context.Context, d digest.Digest) (bool, error)
+}
+
+// A Cleaner is a [Store] that has leftovers of operations that a crash interrupted, which are
+// neither blobs nor partials.
+type Cleaner interface {
+	// Clean deletes the leftovers that are older than before, and returns their number.
+	Clean(ctx context.Context, before time.Time) (int, error)
+}
+
+// A Coarse store needs a request for each Sync of a partial, so that a Sync of few bytes is waste.
+type Coarse interface {
+	// LeastSync returns how many bytes are worth a Sync.
+	LeastSync() int64
 }
 
 // Info describes a complete blob.

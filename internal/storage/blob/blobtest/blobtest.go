@@ -27,6 +27,7 @@ func Run(t *testing.T, open func(t *testing.T) (reopen func() blob.Store)) {
 		"ATruncatedPartialIsShorter":                testTruncate,
 		"ABlobIsReplacedByTheSameContent":           testReplace,
 		"AReopenedBlobIsAPartialAgain":              testReopen,
+		"ACommitThatIsNotRecordedCanBeUndone":       testUndo,
 		"AMissingBlobIsErrNotExist":                 testMissing,
 		"ARemovalCanBeRepeated":                     testRemove,
 		"AWalkMeetsEveryBlobAndEndsAtTheFirstError": testWalk,
@@ -69,6 +70,9 @@ func commit(t *testing.T, s blob.Store, content string, algorithm digest.Algorit
 	d := algorithm.FromString(content)
 	begin(t, s, "partial", content)
 	if err := s.Commit(t.Context(), "partial", d); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Discard(t.Context(), "partial"); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -160,6 +164,10 @@ func testCommit(t *testing.T, reopen func() blob.Store) {
 				t.Fatal(err)
 			}
 			want(t, s, d, content)
+			if err := s.Discard(t.Context(), "partial"); err != nil {
+				t.Fatal(err)
+			}
+			want(t, s, d, content)
 			want(t, reopen(), d, content)
 			if ids := partials(t, s); len(ids) > 0 {
 				t.Errorf("partials %v are left", ids)
@@ -239,6 +247,33 @@ func testReopen(t *testing.T, reopen func() blob.Store) {
 		t.Fatal(err)
 	}
 	want(t, s, d, "content")
+}
+
+// testUndo undoes a commit, as a caller does whose transaction fails, and repeats it.
+func testUndo(t *testing.T, reopen func() blob.Store) {
+	for _, content := range []string{"content", strings.Repeat("content", 1<<20)} {
+		s := reopen()
+		d := digest.FromString(content)
+		begin(t, s, "partial", content).Close()
+		for range 2 {
+			if err := s.Commit(t.Context(), "partial", d); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Reopen(t.Context(), d, "partial"); err != nil {
+				t.Fatal(err)
+			}
+			p, err := reopen().Partial(t.Context(), "partial")
+			if err != nil {
+				t.Fatal(err)
+			}
+			holds(t, p, content)
+			p.Close()
+		}
+		if err := s.Commit(t.Context(), "partial", d); err != nil {
+			t.Fatal(err)
+		}
+		want(t, s, d, content)
+	}
 }
 
 func testMissing(t *testing.T, reopen func() blob.Store) {
