@@ -15,6 +15,13 @@ type Config struct {
 	DataDir              string // has the blobs, the database and the instance's secrets
 	Listen               string // host:port; port 0 is any free port
 	Database             string // "" is SQLite in DataDir; else postgres://... or sqlite:PATH
+	Blobs                string // s3://BUCKET/PREFIX; "" is files in DataDir
+	BlobsEndpoint        string // URL of the object store; "" is Amazon's
+	BlobsRegion          string // "" is the one that the store names
+	BlobsAddressing      string // path or host: where a URL has the bucket; "" is what the store usually wants
+	BlobsCredentialsFile string // "" is the environment, the usual file, or the machine's role
+	BlobsEncryption      string // s3, kms or kms:KEY; "" is the bucket's default
+	BlobsCA              string // PEM file with the CA of the object store; "" is the machine's authorities alone
 	TLS                  string // one of the constants below; "" is what the other settings say; see [Config.TLSMode]
 	TLSCert              string // PEM files; both or neither
 	TLSKey               string

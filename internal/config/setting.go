@@ -38,6 +38,26 @@ func (c *Config) settings() []Setting {
 		{"listen", "ADDR", c.Listen, "host:port to serve at; port 0 is any free port", text(&c.Listen)},
 		{"database", "URL", c.Database, "postgres://... or sqlite:PATH, instead of SQLite in the data directory",
 			text(&c.Database)},
+		{"blobs", "URL", c.Blobs,
+			"s3://BUCKET/PREFIX: keep blobs in this bucket of an S3-compatible object store, instead of the data " +
+				"directory", text(&c.Blobs)},
+		{"blobs-endpoint", "URL", c.BlobsEndpoint,
+			"address of the object store, such as https://s3.example:9000; the default is Amazon S3",
+			text(&c.BlobsEndpoint)},
+		{"blobs-region", "NAME", c.BlobsRegion, "region of the bucket; the default is the one that the store names",
+			text(&c.BlobsRegion)},
+		{"blobs-addressing", "WHERE", c.BlobsAddressing,
+			"where a URL has the bucket: path or host; the default is what the store usually wants",
+			text(&c.BlobsAddressing)},
+		{"blobs-credentials-file", "FILE", c.BlobsCredentialsFile,
+			"file with the credentials for the object store, as Amazon's tools write it; the default is the " +
+				"variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/credentials, or the role of the machine",
+			text(&c.BlobsCredentialsFile)},
+		{"blobs-encryption", "HOW", c.BlobsEncryption,
+			"encryption that the object store is asked for: s3, kms or kms:KEY; the default is the bucket's",
+			text(&c.BlobsEncryption)},
+		{"blobs-ca", "FILE", c.BlobsCA,
+			"PEM file with the CA of the object store, beside those that this machine trusts", text(&c.BlobsCA)},
 		{"tls", "MODE", c.TLS,
 			"off, files (with tls-cert and tls-key, and then the default), own-ca: a certificate of a CA that " +
 				"the instance makes and renews, and that clients get from /ca.crt; or acme: certificates from an " +

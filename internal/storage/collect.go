@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
+	"ferry/internal/storage/blob"
 )
 
 // defaultGrace is the grace period: the age at which content that nothing refers to is deleted.
@@ -46,7 +47,7 @@ func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 	var failed failures
 	for _, step := range []func(context.Context, *Collected) error{
 		s.endDeletions, s.collectOrphans, s.collectUploads, s.unlinkUnreferenced, s.collectTransfers, s.collectBlobs,
-		func(ctx context.Context, _ *Collected) error { return s.SaveUptime(ctx) },
+		s.cleanStore, func(ctx context.Context, _ *Collected) error { return s.SaveUptime(ctx) },
 	} {
 		if ctx.Err() != nil {
 			break
@@ -60,6 +61,23 @@ func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 		return c, fmt.Errorf("collect garbage: %w", err)
 	}
 	return c, nil
+}
+
+// leftoverAge is the age at which the leftovers of interrupted operations of the blob store are
+// deleted. No operation takes so long.
+const leftoverAge = 24 * time.Hour
+
+// cleanStore deletes what interrupted operations left in the blob store.
+func (s *Storage) cleanStore(ctx context.Context, _ *Collected) error {
+	store, ok := s.blobs.(blob.Cleaner)
+	if !ok {
+		return nil
+	}
+	n, err := store.Clean(ctx, s.now().Add(-leftoverAge))
+	if n > 0 {
+		s.log.Info("leftovers of interrupted writes are deleted from the blob store", "leftovers", n)
+	}
+	return err
 }
 
 // failures are the errors of a walk that continues after errors, so that all files are deleted

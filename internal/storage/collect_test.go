@@ -453,7 +453,7 @@ func TestUndeletableFileDoesNotBlockCollection(t *testing.T) {
 func TestOrphansAreLogged(t *testing.T) {
 	var log strings.Builder
 	dir := t.TempDir()
-	files := storagetest.Files(t, dir)
+	files := storagetest.Blobs(t, dir)
 	s := storagetest.New(t, storage.Options{Blobs: files, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	path := filepath.Join(dir, "blobs/sha256", digest.FromString("12345").Encoded())
 	if err := os.WriteFile(path, []byte("12345"), 0o600); err != nil {

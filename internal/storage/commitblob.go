@@ -148,11 +148,14 @@ func (s *Storage) commitBlobs(ctx context.Context, partials []syncedPartial, als
 		err = s.recordAll(ctx, partials, held.confirmed(also))
 	}
 	if err == nil {
-		return each(partials, func(i int, p syncedPartial) error {
-			if moved[i] {
-				return nil
+		return each(partials, func(i int, p syncedPartial) (err error) {
+			if !moved[i] {
+				err = s.mapDiskFull(s.replaceFile(ctx, p))
 			}
-			return s.mapDiskFull(s.blobs.Commit(ctx, p.id, p.digest))
+			if err := s.blobs.Discard(ctx, p.id); err != nil { // a collection deletes it
+				s.log.Warn("partial of a stored blob is not deleted", "digest", p.digest, "err", err)
+			}
+			return err
 		})
 	}
 	for i, p := range partials {
@@ -161,6 +164,17 @@ func (s *Storage) commitBlobs(ctx context.Context, partials []syncedPartial, als
 		}
 	}
 	return err
+}
+
+// replaceFile replaces the file of a blob by the verified partial, unless the store knows that the
+// file is as it was committed.
+func (s *Storage) replaceFile(ctx context.Context, p syncedPartial) error {
+	if store, ok := s.blobs.(blob.Keeper); ok {
+		if kept, err := store.Keeps(ctx, p.digest); err != nil || kept {
+			return err
+		}
+	}
+	return s.blobs.Commit(ctx, p.id, p.digest)
 }
 
 // haveFiles reports for each partial whether its blob is here already. It uses one connection

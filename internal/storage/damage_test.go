@@ -413,7 +413,7 @@ func TestUploadMovesBackOnlyItsOwnFile(t *testing.T) {
 		}
 
 		crashed := f.begin(t, "a", "content")
-		if err := storagetest.Files(t, f.dir).Commit(t.Context(), "upload-"+crashed, d); err != nil {
+		if err := storagetest.Blobs(t, f.dir).Commit(t.Context(), "upload-"+crashed, d); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.resume(t, "a", crashed).Commit(t.Context(), d); err != nil {

@@ -72,7 +72,7 @@ func (p diskPartial) Sync() error {
 func onDisk(t *testing.T) (f *fixture, d *disk, raw *sql.DB) {
 	t.Helper()
 	f = newFixture(t)
-	d = &disk{Store: storagetest.Files(t, f.dir)}
+	d = &disk{Store: storagetest.Blobs(t, f.dir)}
 	s, db, err := storagetest.Open(t.Context(), f.dir, storage.Options{Blobs: d, Now: f.clock, Uptime: f.uptime})
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +277,7 @@ func TestCrashBetweenFileAndRowLosesNoByte(t *testing.T) {
 		}
 		tr.Close()
 		id := f.begin(t, "a", "uploaded")
-		files := storagetest.Files(t, f.dir)
+		files := storagetest.Blobs(t, f.dir)
 		if err := files.Commit(ctx, "transfer-sha256-"+d.Encoded(), d); err != nil {
 			t.Fatal(err)
 		}
@@ -309,7 +309,7 @@ func TestCrashBetweenFileAndRowLosesNoByte(t *testing.T) {
 func TestPushRestoresALostBlobFile(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("content"))
-		files := storagetest.Files(t, f.dir)
+		files := storagetest.Blobs(t, f.dir)
 		if err := files.Delete(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}

@@ -47,7 +47,7 @@ var (
 // crashes between a file and its row, and collections in any order.
 func TestNeededContentIsNeverCollected(t *testing.T) {
 	f := newFixture(t)
-	files := storagetest.Files(t, f.dir)
+	files := storagetest.Blobs(t, f.dir)
 	f.openOn(t, dbtest.SQLite(t), files)
 	rapid.Check(t, func(r *rapid.T) {
 		m := &machine{

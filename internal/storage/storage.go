@@ -52,6 +52,7 @@ type Options struct {
 type Storage struct {
 	db      *metadb.DB
 	blobs   blob.Store
+	least   int64 // how many bytes are worth a Sync of a partial
 	log     *slog.Logger
 	now     func() time.Time
 	grace   time.Duration

@@ -44,7 +44,7 @@ func newFixture(t *testing.T) *fixture {
 // open opens the storage on db and the fixture's directory, as a starting process does.
 func (f *fixture) open(t *testing.T, db *metadb.DB) {
 	t.Helper()
-	f.openOn(t, db, storagetest.Files(t, f.dir))
+	f.openOn(t, db, storagetest.Blobs(t, f.dir))
 }
 
 // openOn is [fixture.open] with another blob store.

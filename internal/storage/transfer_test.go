@@ -142,7 +142,7 @@ func TestTransferOfWrongBytesStartsAgain(t *testing.T) {
 func TestCrashLosesOneMebibyteOfAllTransfersTogether(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		f := newFixture(t)
-		disk := &volatile{Store: storagetest.Files(t, f.dir)}
+		disk := &volatile{Store: storagetest.Blobs(t, f.dir)}
 		f.openOn(t, db, disk)
 		const each = 3 << 20
 		contents := make([][]byte, 5)

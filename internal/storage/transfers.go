@@ -19,7 +19,7 @@ import (
 const MaxLoss = 1 << 20
 
 // Limits on saves that are earlier than [MaxLoss] requires. They make a machine that often loses
-// power lose less. A slow disk gets time to rest.
+// power lose less. A slow disk gets time to rest, and a [blob.Coarse] store more bytes at a time.
 const (
 	enoughToSave = 64 << 10 // bytes
 	restAfter    = 9        // times the duration of the last save
@@ -36,11 +36,12 @@ type transfers struct {
 	open    map[*Transfer]bool
 	unsaved int64     // bytes, of all transfers
 	rested  time.Time // when the next early save may happen
+	least   int64     // bytes that are worth an early save
 }
 
 // due reports whether a save is necessary before n more bytes are written.
 func (ts *transfers) due(n int64) bool {
-	return ts.unsaved+n > MaxLoss || ts.unsaved >= enoughToSave && !time.Now().Before(ts.rested)
+	return ts.unsaved+n > MaxLoss || ts.unsaved >= ts.least && !time.Now().Before(ts.rested)
 }
 
 // save makes all written bytes durable: first the contents, then, in one transaction, their

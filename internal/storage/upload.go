@@ -21,7 +21,7 @@ import (
 
 // How many bytes of an upload are received at most, and for how long, before they are made durable, so
 // that a client can resume after a crash in the middle of a large request. On a slow link the time
-// counts, as soon as there are enough bytes.
+// counts, as soon as there are enough bytes, which are more for a [blob.Coarse] store.
 const (
 	checkpointEvery = 32 << 20
 	checkpointTime  = time.Second
@@ -191,7 +191,7 @@ func (u *Upload) copy(ctx context.Context, r io.Reader) error {
 // checkpointIsDue reports whether the bytes that came since the last checkpoint must be made durable.
 func (u *Upload) checkpointIsDue() bool {
 	n := u.size - u.saved
-	return n >= checkpointEvery || n >= checkpointLeast && u.s.Uptime().Sub(u.savedAt) >= checkpointTime
+	return n >= checkpointEvery || n >= u.s.least && u.s.Uptime().Sub(u.savedAt) >= checkpointTime
 }
 
 // rewind truncates the file to the size in the row. After a failed sync, the bytes after that

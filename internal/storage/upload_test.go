@@ -226,7 +226,7 @@ func TestIdleUploadIsCollectedAfterAWeek(t *testing.T) {
 // commit no byte may be unsynced, and the content must be whole.
 func TestBlobIsDurableBeforeItIsVisible(t *testing.T) {
 	f := newFixture(t)
-	disk := &watched{Store: storagetest.Files(t, f.dir), t: t, unsynced: map[string]bool{}}
+	disk := &watched{Store: storagetest.Blobs(t, f.dir), t: t, unsynced: map[string]bool{}}
 	f.openOn(t, dbtest.SQLite(t), disk)
 	f.push(t, "a", bytes.Repeat([]byte("x"), 1<<20))
 	if err := f.PutBlob(t.Context(), "a", digest.FromString("small"), []byte("small")); err != nil {

@@ -32,7 +32,7 @@ func New(t testing.TB, o storage.Options) Content {
 		o.DB = dbtest.SQLite(t)
 	}
 	if o.Blobs == nil {
-		o.Blobs = Files(t, t.TempDir())
+		o.Blobs = Blobs(t, t.TempDir())
 	}
 	s, err := storage.New(o)
 	if err != nil {

@@ -3,7 +3,6 @@
 package s3test
 
 import (
-	"context"
 	"crypto/rand"
 	"net"
 	"net/http"
@@ -17,19 +16,25 @@ import (
 	"ferry/internal/storage/blob/s3"
 )
 
-// Bucket is the bucket of the object store.
-const Bucket = "ferry-tests"
-
 // A Server is an object store, which ends with the test.
 type Server struct {
 	Endpoint    string // its URL
 	Credentials string // file with the credentials
-	dir         string
+	Bucket      string
 }
+
+const accessKey = "tests"
 
 // Start starts an object store with an empty bucket. Variable FERRY_TEST_VERSITYGW names the
 // program; without it, the test is skipped, or fails in CI.
 func Start(t testing.TB) *Server {
+	t.Helper()
+	return Serve(t, t.TempDir())
+}
+
+// Serve is [Start] for the bucket in a directory: each object is a file in it with the name of
+// its key. A second call returns the same server.
+func Serve(t testing.TB, dir string) *Server {
 	t.Helper()
 	program := os.Getenv("FERRY_TEST_VERSITYGW")
 	if program == "" && os.Getenv("CI") != "" {
@@ -38,39 +43,41 @@ func Start(t testing.TB) *Server {
 	if program == "" {
 		t.Skip("FERRY_TEST_VERSITYGW is not set; make s3 sets it")
 	}
-	s := &Server{dir: t.TempDir()}
-	s.Credentials = filepath.Join(s.dir, "credentials")
-	if err := os.Mkdir(filepath.Join(s.dir, "data"), 0o700); err != nil {
-		t.Fatal(err)
+	parent, bucket := filepath.Split(dir)
+	s := &Server{Credentials: filepath.Join(parent, "credentials-of-"+bucket), Bucket: bucket}
+	running := filepath.Join(parent, "server-of-"+bucket)
+	if endpoint, err := os.ReadFile(running); err == nil {
+		s.Endpoint = string(endpoint)
+		return s
 	}
-	if err := os.Mkdir(filepath.Join(s.dir, "data", Bucket), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	secret := rand.Text()
-	err := os.WriteFile(s.Credentials, []byte("[default]\naws_access_key_id = tests\naws_secret_access_key = "+secret+"\n"),
-		0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := freeAddress(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, program, "--quiet", "--port", address, "posix", filepath.Join(s.dir, "data"))
-	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID=tests", "ROOT_SECRET_ACCESS_KEY="+secret)
+	secret, address := rand.Text(), freeAddress(t)
+	s.Endpoint = "http://" + address
+	write(t, s.Credentials, "[default]\naws_access_key_id = "+accessKey+"\naws_secret_access_key = "+secret+"\n")
+	write(t, running, s.Endpoint)
+	cmd := exec.Command(program, "--quiet", "--port", address, "posix", parent)
+	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+accessKey, "ROOT_SECRET_ACCESS_KEY="+secret)
 	log := new(strings.Builder)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cancel()
+		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // it was killed
-		if t.Failed() && log.Len() > 0 {
+		_ = os.Remove(running)
+		if t.Failed() {
 			t.Logf("versitygw: %s", log)
 		}
 	})
-	s.Endpoint = "http://" + address
 	s.await(t)
 	return s
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func freeAddress(t testing.TB) string {
@@ -97,7 +104,7 @@ func (s *Server) await(t testing.TB) {
 // Options describe the store below a prefix of the bucket.
 func (s *Server) Options(prefix string) s3.Options {
 	return s3.Options{
-		Location: s3.Location{Bucket: Bucket, Prefix: prefix}, Endpoint: s.Endpoint, Region: "us-east-1",
+		Location: s3.Location{Bucket: s.Bucket, Prefix: prefix}, Endpoint: s.Endpoint, Region: "us-east-1",
 		CredentialsFile: s.Credentials,
 	}
 }

@@ -1,0 +1,12 @@
+//go:build !s3
+
+package storagetest
+
+import (
+	"testing"
+
+	"ferry/internal/storage/blob"
+)
+
+// Blobs returns the blob store in dir: files, or, with the tag s3, an object store.
+func Blobs(t testing.TB, dir string) blob.Store { return Files(t, dir) }
