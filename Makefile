@@ -11,12 +11,12 @@ export FERRY_SHARED ?= $(abspath ../shared)
 
 # Most of the tests' time is fsync, so they write to memory if the machine has
 # 2 GiB to spare.
-test chaos kubernetes: export TMPDIR := $(shell test/memory.sh)
+test chaos kubernetes s3: export TMPDIR := $(shell test/memory.sh)
 
 # Tests have small heaps, which the garbage collector would visit too often.
 test race chaos: export GOGC := 400
 
-.PHONY: cluster oidc deploy docs test race fmt vet staticcheck imports words build image dist charts conformance e2e kubernetes bench bench-links \
+.PHONY: cluster oidc s3 deploy docs test race fmt vet staticcheck imports words build image dist charts conformance e2e kubernetes bench bench-links \
 	bench-fleet chaos fuzz kubernetes-tools tools packages clean
 
 test: ## every test that needs only Go
@@ -82,6 +82,13 @@ cluster: packages ## a root on PostgreSQL and an object store behind a proxy: th
 
 oidc: ## logins of people, with a real OpenID Connect provider in the process of the test
 	cd test/oidc && go vet ./... && go test -count=1 ./...
+
+s3: export FERRY_TEST_VERSITYGW := $(CURDIR)/.tools/versitygw
+s3: ## blobs in an object store: its contract, all tests of storage on it, and instances that use it
+	@test/tools.sh versitygw
+	go vet -tags s3 ./internal/storage/... ./internal/server
+	go test -count=1 -tags s3 -timeout 15m ./internal/storage/...
+	go test -count=1 -tags s3 -timeout 15m -run ObjectStore ./internal/server
 
 conformance: ## the OCI distribution specification's own suite
 	@test/tools.sh conformance

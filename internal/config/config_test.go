@@ -46,6 +46,8 @@ func TestSettingsHaveTheirOrderOfPrecedence(t *testing.T) {
 func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 	values := map[string]string{
 		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls": "own-ca",
+		"blobs": "s3://b/p", "blobs-endpoint": "https://h", "blobs-region": "r", "blobs-addressing": "path",
+		"blobs-credentials-file": "f", "blobs-encryption": "kms:k", "blobs-ca": "f",
 		"acme-email": "a@example.org", "acme-directory": "https://h/dir", "acme-ca": "f",
 		"tls-names": "ship1.example,10.1.1.1,*.example", "ca-config-map": "site/ca",
 		"pull-secrets": "site/pull, nodes/pull", "tls-cert": "c", "tls-key": "k",

@@ -44,7 +44,7 @@ func (c *Config) settings() []Setting {
 		{"blobs-endpoint", "URL", c.BlobsEndpoint,
 			"address of the object store, such as https://s3.example:9000; the default is Amazon S3",
 			text(&c.BlobsEndpoint)},
-		{"blobs-region", "NAME", c.BlobsRegion, "region of the bucket; the default is the one that the store names",
+		{"blobs-region", "REGION", c.BlobsRegion, "region of the bucket; the default is the one that the store names",
 			text(&c.BlobsRegion)},
 		{"blobs-addressing", "WHERE", c.BlobsAddressing,
 			"where a URL has the bucket: path or host; the default is what the store usually wants",

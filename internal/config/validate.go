@@ -79,6 +79,16 @@ func (c Config) Validate() error {
 		return fmt.Errorf("metrics %.80q: want operators, loopback or anyone", c.Metrics)
 	case c.Anonymous != AnonymousByScopeMap && c.Anonymous != AnonymousOff:
 		return fmt.Errorf("anonymous %.80q: want by-scope-map or off", c.Anonymous)
+	case c.Blobs == "" && c.BlobsEndpoint+c.BlobsRegion+c.BlobsAddressing+c.BlobsCredentialsFile+c.BlobsEncryption+
+		c.BlobsCA != "":
+		return errors.New("blobs-endpoint, -region, -addressing, -credentials-file, -encryption and -ca are for an " +
+			"object store: want blobs s3://BUCKET/PREFIX, too")
+	case c.Blobs != "" && !strings.HasPrefix(c.Blobs, "s3://"):
+		return fmt.Errorf("blobs %.80q: want s3://BUCKET/PREFIX", c.Blobs)
+	case c.BlobsAddressing != "" && c.BlobsAddressing != "path" && c.BlobsAddressing != "host":
+		return fmt.Errorf("blobs-addressing %.80q: want path or host", c.BlobsAddressing)
+	case c.BlobsCA != "" && !strings.HasPrefix(c.BlobsEndpoint, "https://"):
+		return errors.New("blobs-ca is for an endpoint with https: want blobs-endpoint https://HOST, too")
 	case c.Database != "" && !databases.MatchString(c.Database):
 		return errors.New("database: want postgres://user@host/name or sqlite:PATH")
 	}

@@ -63,6 +63,10 @@ var (
 	// ErrInternal: the registry itself failed. Its log has the cause.
 	ErrInternal = &Error{Code: "UNKNOWN", Message: "the registry failed to answer",
 		Status: http.StatusInternalServerError}
+	// ErrUnavailable: something that the registry needs, such as its database, does not answer. A later
+	// try may succeed.
+	ErrUnavailable = &Error{Code: "UNAVAILABLE", Message: "the registry cannot answer this just now; try again",
+		Status: http.StatusServiceUnavailable}
 	// ErrNoSpace: the disk has no room for a write.
 	ErrNoSpace = &Error{Code: "UNKNOWN", Message: "no space left on the registry's disk",
 		Status: http.StatusInsufficientStorage}
@@ -107,6 +111,9 @@ func AsError(err error) *Error {
 	return e
 }
 
+// retryAfter is how long a client should wait after [ErrUnavailable], in seconds.
+const retryAfter = "5"
+
 // WriteError writes e as a response, in the form of the distribution specification,
 // section "Error Codes".
 func WriteError(w http.ResponseWriter, e *Error) {
@@ -121,6 +128,9 @@ func WriteError(w http.ResponseWriter, e *Error) {
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if e.Is(ErrUnavailable) {
+		w.Header().Set("Retry-After", retryAfter)
+	}
 	w.WriteHeader(e.Status)
 	w.Write(body)
 }

@@ -42,6 +42,8 @@ type dataDir struct {
 	hasContent        bool   // it has content
 	lacksBlobDirs     bool   // it has not even the directories that blobs are in
 	isFirstStart      bool   // this is the instance's first start
+	bucket            string // where blobs are, if they are not in the directory
+	owner             string // the instance that the bucket belongs to; "" is none
 }
 
 // openDataDir creates the data directory if necessary, locks it, and reads its instance id.
@@ -149,6 +151,10 @@ func (d *dataDir) match(db metadb.Identity) error {
 	switch {
 	case d.adopt:
 		return nil
+	case d.bucket != "" && db.Instance != d.owner && db.Instance+d.owner != "" && (d.owner != "" || db.Blobs):
+		return d.refuseBucket(db.Instance)
+	case d.bucket != "" && db.Instance != "" && d.owner == db.Instance && d.instance == "":
+		return nil // another machine of the instance
 	case db.Instance == "" && db.Used:
 		return fmt.Errorf("the database was in use, and has no instance-id: %w", control.ErrDamaged)
 	case db.Instance != "" && db.Instance == d.instance && db.Blobs && d.lacksBlobDirs:
@@ -181,6 +187,25 @@ func (d *dataDir) match(db metadb.Identity) error {
 			"restore the instance's database, "+other, "begins with the empty database: "+unknownFiles)
 	}
 	return d.begin()
+}
+
+// useBucket says that blobs are in a bucket, which belongs to an instance, and whether it has any.
+func (d *dataDir) useBucket(location, owner string, used bool) {
+	d.bucket, d.owner = location, owner
+	d.hasContent, d.lacksBlobDirs = used, !used
+}
+
+// refuseBucket returns the error for a bucket that does not belong to the database's instance.
+func (d *dataDir) refuseBucket(instance string) error {
+	belongs := func(thing, to string) string {
+		if to == "" {
+			return thing + " belongs to no instance"
+		}
+		return thing + " belongs to instance " + to
+	}
+	return d.refuse(belongs("the database", instance)+", and "+belongs(d.bucket, d.owner),
+		"give the --blobs and the --database that belong together, or move the blobs with ferry blobs copy",
+		"makes "+d.bucket+" belong to this database: objects that the database does not know are removed after a week")
 }
 
 // refuse returns an error for a pair that does not match. The hint says how to solve that,

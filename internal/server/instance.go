@@ -36,7 +36,7 @@ import (
 	"ferry/internal/retention"
 	"ferry/internal/scrub"
 	"ferry/internal/storage"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/blob/s3"
 	"ferry/internal/telemetry"
 	"ferry/internal/wire"
 )
@@ -51,6 +51,7 @@ type instance struct {
 	url     string // for clients on this machine
 
 	dir       *dataDir
+	bucket    *s3.Store // nil if blobs are files
 	db        *metadb.DB
 	storage   *storage.Storage
 	control   *control.Service
@@ -185,10 +186,13 @@ func open(
 	if in.dir, err = openDataDir(cfg.DataDir, o.Adopt, in.log); err != nil {
 		return in, err
 	}
+	if err := in.openBucket(ctx, cfg); err != nil {
+		return in, err
+	}
 	if in.db, err = metadb.OpenIf(ctx, databaseOf(cfg), in.dir.match); err != nil {
 		return in, firstCause(err)
 	}
-	blobs, err := fs.New(cfg.DataDir)
+	blobs, err := in.openBlobs(cfg)
 	if err != nil {
 		return in, err
 	}
@@ -223,6 +227,9 @@ func open(
 	}
 	resources.Maxima = &maxima
 	if in.control, err = control.New(ctx, resources); err != nil {
+		return in, err
+	}
+	if err := in.claimBucket(ctx); err != nil {
 		return in, err
 	}
 	if err := in.dir.claim(in.control.InstanceID()); err != nil {
@@ -416,6 +423,9 @@ func (in *instance) role() string {
 func (in *instance) serve(ctx context.Context, l net.Listener) error {
 	ready := &readiness{check: func(ctx context.Context) error {
 		_, err := metadb.Read(ctx, in.db, func(tx *metadb.Tx) (string, error) { return tx.Setting("ready") })
+		if err == nil && in.bucket != nil {
+			err = in.bucket.Reachable(ctx)
+		}
 		return err
 	}}
 	m := newMiddleware(in.routes(ctx, ready).find, in.log, in.metrics)

@@ -30,6 +30,7 @@ func ResetPassword(ctx context.Context, cfg config.Config, operator string, log 
 		return "", err
 	}
 	defer dir.unlock()
+	dir.lacksBlobDirs = dir.lacksBlobDirs && cfg.Blobs == ""
 	db, err := metadb.OpenIf(ctx, databaseOf(cfg), dir.match)
 	if err != nil {
 		return "", firstCause(err)

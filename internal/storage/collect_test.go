@@ -95,6 +95,7 @@ func TestHeadBlobHidesBlobsOfOtherRepositories(t *testing.T) {
 }
 
 func TestOrphansAreKeptForAWeek(t *testing.T) {
+	storagetest.OnlyFiles(t)
 	run(t, func(t *testing.T, f *fixture) {
 		f.pushImage(t, "a", "v1")
 		upload := f.begin(t, "a", "upload")
@@ -145,6 +146,7 @@ func TestOrphansAreKeptForAWeek(t *testing.T) {
 }
 
 func TestFullDiskKeepsOrphansForTheGracePeriod(t *testing.T) {
+	storagetest.OnlyFiles(t)
 	f, disk, _ := onDisk(t)
 	orphan := filepath.Join(f.dir, "blobs/sha256", digest.FromString("orphan").Encoded())
 	if err := os.WriteFile(orphan, nil, 0o600); err != nil {
@@ -165,6 +167,7 @@ func TestFullDiskKeepsOrphansForTheGracePeriod(t *testing.T) {
 }
 
 func TestTransferAdoptsAFileWithoutARow(t *testing.T) {
+	storagetest.OnlyFiles(t)
 	run(t, func(t *testing.T, f *fixture) {
 		content := []byte("content")
 		d := digest.FromBytes(content)
@@ -204,6 +207,7 @@ func TestTransferAdoptsAFileWithoutARow(t *testing.T) {
 }
 
 func TestCollectionLetsARunningPullFinish(t *testing.T) {
+	storagetest.OnlyFiles(t)
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("content"))
 		r, _, err := f.OpenBlob(t.Context(), "a", d)
@@ -451,6 +455,7 @@ func TestUndeletableFileDoesNotBlockCollection(t *testing.T) {
 }
 
 func TestOrphansAreLogged(t *testing.T) {
+	storagetest.OnlyFiles(t)
 	var log strings.Builder
 	dir := t.TempDir()
 	files := storagetest.Blobs(t, dir)

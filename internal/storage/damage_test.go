@@ -56,6 +56,7 @@ func (f *fixture) damaged(t *testing.T) []storage.Damage {
 }
 
 func TestCommitReplacesAnExistingFile(t *testing.T) {
+	storagetest.OnlyFiles(t)
 	commits := map[string]func(t *testing.T, f *fixture, d digest.Digest, content []byte){
 		"upload": func(t *testing.T, f *fixture, d digest.Digest, content []byte) { f.push(t, "a", content) },
 		"small blob": func(t *testing.T, f *fixture, d digest.Digest, content []byte) {
@@ -399,6 +400,7 @@ func TestFilesThatReappearAreNotFetchedAgain(t *testing.T) {
 // TestUploadMovesBackOnlyItsOwnFile has a damaged blob, and an upload of it with an empty
 // partial: after a crash in its commit, and after a loss.
 func TestUploadMovesBackOnlyItsOwnFile(t *testing.T) {
+	storagetest.OnlyFiles(t)
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("content"))
 		f.corrupt(t, d)
@@ -444,6 +446,7 @@ func TestUnrecordedReplacementKeepsTheUpload(t *testing.T) {
 }
 
 func TestDirectoryInPlaceOfABlobFileIsDamage(t *testing.T) {
+	storagetest.OnlyFiles(t)
 	run(t, func(t *testing.T, f *fixture) {
 		f.Push("a", f.Image("a", "config", []byte("layer")), "v1")
 		layer, config := digest.FromString("layer"), digest.FromString("config")

@@ -10,6 +10,7 @@ import (
 
 	"ferry/internal/oci"
 	"ferry/internal/storage"
+	"ferry/internal/storage/storagetest"
 )
 
 func small(repository, content string) storage.SmallBlob {
@@ -37,6 +38,7 @@ func TestSmallBlobsAreStoredTogether(t *testing.T) {
 // TestOneRefusedSmallBlobLeavesNone has one of three blobs refused: first because of its
 // content, then by the database.
 func TestOneRefusedSmallBlobLeavesNone(t *testing.T) {
+	storagetest.OnlyFiles(t)
 	f, _, raw := onDisk(t)
 	refused := small("a", "refused")
 	_, err := raw.Exec(`CREATE TRIGGER refuse BEFORE INSERT ON blobs WHEN NEW.digest = '` + refused.Digest.String() +

@@ -86,7 +86,7 @@ func TestCrashLosesLittleOverASlowLink(t *testing.T) {
 		const size, piece = 2 << 20, 16 << 10
 		d := digest.FromBytes(make([]byte, size))
 		for written := int64(0); written < size; {
-			f.open(t, db) // as after a crash: nothing was closed
+			f.openOn(t, db, storagetest.Files(t, f.dir)) // as after a crash: nothing was closed
 			tr, err := f.Transfer(t.Context(), d, size)
 			if err != nil {
 				t.Fatal(err)

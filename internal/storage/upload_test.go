@@ -87,6 +87,7 @@ func TestUploadHasOneRequestAtATime(t *testing.T) {
 // TestUploadResumesAtItsRecordedSize writes to the file behind the
 // storage's back, as does a crash after a write and before its row.
 func TestUploadResumesAtItsRecordedSize(t *testing.T) {
+	storagetest.OnlyFiles(t)
 	run(t, func(t *testing.T, f *fixture) {
 		id := f.begin(t, "a", "first ")
 		file, err := os.OpenFile(filepath.Join(f.dir, "partial", "upload-"+id), os.O_APPEND|os.O_WRONLY, 0)

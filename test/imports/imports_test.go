@@ -67,6 +67,10 @@ var layers = []layer{
 		"each implements, or tests, the package above it",
 	},
 	{
+		[]string{"internal/storage/blob/s3/s3test"},
+		"it starts an object store, for tests",
+	},
+	{
 		[]string{"internal/storage"},
 		"it is the only writer of content, so that the invariants are written once, for pushes and for syncs",
 	},
@@ -174,6 +178,9 @@ var bans = []ban{
 		reason: "a write of blobs that bypasses storage bypasses the invariants"},
 	{target: "ferry/internal/metadb/dbtest", reason: "it starts database servers, for tests"},
 	{target: "ferry/internal/storage/blob/blobtest", reason: "it is a contract test for blob stores"},
+	{target: "ferry/internal/storage/blob/s3", only: []string{"internal/storage", "internal/server"},
+		reason: "a write of blobs that bypasses storage bypasses the invariants"},
+	{target: "ferry/internal/storage/blob/s3/s3test", reason: "it starts an object store, for tests"},
 	{target: "ferry/internal/storage/storagetest", reason: "it makes content, for tests"},
 	{target: "ferry/internal/fleet/fleettest", reason: "it runs instances, for tests"},
 	{target: "ferry/internal/faultnet", reason: "it breaks networks, for tests"},
@@ -219,6 +226,7 @@ var bans = []ban{
 // testsOnly are packages for tests. The bans do not apply to them.
 var testsOnly = []string{
 	"internal/metadb/dbtest", "internal/storage/blob/blobtest", "internal/storage/storagetest",
+	"internal/storage/blob/s3/s3test",
 	"internal/fleet/fleettest", "internal/faultnet",
 }
 

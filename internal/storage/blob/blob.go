@@ -7,10 +7,13 @@ package blob
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/oci"
 )
 
 // Errors of a [Store], which it returns wrapped.
@@ -18,8 +21,8 @@ var (
 	// ErrNotExist is the error for a blob or a partial that does not exist.
 	ErrNotExist = errors.New("blob does not exist")
 	// ErrUnavailable is the error of a store that does not answer, or refuses for a while. Nothing
-	// that was stored is lost; a retry later may succeed.
-	ErrUnavailable = errors.New("the blob store is unavailable")
+	// that was stored is lost; a retry later may succeed. Clients get [oci.ErrUnavailable].
+	ErrUnavailable = fmt.Errorf("blob store: %w", oci.ErrUnavailable)
 )
 
 // A Store keeps blobs. It is safe for concurrent use; a partial has one user at a time.

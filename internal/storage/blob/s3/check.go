@@ -86,26 +86,28 @@ func (s *Store) Owner(ctx context.Context) (instance string, used bool, err erro
 }
 
 // Claim makes the prefix belong to an instance. If it belongs to another one, or has content
-// and no owner, the error is a [NotOursError], unless adopt is true.
-func (s *Store) Claim(ctx context.Context, instance string, adopt bool) error {
+// and no owner, the error is a [NotOursError].
+func (s *Store) Claim(ctx context.Context, instance string) error {
 	owner, used, err := s.Owner(ctx)
-	if err != nil || owner == instance {
-		return err
-	}
-	c := ifAbsent
 	switch {
-	case adopt:
-		c = always
+	case err != nil || owner == instance:
+		return err
 	case owner != "" || used:
 		return s.notOurs(owner)
 	}
-	_, err = s.put(ctx, identityKey, bytesOf([]byte(instance+"\n")), c, nil)
+	_, err = s.put(ctx, identityKey, bytesOf([]byte(instance+"\n")), ifAbsent, nil)
 	if !errors.Is(err, errCondition) {
 		return err
 	}
 	if owner, _, err = s.Owner(ctx); err == nil && owner != instance { // another process was first
 		err = s.notOurs(owner)
 	}
+	return err
+}
+
+// Adopt makes the prefix belong to an instance, whichever it belonged to.
+func (s *Store) Adopt(ctx context.Context, instance string) error {
+	_, err := s.put(ctx, identityKey, bytesOf([]byte(instance+"\n")), always, nil)
 	return err
 }
 

@@ -66,7 +66,7 @@ func (s *Store) synced(ctx context.Context, id string) (*partial, *index, error)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.etag != "" && !p.unstored && !p.hasDirty() {
-			return p, &index{Version: indexVersion, Extents: slices.Clone(p.index.Extents)}, nil
+			return p, &index{Version: indexVersion, Pieces: slices.Clone(p.index.Pieces)}, nil
 		}
 	}
 	x, etag, err := s.readIndex(ctx, id)
@@ -107,16 +107,16 @@ func (s *Store) isOurs(ctx context.Context, key string, meta map[string]string) 
 	return err == nil && metadata(info, metaCommit) == meta[metaCommit]
 }
 
-// A part is a part of a multipart upload: one extent, or several that are too small.
-type part []extent
+// A part is a part of a multipart upload: one piece, or several that are too small.
+type part []piece
 
 func (p part) span() blob.Range { return blob.Range{Start: p[0].Start, End: p[len(p)-1].End} }
 
-// parts returns the parts of a blob, as few as possible of more than one extent.
+// parts returns the parts of a blob, as few as possible of more than one piece.
 func (x *index) parts() (all []part, err error) {
 	end := int64(0)
 	var next part
-	for _, e := range x.Extents {
+	for _, e := range x.Pieces {
 		if e.Start != end {
 			return nil, fmt.Errorf("the partial has no bytes at %d", end)
 		}
@@ -189,7 +189,7 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// addPart adds part number n: a copy, or the bytes of several extents.
+// addPart adds part number n: a copy, or the bytes of several pieces.
 func (s *Store) addPart(
 	ctx context.Context, key, upload string, n int, p *partial, of part,
 ) (minio.CompletePart, error) {
@@ -220,7 +220,7 @@ func (s *Store) addPart(
 
 // copyPart adds the bytes of e, which are in the object from, as part number n.
 func (s *Store) copyPart(
-	ctx context.Context, key, upload string, n int, from string, e extent,
+	ctx context.Context, key, upload string, n int, from string, e piece,
 ) (minio.CompletePart, error) {
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
@@ -293,7 +293,7 @@ func (s *Store) copyBack(ctx context.Context, key string, info minio.ObjectInfo,
 	for at := int64(0); at < info.Size && err == nil; at += reopenPart {
 		var added minio.CompletePart
 		added, err = s.copyPart(ctx, to, upload, len(parts)+1, key,
-			extent{ETag: info.ETag, From: at, Start: at, End: min(at+reopenPart, info.Size)})
+			piece{ETag: info.ETag, From: at, Start: at, End: min(at+reopenPart, info.Size)})
 		parts = append(parts, added)
 	}
 	if err == nil {
@@ -306,7 +306,7 @@ func (s *Store) copyBack(ctx context.Context, key string, info minio.ObjectInfo,
 	if err != nil {
 		return nil, errors.Join(err, ignoreMissing(s.abort(context.WithoutCancel(ctx), to, upload)))
 	}
-	x.Extents = []extent{{Object: name, ETag: copied.ETag, End: info.Size}}
+	x.Pieces = []piece{{Object: name, ETag: copied.ETag, End: info.Size}}
 	return x, nil
 }
 

@@ -15,13 +15,13 @@ import (
 // the content, and only if it is still the one that the writer has read: so a process that lost
 // the partial to another one changes nothing. An object that no index names does not count.
 type index struct {
-	Version int      `json:"version"`
-	Writer  string   `json:"writer"`  // a random text, which tells one write from another
-	Extents []extent `json:"extents"` // in order, without overlap
+	Version int     `json:"version"`
+	Writer  string  `json:"writer"` // a random text, which tells one write from another
+	Pieces  []piece `json:"pieces"` // in order, without overlap
 }
 
-// An extent is a part of an object that has a part of a partial.
-type extent struct {
+// A piece is a part of an object that has a part of a partial.
+type piece struct {
 	Object string `json:"object"` // its name below the partial; no two writes have the same
 	ETag   string `json:"etag"`
 	From   int64  `json:"from"` // in the object
@@ -29,10 +29,10 @@ type extent struct {
 	End    int64  `json:"end"` // in the partial, like Start
 }
 
-func (e extent) span() blob.Range { return blob.Range{Start: e.Start, End: e.End} }
+func (e piece) span() blob.Range { return blob.Range{Start: e.Start, End: e.End} }
 
 // part returns the part of e that is in r.
-func (e extent) part(r blob.Range) extent {
+func (e piece) part(r blob.Range) piece {
 	start := max(e.Start, r.Start)
 	e.From += start - e.Start
 	e.Start, e.End = start, min(e.End, r.End)
@@ -51,7 +51,7 @@ var (
 	etagForm    = regexp.MustCompile(`^[!#-~]{1,200}$`)
 )
 
-// parseIndex reads an index. Whatever it accepts can be used: the extents are in order, do not
+// parseIndex reads an index. Whatever it accepts can be used: the pieces are in order, do not
 // overlap, and name only objects of the partial.
 func parseIndex(text []byte) (*index, error) {
 	x := &index{}
@@ -62,7 +62,7 @@ func parseIndex(text []byte) (*index, error) {
 		return nil, fmt.Errorf("index has version %d, and this program knows %d", x.Version, indexVersion)
 	}
 	end := int64(0)
-	for _, e := range x.Extents {
+	for _, e := range x.Pieces {
 		if e.Start < end || e.End <= e.Start || e.End > maxSize || e.From < 0 || e.From > maxSize ||
 			!segmentName.MatchString(e.Object) || !etagForm.MatchString(e.ETag) {
 			return nil, errors.New("index is malformed")
@@ -83,10 +83,10 @@ func (x *index) text() []byte {
 
 // size returns the offset after the last byte.
 func (x *index) size() int64 {
-	if len(x.Extents) == 0 {
+	if len(x.Pieces) == 0 {
 		return 0
 	}
-	return x.Extents[len(x.Extents)-1].End
+	return x.Pieces[len(x.Pieces)-1].End
 }
 
 // cut removes the bytes of r, and returns the names of objects of which nothing is left.
@@ -94,14 +94,14 @@ func (x *index) cut(r blob.Range) (gone []string) {
 	if r.Start >= r.End {
 		return nil
 	}
-	var rest []extent
-	for _, e := range x.Extents {
+	var rest []piece
+	for _, e := range x.Pieces {
 		if e.End <= r.Start || e.Start >= r.End {
 			rest = append(rest, e)
 			continue
 		}
 		left := 0
-		for _, part := range []extent{e.part(blob.Range{Start: e.Start, End: r.Start}),
+		for _, part := range []piece{e.part(blob.Range{Start: e.Start, End: r.Start}),
 			e.part(blob.Range{Start: r.End, End: e.End})} {
 			if part.Start < part.End {
 				rest = append(rest, part)
@@ -112,33 +112,33 @@ func (x *index) cut(r blob.Range) (gone []string) {
 			gone = append(gone, e.Object)
 		}
 	}
-	x.Extents = rest
+	x.Pieces = rest
 	return slices.DeleteFunc(gone, func(name string) bool {
-		return slices.ContainsFunc(rest, func(e extent) bool { return e.Object == name })
+		return slices.ContainsFunc(rest, func(e piece) bool { return e.Object == name })
 	})
 }
 
-// put adds an extent in place of what is there, and returns the names of objects of which
+// put adds a piece in place of what is there, and returns the names of objects of which
 // nothing is left.
-func (x *index) put(e extent) (gone []string) {
+func (x *index) put(e piece) (gone []string) {
 	gone = x.cut(e.span())
-	at, _ := slices.BinarySearchFunc(x.Extents, e.Start, func(e extent, start int64) int {
+	at, _ := slices.BinarySearchFunc(x.Pieces, e.Start, func(e piece, start int64) int {
 		return cmp.Compare(e.Start, start)
 	})
-	x.Extents = slices.Insert(x.Extents, at, e)
+	x.Pieces = slices.Insert(x.Pieces, at, e)
 	return gone
 }
 
-// find returns the extent with the byte at offset, or how many bytes there are without one.
-func (x *index) find(offset int64) (e extent, gap int64) {
-	at, _ := slices.BinarySearchFunc(x.Extents, offset+1, func(e extent, offset int64) int {
+// find returns the piece with the byte at offset, or how many bytes there are without one.
+func (x *index) find(offset int64) (e piece, gap int64) {
+	at, _ := slices.BinarySearchFunc(x.Pieces, offset+1, func(e piece, offset int64) int {
 		return cmp.Compare(e.End, offset)
 	})
 	switch {
-	case at == len(x.Extents):
-		return extent{}, maxSize
-	case x.Extents[at].Start > offset:
-		return extent{}, x.Extents[at].Start - offset
+	case at == len(x.Pieces):
+		return piece{}, maxSize
+	case x.Pieces[at].Start > offset:
+		return piece{}, x.Pieces[at].Start - offset
 	}
-	return x.Extents[at], 0
+	return x.Pieces[at], 0
 }

@@ -142,8 +142,9 @@ func (o *objects) getRange(ctx context.Context, key, etag string, offset, length
 	ctx, watchdog := retry.Watch(ctx, requestTimeout)
 	body, _, _, err := o.GetObject(ctx, o.bucket, o.prefix+key, options)
 	if err != nil {
+		err = o.convert(ctx, watchdog.Cause(err))
 		watchdog.Stop()
-		return nil, o.convert(ctx, watchdog.Cause(err))
+		return nil, err
 	}
 	return watchdog.Body(body, stallTimeout), nil
 }

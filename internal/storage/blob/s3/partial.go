@@ -251,17 +251,17 @@ func (p *partial) dropOld() {
 
 // put stores the bytes of r, which are in the memory of c, as an object. The caller does not hold
 // mu, and c is busy.
-func (p *partial) put(c *cell, r blob.Range) (extent, error) {
+func (p *partial) put(c *cell, r blob.Range) (piece, error) {
 	name := fmt.Sprintf("%012x-%s", r.Start, strings.ToLower(rand.Text()))
 	etag, err := p.store.put(background(), partialDir(p.id)+name, c.content(r), always, nil)
 	if err != nil {
-		return extent{}, p.wrap("write", err)
+		return piece{}, p.wrap("write", err)
 	}
-	return extent{Object: name, ETag: etag, Start: r.Start, End: r.End}, nil
+	return piece{Object: name, ETag: etag, Start: r.Start, End: r.End}, nil
 }
 
 // stored records the result of a put.
-func (p *partial) stored(c *cell, e extent, err error) {
+func (p *partial) stored(c *cell, e piece, err error) {
 	c.busy = false
 	if err != nil {
 		return

@@ -51,10 +51,12 @@ func New(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open blob store %s: %w", o.Location, err)
 	}
 	return &Store{
-		objects: objects{Core: client, bucket: o.Location.Bucket, prefix: o.Location.prefix(), encryption: o.encryption()},
-		memory:  newMemory(sharedMemory),
-		merges:  make(chan struct{}, maxMerges),
-		open:    map[string]*partial{},
+		objects: objects{
+			Core: client, bucket: o.Location.Bucket, prefix: o.Location.prefix(), encryption: o.encryption(),
+		},
+		memory: newMemory(sharedMemory),
+		merges: make(chan struct{}, maxMerges),
+		open:   map[string]*partial{},
 	}, nil
 }
 

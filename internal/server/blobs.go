@@ -1,0 +1,111 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"ferry/internal/config"
+	"ferry/internal/storage/blob"
+	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/blob/s3"
+)
+
+// bucketTimeout is how long the object store may take to answer at the start.
+const bucketTimeout = time.Minute
+
+// BucketOf returns the object store of cfg; nil if blobs are files. It makes no request.
+func BucketOf(cfg config.Config) (*s3.Store, error) {
+	if cfg.Blobs == "" {
+		return nil, nil
+	}
+	at, err := s3.ParseLocation(cfg.Blobs)
+	if err != nil {
+		return nil, fmt.Errorf("blobs %w", err)
+	}
+	o := s3.Options{
+		Location: at, Endpoint: cfg.BlobsEndpoint, Region: cfg.BlobsRegion, Addressing: cfg.BlobsAddressing,
+		CredentialsFile: cfg.BlobsCredentialsFile, Encryption: cfg.BlobsEncryption,
+	}
+	if cfg.BlobsCA != "" {
+		if o.Roots, err = rootsWith(cfg.BlobsCA); err != nil {
+			return nil, withHint(fmt.Errorf("read the CA of the object store: %w", err),
+				"--blobs-ca wants a PEM file with the CA of --blobs-endpoint")
+		}
+	}
+	return s3.New(o)
+}
+
+// rootsWith returns the authorities of this machine and those in a PEM file.
+func rootsWith(path string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: no PEM certificate is in it", path)
+	}
+	return roots, nil
+}
+
+// openBucket checks the object store of cfg, and records in the data directory to which instance
+// it belongs. Without one it does nothing.
+func (in *instance) openBucket(ctx context.Context, cfg config.Config) (err error) {
+	if in.bucket, err = BucketOf(cfg); err != nil || in.bucket == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, bucketTimeout)
+	defer cancel()
+	if err := in.bucket.Check(ctx); err != nil {
+		return adviseBucket(err)
+	}
+	owner, used, err := in.bucket.Owner(ctx)
+	if err != nil {
+		return adviseBucket(err)
+	}
+	in.dir.useBucket(cfg.Blobs, owner, used)
+	return nil
+}
+
+// openBlobs returns the blob store. The directories of files are created now.
+func (in *instance) openBlobs(cfg config.Config) (blob.Store, error) {
+	if in.bucket != nil {
+		return in.bucket, nil
+	}
+	return fs.New(cfg.DataDir)
+}
+
+// claimBucket makes the prefix of the object store belong to this instance.
+func (in *instance) claimBucket(ctx context.Context) error {
+	if in.bucket == nil {
+		return nil
+	}
+	if in.dir.adopt {
+		return in.bucket.Adopt(ctx, in.control.InstanceID())
+	}
+	return adviseBucket(in.bucket.Claim(ctx, in.control.InstanceID()))
+}
+
+// adviseBucket adds a hint to an error of the object store at the start.
+func adviseBucket(err error) error {
+	hint := "check --blobs, --blobs-endpoint, --blobs-region and the credentials; the user must be allowed to list, " +
+		"read, write and delete below the prefix, and to end multipart uploads"
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, s3.ErrConditions):
+		hint = "use an object store with conditional writes, such as Amazon S3, MinIO or versitygw"
+	case errors.As(err, new(*s3.NotOursError)):
+		hint = "give each instance a prefix of its own: --blobs s3://BUCKET/PREFIX; or, if the database was " +
+			"restored, ferry serve --adopt makes the prefix belong to it: blobs that the database does not know " +
+			"are removed after a week"
+	}
+	return withHint(err, hint)
+}

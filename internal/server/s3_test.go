@@ -1,0 +1,165 @@
+//go:build s3
+
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/config"
+	"ferry/internal/server"
+	"ferry/internal/storage/blob/s3/s3test"
+)
+
+func configOn(s *s3test.Server, dir, prefix string) config.Config {
+	cfg := configIn(dir)
+	cfg.Blobs, cfg.BlobsEndpoint, cfg.BlobsRegion = "s3://"+s.Bucket+"/"+prefix, s.Endpoint, "us-east-1"
+	cfg.BlobsCredentialsFile = s.Credentials
+	return cfg
+}
+
+// request makes a request as the administrator of the instance in dir.
+func request(t *testing.T, method, url, dir string, body []byte) *http.Response {
+	t.Helper()
+	password, err := os.ReadFile(filepath.Join(dir, "initial-admin-password"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth("admin", strings.TrimSpace(string(password)))
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+// push pushes a blob in two requests, and returns the status of the last.
+func push(t *testing.T, at, dir string, content []byte) *http.Response {
+	t.Helper()
+	resp := request(t, "POST", at+"/v2/a/blobs/uploads/", dir, nil)
+	if resp.StatusCode != http.StatusAccepted {
+		return resp
+	}
+	base, _ := url.Parse(at)
+	to, err := base.Parse(resp.Header.Get("Location"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return request(t, "PUT", to.String()+"?digest="+digest.FromBytes(content).String(), dir, content)
+}
+
+func TestInstanceServesBlobsOfAnObjectStore(t *testing.T) {
+	store, dir := s3test.Start(t), t.TempDir()
+	cfg := configOn(store, dir, "root/blobs")
+	at, stop := run(t, cfg)
+	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	if resp := push(t, at.URL, dir, content); resp.StatusCode != http.StatusCreated {
+		t.Fatalf("the push answers %s", resp.Status)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	at, _ = run(t, cfg)
+	blob := at.URL + "/v2/a/blobs/" + digest.FromBytes(content).String()
+	got, err := io.ReadAll(request(t, "GET", blob, dir, nil).Body)
+	if err != nil || !bytes.Equal(got, content) {
+		t.Errorf("after a restart %d bytes are read, %v; want %d", len(got), err, len(content))
+	}
+	if files, err := os.ReadDir(filepath.Join(dir, "blobs")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the data directory has blobs: %v, %v", files, err)
+	}
+}
+
+func TestObjectStorePrefixOfAnotherInstanceIsRefused(t *testing.T) {
+	store := s3test.Start(t)
+	_, stop := run(t, configOn(store, t.TempDir(), "shared"))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	err := start(t, configOn(store, t.TempDir(), "shared"), server.Options{})
+	if err == nil || !strings.Contains(err.Error(), "belongs to instance") {
+		t.Errorf("a second instance on the prefix starts: %v", err)
+	}
+}
+
+func TestObjectStoreThatIsDownIsUnavailable(t *testing.T) {
+	store, dir := s3test.Start(t), t.TempDir()
+	proxy := newProxy(t, store.Endpoint)
+	cfg := configOn(store, dir, "a")
+	cfg.BlobsEndpoint = proxy.url()
+	at, _ := run(t, cfg)
+	content := []byte("content")
+	if resp := push(t, at.URL, dir, content); resp.StatusCode != http.StatusCreated {
+		t.Fatalf("the push answers %s", resp.Status)
+	}
+	proxy.stop()
+	for method, resp := range map[string]*http.Response{
+		"GET":  request(t, "GET", at.URL+"/v2/a/blobs/"+digest.FromBytes(content).String(), dir, nil),
+		"push": push(t, at.URL, dir, []byte("more")),
+	} {
+		if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s answers %s, Retry-After %q", method, resp.Status, resp.Header.Get("Retry-After"))
+		}
+	}
+	if status, _ := get(t, at.URL+"/health/ready", "", ""); status != http.StatusServiceUnavailable {
+		t.Errorf("/health/ready answers %d", status)
+	}
+}
+
+// A proxy passes connections on until it stops.
+type proxy struct {
+	net.Listener
+	cancel context.CancelFunc
+}
+
+func newProxy(t *testing.T, endpoint string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &proxy{l, cancel}
+	t.Cleanup(p.stop)
+	to := strings.TrimPrefix(endpoint, "http://")
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s, err := net.Dial("tcp", to)
+			if err != nil {
+				c.Close()
+				continue
+			}
+			context.AfterFunc(ctx, func() { c.Close(); s.Close() })
+			go func() { _, _ = io.Copy(s, c); s.Close() }()
+			go func() { _, _ = io.Copy(c, s); c.Close() }()
+		}
+	}()
+	return p
+}
+
+func (p *proxy) url() string { return "http://" + p.Addr().String() }
+
+func (p *proxy) stop() {
+	p.Close()
+	p.cancel()
+}
