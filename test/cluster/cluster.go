@@ -15,6 +15,8 @@ type Cluster struct {
 	Store     *Store
 	Proxy     *Proxy
 	Processes []*Process
+
+	database, prefix string // of this cluster
 }
 
 // Options say how to start a cluster. The zero value has one process.
@@ -23,16 +25,17 @@ type Options struct {
 	Mode      Mode
 	Program   string   // default that of [instance.Binary]
 	Args      []string // more arguments for `ferry serve`
+	DataDir   string   // of the first process; default a new one
 }
 
-// databaseName is the name of a cluster's database.
-const databaseName = "ferry"
+// Prefix is where a new cluster keeps its objects, below [Bucket].
+const Prefix = "root"
 
 // Start starts a PostgreSQL, a store, the processes and the proxy. All of them end with the test.
 func Start(t testing.TB, o Options) *Cluster {
 	t.Helper()
-	c := &Cluster{Database: dbtest.NewServer(t), Store: StartStore(t)}
-	c.Database.Create(t, databaseName)
+	c := &Cluster{Database: dbtest.NewServer(t), Store: StartStore(t), database: "ferry", prefix: Prefix}
+	c.Database.Create(t, c.database)
 	c.serve(t, o)
 	return c
 }
@@ -44,11 +47,14 @@ func (c *Cluster) serve(t testing.TB, o Options) {
 		o.Processes = 1
 	}
 	var hosts []string
-	for range o.Processes {
+	for i := range o.Processes {
 		p := &Process{options: instance.Options{
 			DataDir: filepath.Join(t.TempDir(), "data"), Program: o.Program, Args: o.Args,
-			Env: []string{"FERRY_DATABASE=" + c.Database.URL(databaseName)},
+			Env: append(c.Store.Env(c.prefix), "FERRY_DATABASE="+c.Database.URL(c.database)),
 		}}
+		if i == 0 && o.DataDir != "" {
+			p.options.DataDir = o.DataDir
+		}
 		p.Start(t)
 		c.Processes = append(c.Processes, p)
 		hosts = append(hosts, p.Host)
@@ -84,6 +90,14 @@ func (p *Process) Start(t testing.TB) {
 	t.Helper()
 	p.Instance = instance.Start(t, p.options)
 	p.options.Listen = p.Host
+}
+
+// Env returns the environment in which `ferry serve` keeps its objects below a prefix of the store.
+func (s *Store) Env(prefix string) []string {
+	return []string{
+		"FERRY_BLOBS=s3://" + Bucket + "/" + prefix, "FERRY_BLOBS_ENDPOINT=" + s.Endpoint,
+		"FERRY_BLOBS_REGION=" + Region, "FERRY_BLOBS_CREDENTIALS_FILE=" + s.credentials,
+	}
 }
 
 // credentialsFile is a file in Amazon's form.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,13 +31,12 @@ func TestAcknowledgedContentSurvivesKills(t *testing.T) {
 	admin := c.Root().Admin(t, "root")
 	var images []*image.Image
 	for i := range 12 {
-		layers := []int64{1000, int64(i) * 200_000}
-		images = append(images, image.New(t, image.Options{Seed: uint64(100 + i), Layers: layers}))
+		images = append(images, image.New(t, image.Options{Seed: uint64(100 + i), Layers: []int64{1000, int64(i) * 200_000}}))
 	}
-	var children []*instance.Instance
+	var sites []*instance.Instance
 	for _, name := range []string{"ship1", "ship2"} {
 		connection := instance.Connect(t, admin, name, c.Proxy.Host, []string{"load/*"})
-		children = append(children, instance.Start(t, connection.Options(instance.Options{})))
+		sites = append(sites, instance.Start(t, connection.Options(instance.Options{})))
 	}
 
 	load := cluster.NewLoad(c.Root().AsAdmin(t), 4, images)
@@ -77,15 +77,34 @@ func TestAcknowledgedContentSurvivesKills(t *testing.T) {
 	for _, p := range c.Processes {
 		l := c.Root().AsAdmin(t)
 		l.Host = p.Host
-		isInSync(ctx, t, l, load.Content())
+		isInStep(ctx, t, l, load.Content())
 	}
-	for _, child := range children {
-		isInSync(ctx, t, child.AsAdmin(t), load.Content())
+	for _, site := range sites {
+		isInStep(ctx, t, site.AsAdmin(t), load.Content())
+	}
+	rowsMatchObjects(ctx, t, c)
+}
+
+// rowsMatchObjects waits until each row has its object, and each object its row.
+func rowsMatchObjects(ctx context.Context, t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		differences, err := c.Differences(ctx)
+		if err == nil && len(differences) == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%v, differences:\n%s", err, strings.Join(differences, "\n"))
+		case <-tick.C:
+		}
 	}
 }
 
-// isInSync waits until a registry has the tags of content and no others, and pulls them.
-func isInSync(ctx context.Context, t *testing.T, l instance.Login, content map[string]map[string]digest.Digest) {
+// isInStep waits until a registry has the tags of content and no others, and pulls them.
+func isInStep(ctx context.Context, t *testing.T, l instance.Login, content map[string]map[string]digest.Digest) {
 	t.Helper()
 	for repo, tags := range content {
 		for tag, d := range tags {

@@ -118,6 +118,14 @@ func create(conn *pgx.Conn, database, template string) error {
 	return nil
 }
 
+// Run runs a program of PostgreSQL, such as pg_dump.
+func (s *Server) Run(t testing.TB, program string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(filepath.Join(binaries(), program), args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", program, err, out)
+	}
+}
+
 // Start starts a server that was killed or stopped, and returns once it answers.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
