@@ -6,6 +6,7 @@ import (
 	"ferry/internal/api"
 	"ferry/internal/control"
 	"ferry/internal/gateway"
+	"ferry/internal/metadb"
 	"ferry/internal/wire"
 )
 
@@ -40,15 +41,22 @@ func (s *Service) whyRefused(state *control.State, r *control.Registry, why wire
 }
 
 // refusalDetail returns the status detail of a login that was refused after the connected registry was
-// last seen; nil is none. There is at most one, and it ends when the registry logs in again.
-func refusalDetail(h lastReport) *api.StatusDetail {
-	l := h.Status.LastRefused
+// last seen; nil is none. There is at most one, and it ends when the registry logs in again. Anybody
+// can send a login that is refused. So one counts only if the registry cannot log in at all, or if it
+// is not heard although it should be.
+func (s *Service) refusalDetail(row metadb.ConnectedRegistry, h lastReport) *api.StatusDetail {
+	l, state := h.Status.LastRefused, s.control.State()
 	if l == nil || !l.At.After(h.SeenAt) {
+		return nil
+	}
+	r := state.Registry(row.Name)
+	if r == nil || r.InstanceID != "" && state.MayLogIn(r.SyncToken, s.now()) && !s.isSilent(state, r) {
 		return nil
 	}
 	return &api.StatusDetail{
 		Type: "Connection", Code: wire.ParentRefuses, Timestamp: l.At.UTC(), CorrelationID: h.Status.InstanceID,
-		Description: "its parent refuses the login of its sync token, sent from " + l.Sender + ": " + l.Reason,
+		Description: "its parent refused a login with its sync token, sent from " + l.Sender + ": " + l.Reason +
+			"; it was not heard since then",
 	}
 }
 

@@ -1,8 +1,10 @@
 package fleet_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ferry/internal/api"
 	"ferry/internal/control"
@@ -70,4 +72,38 @@ func TestRefusedLoginIsForwardedToTheRoot(t *testing.T) {
 	if l := p.root.Show(t, "Cabin1").LastRefusedLogin; l == nil || l.Sender != "192.0.2.7" {
 		t.Errorf("%+v", l)
 	}
+}
+
+func TestStrangersRefusedLoginRaisesNoAlarm(t *testing.T) {
+	root := newRoot(t)
+	root.activate(t, "ship1", "a")
+	st := good("ship1")
+	st.Watermarks = root.upTo(root.push(t, "a", "v1"))
+	root.receive(t, st)
+	want := func(when, state string, detail bool) {
+		t.Helper()
+		r := root.Show(t, "ship1")
+		shown := slices.ContainsFunc(r.StatusDetails, func(d api.StatusDetail) bool { return d.Code == wire.ParentRefuses })
+		if r.Summary.State != state || shown != detail || r.LastRefusedLogin == nil {
+			t.Errorf("%s: it is %s, with the details %+v", when, r.Summary.State, r.StatusDetails)
+		}
+	}
+	root.Now = root.Now.Add(5 * time.Second)
+	root.Refused("ship1", "203.0.113.7", unauthorized)
+	want("between two polls", api.InSync, false)
+	root.Now = root.Now.Add(14 * time.Minute)
+	want("its link is down for a while", api.InSync, false)
+	root.Now = root.Now.Add(2 * time.Minute)
+	want("it is silent", api.NeedsYou, true)
+	root.receive(t, st)
+	want("it is back", api.InSync, false)
+	root.Call(t, "PATCH", "/connected-registries/ship1",
+		object{"syncSchedule": "0 2 * * *", "syncWindow": "PT1H"}).OK(t, nil)
+	root.Now = root.Now.Add(time.Minute)
+	root.receive(t, st)
+	root.Now = root.Now.Add(10 * time.Hour)
+	root.Refused("ship1", "203.0.113.7", unauthorized)
+	want("its window is closed", api.InSync, false)
+	root.Call(t, "PATCH", "/tokens/ship1", object{"status": "disabled"}).OK(t, nil)
+	want("its token is disabled", api.NeedsYou, true)
 }

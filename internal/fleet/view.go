@@ -73,7 +73,7 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 			Timestamp:   h.Status.At.UTC(), CorrelationID: h.Status.InstanceID,
 		})
 	}
-	if d := refusalDetail(h); d != nil {
+	if d := s.refusalDetail(row, h); d != nil {
 		r.StatusDetails = append(r.StatusDetails, *d)
 	}
 	if d := s.gapDetail(row, h); d != nil {
