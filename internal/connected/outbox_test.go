@@ -243,7 +243,7 @@ func TestLockedTagRefusesOnlyItsChange(t *testing.T) {
 func TestOldParentIsNamedAsTheProblem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ship, first := newWriter(t)
-		ship.polls.setOld(true)
+		ship.polls.setEarlier("receivesChanges")
 		root.push("app/a", "2", "v2", 100) // so that the parent answers
 		ship.awaitDetails(root, wire.ParentTooOld, 1)
 		for _, d := range ship.agent.Status().Details {
@@ -265,7 +265,7 @@ func TestOldParentIsNamedAsTheProblem(t *testing.T) {
 		}
 		ship.restart()
 		ship.awaitDetails(root, wire.ParentTooOld, 1)
-		ship.polls.setOld(false)
+		ship.polls.setEarlier()
 		root.push("app/a", "4", "v2", 100)
 		root.awaitTag("app/a", "v1", d)
 		ship.awaitDetails(root, wire.ParentTooOld, 0)

@@ -2,7 +2,9 @@ package connected_test
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,11 +17,11 @@ import (
 type recorder struct {
 	mu       sync.Mutex
 	answered []poll
-	most     int  // how many listings an answer has; 0 is as many as the parent sends
-	left     int  // answers of a pass until polls fail; 0 is any number
-	broken   bool // polls fail
-	stuck    bool // every answer promises more, and has nothing new
-	old      bool // answers are those of a build that receives no changes
+	most     int      // how many listings an answer has; 0 is as many as the parent sends
+	left     int      // answers of a pass until polls fail; 0 is any number
+	broken   bool     // polls fail
+	stuck    bool     // every answer promises more, and has nothing new
+	unknown  []string // the names of fields that the parent's build does not know
 }
 
 type poll struct {
@@ -56,11 +58,54 @@ func (r *recorder) stick() {
 	r.stuck, r.answered = true, nil
 }
 
-// setOld makes the parent look like a build that does, or does not, receive the changes of clients.
-func (r *recorder) setOld(old bool) {
+// setEarlier makes the parent look like an earlier build, which does not know some fields of requests
+// and answers.
+func (r *recorder) setEarlier(unknown ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.old = old
+	r.unknown = unknown
+}
+
+// fieldsUnknown returns the fields of [recorder.setEarlier].
+func (r *recorder) fieldsUnknown() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.unknown
+}
+
+// earlier returns a message as a build writes and reads it that does not know some fields.
+func earlier[T any](message T, unknown []string) (T, error) {
+	var known T
+	text, err := json.Marshal(message)
+	if err != nil {
+		return known, err
+	}
+	var fields any
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return known, err
+	}
+	remove(fields, unknown)
+	if text, err = json.Marshal(fields); err != nil {
+		return known, err
+	}
+	return known, json.Unmarshal(text, &known)
+}
+
+// remove removes fields from a decoded JSON value.
+func remove(value any, fields []string) {
+	switch v := value.(type) {
+	case []any:
+		for _, element := range v {
+			remove(element, fields)
+		}
+	case map[string]any:
+		for name, element := range v {
+			if slices.Contains(fields, name) {
+				delete(v, name)
+			}
+			remove(element, fields)
+		}
+	}
 }
 
 // all returns the polls that were answered.
@@ -94,9 +139,6 @@ func (r *recorder) note(q wire.PollRequest, a *wire.PollResponse, asked time.Tim
 	if r.stuck {
 		a.Listings, a.Restart, a.Cursor, a.More = nil, false, q.Cursor, true
 	}
-	if r.old {
-		a.ReceivesChanges = false
-	}
 	r.answered = append(r.answered, poll{q, *a, asked})
 	if r.left > 0 && (q.Pass > 0 || a.Restart) {
 		r.left--
@@ -112,10 +154,37 @@ type recorded struct {
 }
 
 func (p recorded) Poll(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error) {
-	asked := time.Now()
-	a, err := p.Parent.Poll(ctx, q)
+	asked, unknown, sent := time.Now(), p.recorder.fieldsUnknown(), q
+	if len(unknown) > 0 {
+		var err error
+		if sent, err = earlier(q, unknown); err != nil {
+			return nil, err
+		}
+		sent.DesiredVersion = strings.TrimSuffix(q.DesiredVersion, versionOfEarlier)
+	}
+	a, err := p.Parent.Poll(ctx, sent)
+	if err == nil && len(unknown) > 0 {
+		a, err = earlier(a, unknown)
+		if err == nil && a.Desired != nil {
+			a.Desired.Version += versionOfEarlier
+		}
+	}
 	if err == nil && !p.recorder.note(q, a, asked) {
 		return nil, errDown
+	}
+	return a, err
+}
+
+// versionOfEarlier ends the version of a desired state of an earlier build: it is another one than that
+// of the same state with all fields.
+const versionOfEarlier = " of an earlier build"
+
+func (p recorded) Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error) {
+	a, err := p.Parent.Activate(ctx, q)
+	if unknown := p.recorder.fieldsUnknown(); err == nil && len(unknown) > 0 {
+		if a, err = earlier(a, unknown); err == nil {
+			a.Desired.Version += versionOfEarlier
+		}
 	}
 	return a, err
 }

@@ -142,3 +142,19 @@ func TestClosedWindowHasAnEstimate(t *testing.T) {
 		t.Errorf("with a new filter: %+v", s)
 	}
 }
+
+func TestPurgesWaitForReportsOfEarlierBuilds(t *testing.T) {
+	root := newRoot(t)
+	root.activate(t, "ship1", "a")
+	head := root.push(t, "a", "v1")
+	st := good("ship1")
+	for _, watermarks := range []map[string]int64{nil, root.upTo(head)} { // an earlier build has none
+		st.Watermarks = watermarks
+		root.receive(t, st)
+		holders, err := root.Holders(t.Context())
+		if err != nil || len(holders) != 1 || holders[0].Watermark != watermarks[root.Control.InstanceID()] ||
+			!holders[0].Includes("a") {
+			t.Errorf("with the watermarks %v: %+v, %v", watermarks, holders, err)
+		}
+	}
+}
