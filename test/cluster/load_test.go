@@ -31,12 +31,13 @@ func TestAcknowledgedContentSurvivesKills(t *testing.T) {
 	admin := c.Root().Admin(t, "root")
 	var images []*image.Image
 	for i := range 12 {
-		images = append(images, image.New(t, image.Options{Seed: uint64(100 + i), Layers: []int64{1000, int64(i) * 200_000}}))
+		layers := []int64{1000, int64(i) * 200_000}
+		images = append(images, image.New(t, image.Options{Seed: uint64(100 + i), Layers: layers}))
 	}
-	var sites []*instance.Instance
+	var children []*instance.Instance
 	for _, name := range []string{"ship1", "ship2"} {
 		connection := instance.Connect(t, admin, name, c.Proxy.Host, []string{"load/*"})
-		sites = append(sites, instance.Start(t, connection.Options(instance.Options{})))
+		children = append(children, instance.Start(t, connection.Options(instance.Options{})))
 	}
 
 	load := cluster.NewLoad(c.Root().AsAdmin(t), 4, images)
@@ -77,10 +78,10 @@ func TestAcknowledgedContentSurvivesKills(t *testing.T) {
 	for _, p := range c.Processes {
 		l := c.Root().AsAdmin(t)
 		l.Host = p.Host
-		isInStep(ctx, t, l, load.Content())
+		hasContent(ctx, t, l, load.Content())
 	}
-	for _, site := range sites {
-		isInStep(ctx, t, site.AsAdmin(t), load.Content())
+	for _, child := range children {
+		hasContent(ctx, t, child.AsAdmin(t), load.Content())
 	}
 	rowsMatchObjects(ctx, t, c)
 }
@@ -103,8 +104,8 @@ func rowsMatchObjects(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-// isInStep waits until a registry has the tags of content and no others, and pulls them.
-func isInStep(ctx context.Context, t *testing.T, l instance.Login, content map[string]map[string]digest.Digest) {
+// hasContent waits until a registry has the tags of content and no others, and pulls them.
+func hasContent(ctx context.Context, t *testing.T, l instance.Login, content map[string]map[string]digest.Digest) {
 	t.Helper()
 	for repo, tags := range content {
 		for tag, d := range tags {
