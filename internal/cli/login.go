@@ -185,8 +185,12 @@ func checkLoginName(name string) error {
 }
 
 // find returns the login that was saved under name, ignoring case, or for the address
-// name. For an address without a saved login, the user is empty.
+// name. For an address without a saved login, the user is empty. As in the reference, name may also be the
+// resource id of a registry of Azure, of which a login is saved.
 func (l logins) find(name string) (login, error) {
+	if strings.HasPrefix(strings.ToLower(name), "/subscriptions/") {
+		return l.findAzure(name)
+	}
 	if found, ok := l[name]; ok {
 		return found, nil
 	}
@@ -209,6 +213,28 @@ func (l logins) find(name string) (login, error) {
 		}
 	}
 	return login{URL: base.String()}, nil
+}
+
+// azureRegistry matches the resource id of a registry of Azure. The expression is never changed.
+var azureRegistry = regexp.MustCompile(`(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/` +
+	`Microsoft\.ContainerRegistry/registries/([a-z0-9]{1,50})/?$`)
+
+// findAzure returns the login that was saved under the name in a resource id, or for its login server. The id does
+// not say which cloud the registry is in, so that its address is not known without that.
+func (l logins) findAzure(id string) (login, error) {
+	m := azureRegistry.FindStringSubmatch(id)
+	if m == nil {
+		return login{}, withHint(usagef("%q is not the resource id of a registry", clip(id)), "%s", whichRegistry(l))
+	}
+	name := strings.ToLower(m[1])
+	for _, n := range slices.Sorted(maps.Keys(l)) {
+		u, err := parseAddress(l[n].URL)
+		if strings.EqualFold(n, name) || err == nil && strings.HasPrefix(strings.ToLower(u.Host), name+".azurecr.") {
+			return l[n], nil
+		}
+	}
+	return login{}, withHint(usagef("a resource id of Azure has no address, and no registry is saved as %q", name),
+		"give the login server in its place, such as %s.azurecr.io", name)
 }
 
 // configFile returns the path of the saved logins: in $FERRY_CONFIG_DIR, or in the user's

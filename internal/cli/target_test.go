@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -147,4 +148,30 @@ func FuzzParseAddress(f *testing.F) {
 			t.Errorf("%q is %q, and that %q, %v", s, u, again, err)
 		}
 	})
+}
+
+func TestResourceIDsNameSavedRegistries(t *testing.T) {
+	const group = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/rg/providers/"
+	const prefix = group + "Microsoft.ContainerRegistry/registries/"
+	saved := logins{"Corp": {URL: "https://registry.corp.example"}, "cloud": {URL: "https://contoso.azurecr.cn"}}
+	for id, want := range map[string]string{
+		prefix + "corp":                   "https://registry.corp.example",
+		strings.ToUpper(prefix) + "CORP/": "https://registry.corp.example",
+		prefix + "Contoso":                "https://contoso.azurecr.cn",
+	} {
+		if got, err := saved.find(id); got.URL != want || err != nil {
+			t.Errorf("%s is %s, %v; want %s", id, got.URL, err, want)
+		}
+	}
+	for id, want := range map[string]string{
+		prefix + "other":            "hint: give the login server in its place, such as other.azurecr.io",
+		group + "Microsoft.Web/x":   "is not the resource id of a registry",
+		"/subscriptions/":           "is not the resource id of a registry",
+		prefix + "corp/webhooks/ci": "is not the resource id of a registry",
+	} {
+		var said bytes.Buffer
+		if _, err := saved.find(id); err == nil || report(&said, err) != 2 || !strings.Contains(said.String(), want) {
+			t.Errorf("%s: %s, want %s", id, &said, want)
+		}
+	}
 }

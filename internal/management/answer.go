@@ -4,9 +4,13 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"ferry/internal/api"
+	"ferry/internal/auth"
 	"ferry/internal/control"
 	"ferry/internal/metadb"
 )
@@ -61,6 +65,23 @@ func linkAfter(next, path string, query url.Values, n int) string {
 		}
 	}
 	return api.Root + path + "?" + link.Encode()
+}
+
+// belowPrefix puts the path below which a proxy serves the API before the link to the next page, so that the link
+// leads through the proxy.
+func belowPrefix(ctx huma.Context, _ string, v any) (any, error) {
+	prefix, body := ctx.Header(auth.HeaderPrefix), reflect.ValueOf(v)
+	if prefix == "" || body.Kind() != reflect.Struct {
+		return v, nil
+	}
+	link := body.FieldByName("NextLink")
+	if !link.IsValid() || link.Kind() != reflect.String || link.String() == "" {
+		return v, nil
+	}
+	linked := reflect.New(body.Type()).Elem()
+	linked.Set(body)
+	linked.FieldByName("NextLink").SetString(prefix + link.String())
+	return linked.Interface(), nil
 }
 
 // A deletion is an answer without a body, unless a connected registry has not received the write yet.

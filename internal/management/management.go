@@ -106,7 +106,7 @@ func newHandler(o Options) *handler {
 	config := huma.DefaultConfig("Ferry management API", o.Version)
 	config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", nil
 	config.RejectUnknownQueryParameters = true
-	config.Transformers = []huma.Transformer{asProblem}
+	config.Transformers = []huma.Transformer{asProblem, belowPrefix}
 	config.Security = []map[string][]string{{"basic": {}}}
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"basic": {Type: "http", Scheme: "basic",

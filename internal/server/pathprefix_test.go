@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -58,6 +59,7 @@ func TestLinksWorkBehindAProxyWithAPath(t *testing.T) {
 		if err != nil || resp.StatusCode != want {
 			t.Fatalf("%s %s: %d %s, %v", method, at, resp.StatusCode, text, err)
 		}
+		resp.Body = io.NopCloser(bytes.NewReader(text))
 		return resp
 	}
 	challenge := ask("GET", "v2/", "", nil, 401).Header.Get("WWW-Authenticate")
@@ -76,6 +78,14 @@ func TestLinksWorkBehindAProxyWithAPath(t *testing.T) {
 	next := ask("GET", "v2/_catalog?n=1", password, nil, 200).Header.Get("Link")
 	link, _, _ := strings.Cut(strings.TrimPrefix(next, "<"), ">")
 	ask("GET", link, password, nil, 200)
+	var page struct{ NextLink string }
+	if err := json.NewDecoder(ask("GET", "api/v1/repositories?n=1", password, nil, 200).Body).Decode(&page); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(page.NextLink, "/registry/api/v1/repositories?") {
+		t.Errorf("the next page is at %q", page.NextLink)
+	}
+	ask("GET", page.NextLink, password, nil, 200)
 	ask("GET", "health/ready", "", nil, 200)
 	if status, _ := get(t, r.URL+"/v2/", "admin", password); status != 200 {
 		t.Errorf("without the prefix: %d", status)
