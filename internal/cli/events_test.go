@@ -140,18 +140,3 @@ func TestEventsReachWebhooksAndHooks(t *testing.T) {
 		}
 	}
 }
-
-// startInstance starts an instance that is stopped when the test ends.
-func startInstance(t *testing.T, dir string, flags ...string) *instance {
-	t.Helper()
-	i, err := start(dir, flags)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := i.stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return i
-}

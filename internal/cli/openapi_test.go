@@ -89,15 +89,7 @@ func startManaged(t *testing.T) *managed {
 // startWithReader starts an instance that has the operator viewer, who may only read.
 func (m *managed) startWithReader(t *testing.T, dir string, flags ...string) *instance {
 	t.Helper()
-	i, err := start(dir, flags)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := i.stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	i := startInstance(t, dir, flags...)
 	m.call(t, i, "PUT", "/operators/viewer", map[string]any{"role": "reader", "password": readerPassword})
 	return i
 }

@@ -17,11 +17,7 @@ import (
 // Checks such as `ConnectedRegistry.mode = ReadOnly` in docs/parity.md are of resources that are created
 // with the fewest flags.
 func TestDefaultsAreThoseOfTheReference(t *testing.T) {
-	root, err := start(filepath.Join(t.TempDir(), "root"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.stop()
+	root := startInstance(t, filepath.Join(t.TempDir(), "root"))
 	run := func(args ...string) (v map[string]any) {
 		t.Helper()
 		var out, notes bytes.Buffer

@@ -214,6 +214,21 @@ func start(dir string, flags []string) (*instance, error) {
 	return i, err
 }
 
+// startInstance starts an instance that is stopped when the test ends.
+func startInstance(t *testing.T, dir string, flags ...string) *instance {
+	t.Helper()
+	i, err := start(dir, flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := i.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return i
+}
+
 // forward starts a reverse proxy that forwards the requests below path to an instance, and
 // returns it as an instance.
 func forward(to *instance, path string, strip bool) *instance {
