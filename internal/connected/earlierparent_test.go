@@ -13,13 +13,15 @@ import (
 func TestParentsOfEarlierBuildsAreFollowed(t *testing.T) {
 	rotation := []string{"ownToken", "rotated", "passwordChanges", "rotatePasswordEvery"}
 	locks := []string{"locks", "lockSum"}
-	others := []string{"join", "parentEndpoint", "stored", "events", "audit", "auditLogs", "notifications", "labels", "gaps",
-		"actionsWithExclusions", "anonymousNetworks", "receivesChanges", "itemsToSend", "bytesToSend", "unsent"}
+	others := []string{"join", "parentEndpoint", "stored", "events", "audit", "auditLogs", "notifications", "labels",
+		"gaps", "actionsWithExclusions", "anonymousNetworks", "receivesChanges", "itemsToSend", "bytesToSend", "unsent"}
 	for name, unknown := range map[string][]string{
-		"rotation by hash": rotation, "locks": locks, "join tokens": {"join"}, "an announced address": {"parentEndpoint"},
-		"events and audit": {"stored", "events", "audit", "auditLogs", "notifications"}, "labels": {"labels"},
-		"exclusions": {"gaps", "actionsWithExclusions"}, "changes of clients": {"receivesChanges", "itemsToSend", "unsent"},
-		"anything new": slices.Concat(rotation, locks, others),
+		"rotation by hash": rotation, "locks": locks, "join tokens": {"join"},
+		"an announced address": {"parentEndpoint"},
+		"events and audit":     {"stored", "events", "audit", "auditLogs", "notifications"}, "labels": {"labels"},
+		"exclusions":         {"gaps", "actionsWithExclusions"},
+		"changes of clients": {"receivesChanges", "itemsToSend", "unsent"},
+		"anything new":       slices.Concat(rotation, locks, others),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -31,8 +33,9 @@ func TestParentsOfEarlierBuildsAreFollowed(t *testing.T) {
 				first := root.push("app/a", "1", "v1", 10)
 				ship := root.child("ship1")
 				ship.polls.setEarlier(unknown...)
-				ship.parent, ship.connection = root, root.connectedRegistry("ship1", api.RegistryPut{
-					Settings: api.Settings{RotatePasswordEvery: new("P1D"), Labels: map[string]string{"group": "baltic"}}})
+				settings := api.Settings{RotatePasswordEvery: new("P1D"), Labels: map[string]string{"group": "baltic"}}
+				ship.parent = root
+				ship.connection = root.connectedRegistry("ship1", api.RegistryPut{Settings: settings})
 				ship.restart()
 				ship.awaitTag("app/a", "v1", first)
 				knows := func(fields []string) bool { return !slices.Contains(unknown, fields[0]) }

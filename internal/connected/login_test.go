@@ -365,3 +365,25 @@ func TestAnnouncementOverPlainHTTPIsIgnored(t *testing.T) {
 		}
 	})
 }
+
+func TestAnnouncedAddressEndsAHeldPoll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, ship, _ := newPair(t, 10)
+		time.Sleep(10 * time.Second) // a poll is held
+		before := len(ship.polls.all())
+		root.announced.Store(new("elsewhere.example"))
+		root.control.Wake()
+		synctest.Wait()
+		all := ship.polls.all()
+		if len(all) == before || all[before].answer.Desired == nil ||
+			all[before].answer.Desired.ParentEndpoint != "elsewhere.example" {
+			t.Errorf("%d polls were answered, and then %d", before, len(all))
+		}
+		before = len(all)
+		root.control.Wake() // nothing changed
+		synctest.Wait()
+		if n := len(ship.polls.all()); n != before {
+			t.Errorf("%d polls were answered without a change", n-before)
+		}
+	})
+}

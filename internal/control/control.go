@@ -252,6 +252,17 @@ func (s *Service) publishAll(next *State) {
 	s.state.Store(next)
 	s.reloaded = next.version
 	clear(s.changed)
+	s.wakeLocked()
+}
+
+// Wake closes the channels of [Service.Changed]: something else changed that all children are told.
+func (s *Service) Wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wakeLocked()
+}
+
+func (s *Service) wakeLocked() {
 	for name, c := range s.waiting {
 		close(c)
 		delete(s.waiting, name)

@@ -83,7 +83,8 @@ func TestStrangersRefusedLoginRaisesNoAlarm(t *testing.T) {
 	want := func(when, state string, detail bool) {
 		t.Helper()
 		r := root.Show(t, "ship1")
-		shown := slices.ContainsFunc(r.StatusDetails, func(d api.StatusDetail) bool { return d.Code == wire.ParentRefuses })
+		isRefusal := func(d api.StatusDetail) bool { return d.Code == wire.ParentRefuses }
+		shown := slices.ContainsFunc(r.StatusDetails, isRefusal)
 		if r.Summary.State != state || shown != detail || r.LastRefusedLogin == nil {
 			t.Errorf("%s: it is %s, with the details %+v", when, r.Summary.State, r.StatusDetails)
 		}

@@ -92,7 +92,8 @@ func TestChildrenOfEarlierBuildsAreServed(t *testing.T) {
 		{"a first poll", wire.PathPoll, poll("")},
 		{"a poll with a report", wire.PathPoll, poll(report)},
 		{"a poll with fields of a later build", wire.PathPoll,
-			poll(`,"later":[{"locks":"wanted"}]` + strings.Replace(report, `"itemsSynced"`, `"later":{"a":1},"itemsSynced"`, 1))},
+			poll(`,"later":[{"locks":"wanted"}]` +
+				strings.Replace(report, `"itemsSynced"`, `"later":{"a":1},"itemsSynced"`, 1))},
 	} {
 		var a earlierAnswer
 		if err := json.Unmarshal([]byte(f.ask(t, c.path, c.body)), &a); err != nil {

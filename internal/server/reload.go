@@ -106,6 +106,7 @@ func (r *reloader) reload() error {
 	// From here on, nothing can fail.
 	r.cfg = next
 	r.in.settings.Store(s)
+	r.in.control.Wake() // children hear of another announced address at once
 	most := maxConnections(next, r.in.parent != nil)
 	r.in.connections.configure(most, s.proxies)
 	r.in.requests.configure(most, s.proxies)
