@@ -341,6 +341,35 @@ func TestSendUsesALinkThatIsCutEverySecond(t *testing.T) {
 	})
 }
 
+func TestReplacedImageLeavesNoUpload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, ship, _ := newWriter(t)
+		root.link.cut()
+		root.link.breakAfter(func() int { return math.MaxInt32 })
+		root.link.delayBy(func() time.Duration { return 10 * time.Millisecond }) // each 32 KiB
+		ship.push("app/a", "2", "v1", 8<<20)
+		root.link.restore()
+		ship.agent.SyncNow(t.Context())
+		await(t, "a part is sent", func() bool { return root.received.Load() > 200_000 })
+		root.link.cut()
+		d := ship.push("app/a", "3", "v1", 100)
+		root.link.breakAfter(nil)
+		root.link.restore()
+		root.awaitTag("app/a", "v1", d)
+		ship.awaitSent()
+		await(t, "no upload is left", func() bool {
+			left, err := metadb.Read(t.Context(), ship.DB, (*metadb.Tx).HasUnusedUploads)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return !left
+		})
+		if n := root.received.Load(); n > 7<<20 {
+			t.Errorf("%d bytes were sent of an image that was replaced", n)
+		}
+	})
+}
+
 func TestSilentCutDoesNotDelayTheNextSend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ship, _ := newWriter(t)

@@ -254,3 +254,15 @@ func (tx *Tx) DeleteOutboxUpload(repository, digest string) error {
 	return tx.do("delete upload of "+digest,
 		`DELETE FROM outbox_uploads WHERE repository = $1 AND digest = $2`, repository, digest)
 }
+
+// HasUnusedUploads reports whether there are uploads at the parent although it has every change.
+func (tx *Tx) HasUnusedUploads() (bool, error) {
+	return get[bool](tx, "find unused uploads", `SELECT EXISTS (SELECT 1 FROM outbox_uploads) AND `+nothingToSend)
+}
+
+// DeleteUnusedUploads forgets all uploads at the parent, if it has every change.
+func (tx *Tx) DeleteUnusedUploads() error {
+	return tx.do("delete unused uploads", `DELETE FROM outbox_uploads WHERE `+nothingToSend)
+}
+
+const nothingToSend = `NOT EXISTS (SELECT 1 FROM outbox WHERE state <> 'sent')`

@@ -107,8 +107,11 @@ func (s *Sender) Send(ctx context.Context, wanted func(repository string) bool) 
 	t := &tally{}
 	for after := int64(0); ctx.Err() == nil; {
 		rows, err := s.Storage.Outbox(ctx, after, pageSize)
-		if err != nil || len(rows) == 0 {
+		if err != nil {
 			return t.result, err
+		}
+		if len(rows) == 0 {
+			return t.result, s.forgetUploads(ctx)
 		}
 		var removed, set []storage.OutboxItem
 		for _, row := range rows {
@@ -129,6 +132,16 @@ func (s *Sender) Send(ctx context.Context, wanted func(repository string) bool) 
 		}
 	}
 	return t.result, context.Cause(ctx)
+}
+
+// forgetUploads forgets uploads that have begun for images that clients replaced before they were sent.
+// They do no harm while there are other changes.
+func (s *Sender) forgetUploads(ctx context.Context) error {
+	unused, err := metadb.Read(ctx, s.DB, (*metadb.Tx).HasUnusedUploads)
+	if err != nil || !unused {
+		return err
+	}
+	return s.DB.UpdateWithReserve(ctx, (*metadb.Tx).DeleteUnusedUploads)
 }
 
 // A tally counts the outcomes of a Send.
