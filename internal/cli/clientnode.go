@@ -55,8 +55,8 @@ without --host-root, Docker and Podman, too.
 Only files that the runtime reads are changed: the authority first, then the
 file that names it, each in one step. What they were is kept, and ferry client
 restore brings it back, byte for byte. Running the command again repairs the
-files, or replaces the earlier settings. Comments and other keys of the files
-are kept.
+files. A node has one endpoint: with another one, or with other settings, the
+earlier ones are replaced. Comments and other keys of the files are kept.
 
 Almost everything is effective at the next pull. If a runtime must be reloaded
 or restarted, the command says how, and does not do it. For OpenShift and Talos

@@ -3,6 +3,7 @@ package noderuntime
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -43,6 +44,24 @@ version = 3
 	want := &Endpoint{URL: "https://edge.example:5000", CA: ca, Username: "node1", Password: "s3:cret"}
 	if diff := cmp.Diff(want, c.Endpoint); diff != "" || len(c.Files) == 0 || c.Changed != nil || c.MissingLink != "" {
 		t.Errorf("configured: %+v\n%s", c, diff)
+	}
+
+	for endpoint, want := range map[string]int{"https://edge.example:5000": 0, "https://other.example": 1} {
+		other := *s
+		other.Endpoint = endpoint
+		results, err := n.Preview(t.Context(), []Runtime{r}, &other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		replaced := 0
+		for _, note := range results[0].Notes {
+			if strings.Contains(note, "the configuration for https://edge.example:5000 is replaced") {
+				replaced++
+			}
+		}
+		if replaced != want {
+			t.Errorf("%s after https://edge.example:5000: notes %q", endpoint, results[0].Notes)
+		}
 	}
 
 	link := "/etc/containerd/certs.d:/etc/docker/certs.d"

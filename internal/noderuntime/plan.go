@@ -3,6 +3,9 @@ package noderuntime
 import (
 	"fmt"
 	"io/fs"
+	"net/url"
+	"path/filepath"
+	"slices"
 )
 
 // A plan is the files that one runtime is to have, in the order in which they are written.
@@ -53,7 +56,34 @@ func (n *Node) plan(s *state, r Runtime, settings *Settings) (*plan, error) {
 	default:
 		err = fmt.Errorf("%q is no runtime that Ferry knows", r.Runtime)
 	}
+	if earlier := p.earlierEndpoint(); earlier != "" && hostOf(earlier) != hostOf(settings.Endpoint) {
+		p.note("a node has one endpoint: the configuration for %s is replaced by this one", earlier)
+	}
 	return p, err
+}
+
+// earlierEndpoint returns the endpoint that the runtime was last configured for; "" if there is none, or if its files
+// do not say.
+func (p *plan) earlierEndpoint() string {
+	for _, e := range p.state.Entries {
+		if e.Directory || e.newest() == nil || e.newest().Ours == nil || !e.Superseded.IsZero() ||
+			!slices.Contains(e.Runtimes, p.runtime.Runtime) || filepath.Base(e.Path) != "hosts.toml" {
+			continue
+		}
+		if found := p.node.endpointOf(e.Path, e.newest().Ours.text); found != nil {
+			return found.URL
+		}
+	}
+	return ""
+}
+
+// hostOf returns the host of an address, with its port; "" if it is not an address.
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }
 
 // usesHostsFiles reports whether the runtime is a containerd.

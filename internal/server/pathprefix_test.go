@@ -79,7 +79,8 @@ func TestLinksWorkBehindAProxyWithAPath(t *testing.T) {
 	link, _, _ := strings.Cut(strings.TrimPrefix(next, "<"), ">")
 	ask("GET", link, password, nil, 200)
 	var page struct{ NextLink string }
-	if err := json.NewDecoder(ask("GET", "api/v1/repositories?n=1", password, nil, 200).Body).Decode(&page); err != nil {
+	answer := ask("GET", "api/v1/repositories?n=1", password, nil, 200)
+	if err := json.NewDecoder(answer.Body).Decode(&page); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(page.NextLink, "/registry/api/v1/repositories?") {
