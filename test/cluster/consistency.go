@@ -82,7 +82,8 @@ func (s *Store) Objects(ctx context.Context, prefix string) (map[string]int64, e
 		return nil, err
 	}
 	objects := map[string]int64{}
-	for o := range client.ListObjectsIter(ctx, Bucket, minio.ListObjectsOptions{Prefix: prefix + "/", Recursive: true}) {
+	all := minio.ListObjectsOptions{Prefix: prefix + "/", Recursive: true}
+	for o := range client.ListObjectsIter(ctx, Bucket, all) {
 		if o.Err != nil {
 			return nil, o.Err
 		}

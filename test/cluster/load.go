@@ -30,6 +30,14 @@ type Load struct {
 	repos  []*repository
 
 	pushes, deletes, pulls, retries atomic.Int64
+	outages                         atomic.Int64 // begun and ended
+}
+
+// Outage says that the database does not answer from now on, and that it does again when the caller
+// calls ended. Meanwhile a process may answer with what it has in memory.
+func (l *Load) Outage() (ended func()) {
+	l.outages.Add(1)
+	return func() { l.outages.Add(1) }
 }
 
 // Patience is how long a request is tried again before it counts as failed.
@@ -43,6 +51,20 @@ type repository struct {
 	name string
 	mu   sync.RWMutex // held for writing while a tag or manifest changes
 	tags map[string]digest.Digest
+	// doubt is the change that failed last, which may have had an effect: a tag that was set to a
+	// digest, or "" and a digest that was deleted.
+	doubt struct {
+		tag    string
+		digest digest.Digest
+	}
+}
+
+// mayBe reports whether a tag may have a digest, "" for none, because a change failed.
+func (r *repository) mayBe(tag string, d digest.Digest) bool {
+	if d == "" {
+		return r.doubt.tag == "" && r.doubt.digest != "" && r.doubt.digest == r.tags[tag]
+	}
+	return r.doubt.tag == tag && r.doubt.digest == d
 }
 
 // NewLoad returns a load on repositories load/0 and so on, with images that all of them share.
@@ -130,10 +152,11 @@ func (l *Load) push(ctx context.Context, r *repository, img *image.Image, tag st
 	resp, err := l.login.Do(ctx, http.MethodPut, "/v2/"+r.name+"/manifests/"+tag,
 		http.Header{"Content-Type": {v1.MediaTypeImageManifest}}, bytes.NewReader(text), int64(len(text)))
 	if err != nil {
-		return err // the tag may be set or not, until a retry
+		r.doubt.tag, r.doubt.digest = tag, img.Digest
+		return err
 	}
 	resp.Body.Close()
-	r.tags[tag] = img.Digest
+	r.tags[tag], r.doubt.digest = img.Digest, ""
 	return nil
 }
 
@@ -142,8 +165,10 @@ func (l *Load) delete(ctx context.Context, r *repository, d digest.Digest) error
 	defer r.mu.Unlock()
 	resp, err := l.login.Do(ctx, http.MethodDelete, "/v2/"+r.name+"/manifests/"+d.String(), nil, nil, 0)
 	if err != nil && !isStatus(err, http.StatusNotFound) {
+		r.doubt.tag, r.doubt.digest = "", d
 		return err
 	}
+	r.doubt.digest = ""
 	if err == nil {
 		resp.Body.Close()
 	}
@@ -163,17 +188,23 @@ func (l *Load) pull(ctx context.Context, r *repository, rng *rand.Rand) error {
 		tag := tags[rng.IntN(len(tags))]
 		want := r.tags[tag]
 		l.pulls.Add(1)
+		before := l.outages.Load()
 		got, err := l.login.Pull(ctx, r.name, tag)
-		if err != nil {
-			if isStatus(err, http.StatusNotFound) {
-				return &lostError{fmt.Errorf("pull of acknowledged %s:%s: %w", r.name, tag, err)}
-			}
+		switch {
+		case err != nil && !isStatus(err, http.StatusNotFound):
+			return err
+		case err != nil:
+			err = fmt.Errorf("pull of acknowledged %s:%s: %w", r.name, tag, err)
+		case got != want:
+			err = fmt.Errorf("%s:%s is %s; %s was acknowledged", r.name, tag, got, want)
+		}
+		if err == nil || r.mayBe(tag, got) {
+			return nil
+		}
+		if before%2 == 1 || l.outages.Load() != before {
 			return err
 		}
-		if got != want {
-			return &lostError{fmt.Errorf("%s:%s is %s; %s was acknowledged", r.name, tag, got, want)}
-		}
-		return nil
+		return &lostError{err}
 	})
 }
 

@@ -55,8 +55,10 @@ func TestAcknowledgedContentSurvivesKills(t *testing.T) {
 		p := c.Processes[rng.IntN(len(c.Processes))]
 		p.Kill(t)
 		if i%10 == 5 {
+			ended := load.Outage()
 			c.Database.Kill(t)
 			c.Database.Start(t)
+			ended()
 		}
 		if i%5 == 2 {
 			c.Store.SetFaults(cluster.Faults{Refuse: 0.1, Cut: 0.05}, rng.Uint64())
