@@ -22,8 +22,12 @@ type Config struct {
 	BlobsCredentialsFile string // "" is the environment, the usual file, or the machine's role
 	BlobsEncryption      string // s3, kms or kms:KEY; "" is the bucket's default
 	BlobsCA              string // PEM file with the CA of the object store; "" is the machine's authorities alone
-	TLS                  string // one of the constants below; "" is what the other settings say; see [Config.TLSMode]
-	TLSCert              string // PEM files; both or neither
+	DatabaseReaders      int    // connections to PostgreSQL for reads, and for writes
+	DatabaseWriters      int
+	DatabaseTimeout      time.Duration // of a statement in PostgreSQL
+	DatabaseWait         time.Duration // how long a start tries to connect to PostgreSQL
+	TLS                  string        // one of the constants below; "" is what the other settings say; see [Config.TLSMode]
+	TLSCert              string        // PEM files; both or neither
 	TLSKey               string
 	TLSNames             string // of certificates that the instance makes or requests; see [ParseNames]
 	ACMEEmail            string // for the account at the ACME server
@@ -122,6 +126,11 @@ func Default() Config {
 		Metrics:     MetricsOperators,
 		Anonymous:   AnonymousByScopeMap,
 		HookTimeout: time.Minute,
+
+		DatabaseReaders: 16,
+		DatabaseWriters: 2,
+		DatabaseTimeout: 10 * time.Second,
+		DatabaseWait:    time.Minute,
 
 		OIDCGroupsClaim: "groups",
 

@@ -48,6 +48,7 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls": "own-ca",
 		"blobs": "s3://b/p", "blobs-endpoint": "https://h", "blobs-region": "r", "blobs-addressing": "path",
 		"blobs-credentials-file": "f", "blobs-encryption": "kms:k", "blobs-ca": "f",
+		"database-readers": "30", "database-writers": "3", "database-timeout": "7s", "database-wait": "7s",
 		"acme-email": "a@example.org", "acme-directory": "https://h/dir", "acme-ca": "f",
 		"tls-names": "ship1.example,10.1.1.1,*.example", "ca-config-map": "site/ca",
 		"pull-secrets": "site/pull, nodes/pull", "tls-cert": "c", "tls-key": "k",

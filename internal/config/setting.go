@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -58,6 +59,16 @@ func (c *Config) settings() []Setting {
 			text(&c.BlobsEncryption)},
 		{"blobs-ca", "FILE", c.BlobsCA,
 			"PEM file with the CA of the object store, beside those that this machine trusts", text(&c.BlobsCA)},
+		{"database-readers", "NUMBER", strconv.Itoa(c.DatabaseReaders),
+			"the largest number of connections to PostgreSQL for reads", poolSize(&c.DatabaseReaders)},
+		{"database-writers", "NUMBER", strconv.Itoa(c.DatabaseWriters),
+			"the largest number of connections to PostgreSQL for writes, which are written one after another: two " +
+				"are enough", poolSize(&c.DatabaseWriters)},
+		{"database-timeout", "DURATION", c.DatabaseTimeout.String(),
+			"how long PostgreSQL may take for one statement of a request before clients get 503, such as 5s",
+			duration(&c.DatabaseTimeout)},
+		{"database-wait", "DURATION", c.DatabaseWait.String(),
+			"how long a start tries to connect to PostgreSQL, such as 5m; 0s is once", duration(&c.DatabaseWait)},
 		{"tls", "MODE", c.TLS,
 			"off, files (with tls-cert and tls-key, and then the default), own-ca: a certificate of a CA that " +
 				"the instance makes and renews, and that clients get from /ca.crt; or acme: certificates from an " +
@@ -148,10 +159,7 @@ func (c *Config) settings() []Setting {
 				"pulled first here: it gets the event as JSON on its standard input", text(&c.Hook)},
 		{"hook-timeout", "DURATION", c.HookTimeout.String(),
 			"how long the hook may run before it is killed, such as 1m",
-			func(s string) (err error) {
-				c.HookTimeout, err = time.ParseDuration(s)
-				return err
-			}},
+			duration(&c.HookTimeout)},
 		{"webhook", "URL", c.Webhook,
 			"address to which the same events are sent, as signed CloudEvents", text(&c.Webhook)},
 		{"webhook-secret-file", "FILE", c.WebhookSecretFile,
@@ -187,10 +195,7 @@ func (c *Config) settings() []Setting {
 			}},
 		{"drain-delay", "DURATION", c.DrainDelay.String(),
 			"how long an instance still accepts connections after it was told to stop, with 503 at /health/ready " +
-				"so that a load balancer notices, such as 5s", func(s string) (err error) {
-				c.DrainDelay, err = time.ParseDuration(s)
-				return err
-			}},
+				"so that a load balancer notices, such as 5s", duration(&c.DrainDelay)},
 		{"log-level", "LEVEL", strings.ToLower(c.LogLevel.String()), "debug, info, warn or error",
 			func(s string) error {
 				if err := c.LogLevel.UnmarshalText([]byte(s)); err != nil {
@@ -206,6 +211,26 @@ func (c *Config) settings() []Setting {
 func text(field *string) func(string) error {
 	return func(s string) error {
 		*field = s
+		return nil
+	}
+}
+
+// duration returns a function that sets a field to a duration.
+func duration(field *time.Duration) func(string) error {
+	return func(s string) (err error) {
+		*field, err = time.ParseDuration(s)
+		return err
+	}
+}
+
+// poolSize returns a function that sets a field to a number of connections to the database.
+func poolSize(field *int) func(string) error {
+	return func(s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > maxPool {
+			return fmt.Errorf("%.80q: want a number from 1 to %d", s, maxPool)
+		}
+		*field = n
 		return nil
 	}
 }

@@ -26,6 +26,14 @@ const maxDrainDelay = 10 * time.Minute
 // maxHookTimeout is the longest time that a hook may run.
 const maxHookTimeout = time.Hour
 
+// Limits on the connections to PostgreSQL, and on how long it may take.
+const (
+	maxPool            = 1000
+	minDatabaseTimeout = time.Second
+	maxDatabaseTimeout = 10 * time.Minute
+	maxDatabaseWait    = 24 * time.Hour
+)
+
 // databases matches the URL of a database.
 var databases = regexp.MustCompile(`^(sqlite:|postgres(ql)?://)`)
 
@@ -91,6 +99,10 @@ func (c Config) Validate() error {
 		return errors.New("blobs-ca is for an endpoint with https: want blobs-endpoint https://HOST, too")
 	case c.Database != "" && !databases.MatchString(c.Database):
 		return errors.New("database: want postgres://user@host/name or sqlite:PATH")
+	case c.DatabaseTimeout < minDatabaseTimeout || c.DatabaseTimeout > maxDatabaseTimeout:
+		return fmt.Errorf("database-timeout %v: want %v to %v", c.DatabaseTimeout, minDatabaseTimeout, maxDatabaseTimeout)
+	case c.DatabaseWait < 0 || c.DatabaseWait > maxDatabaseWait:
+		return fmt.Errorf("database-wait %v: want 0s to %v", c.DatabaseWait, maxDatabaseWait)
 	}
 	if _, err := ParseSpread(c.Spread); err != nil {
 		return fmt.Errorf("spread %.80q: %w", c.Spread, err)

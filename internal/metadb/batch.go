@@ -2,6 +2,7 @@ package metadb
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
@@ -71,7 +72,7 @@ func (db *DB) runBatch(some []*batched) {
 		return nil
 	})
 	for _, b := range some {
-		if b.err = err; err != nil && len(some) > 1 {
+		if b.err = err; err != nil && len(some) > 1 && !errors.Is(err, ErrUnavailable) {
 			b.err = db.Update(ctx, b.fn)
 		}
 		close(b.done)

@@ -58,7 +58,10 @@ const changesChannel = "ferry_changes"
 
 // Share makes the database record what each transaction changes, for other processes. It must be
 // called before any other use of the database.
-func (db *DB) Share() { db.process = strings.ToLower(rand.Text()) }
+func (db *DB) Share() {
+	db.process = strings.ToLower(rand.Text())
+	db.Long().process = db.process
+}
 
 // Shared reports whether other processes use the database; see [DB.Share].
 func (db *DB) Shared() bool { return db.process != "" }

@@ -13,8 +13,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
-	"modernc.org/sqlite"               // the driver "sqlite"
+	"modernc.org/sqlite" // the driver "sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -101,25 +100,9 @@ func (d dialect) viewIsolation() sql.IsolationLevel {
 	return sql.LevelDefault
 }
 
-// lockWriters is the first statement of an update, so that there is one writer at a time.
-// SQLite needs none, because its transactions begin IMMEDIATE.
-func (d dialect) lockWriters() string {
-	if d.postgres {
-		return `SELECT pg_advisory_xact_lock(7162353)`
-	}
-	return ""
-}
-
-func (db *DB) connect(ctx context.Context) (err error) {
+func (db *DB) connect(ctx context.Context, o Options) error {
 	if db.dialect.postgres {
-		db.read, err = sql.Open("pgx", db.dialect.dsn)
-		if err != nil {
-			return err
-		}
-		db.read.SetMaxOpenConns(16)
-		db.read.SetMaxIdleConns(16)
-		db.write = db.read
-		return db.read.PingContext(ctx)
+		return db.connectPostgres(ctx, o)
 	}
 	if err := db.dialect.protect(); err != nil {
 		return err

@@ -29,7 +29,7 @@ func OpenAt(ctx context.Context, url string, version int, more ...string) (*DB, 
 		return nil, err
 	}
 	db := &DB{dialect: d}
-	if err := db.connect(ctx); err != nil {
+	if err := db.connect(ctx, Options{}); err != nil {
 		return nil, err
 	}
 	all, err := d.migrations()

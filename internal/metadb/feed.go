@@ -57,7 +57,7 @@ func (tx *Tx) MarkHealed(repository string, seq int64) error {
 func (tx *Tx) FeedHead() (head, trimmed int64, err error) {
 	err = tx.tx.QueryRowContext(tx.ctx, `SELECT COALESCE((SELECT value FROM counters WHERE name = $1), 0),
 		COALESCE((SELECT value FROM counters WHERE name = $2), 0)`, feedHead, feedTrimmed).Scan(&head, &trimmed)
-	return head, trimmed, wrap(err, "read feed")
+	return head, trimmed, wrap(tx.note(err), "read feed")
 }
 
 // Feed returns up to limit repositories that changed after the sequence number after, by the

@@ -26,9 +26,11 @@ func TestRefusedDatabaseIsUnchanged(t *testing.T) {
 	}
 	t.Run("no SQLite file", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "ferry.db")
-		if _, err := metadb.OpenIf(t.Context(), "sqlite:"+path, refuse(metadb.Identity{})); !errors.Is(err,
-			errNotMine) {
-			t.Errorf("OpenIf = %v, want %v", err, errNotMine)
+		_, err := metadb.OpenWith(t.Context(), metadb.Options{
+			URL: "sqlite:" + path, Accept: refuse(metadb.Identity{}),
+		})
+		if !errors.Is(err, errNotMine) {
+			t.Errorf("OpenWith = %v, want %v", err, errNotMine)
 		}
 		if found, err := os.ReadDir(filepath.Dir(path)); len(found) > 0 || err != nil {
 			t.Errorf("it made %v, %v", found, err)
@@ -36,8 +38,9 @@ func TestRefusedDatabaseIsUnchanged(t *testing.T) {
 	})
 	t.Run("empty PostgreSQL", func(t *testing.T) {
 		url := dbtest.PostgresURL(t)
-		if _, err := metadb.OpenIf(t.Context(), url, refuse(metadb.Identity{})); !errors.Is(err, errNotMine) {
-			t.Errorf("OpenIf = %v, want %v", err, errNotMine)
+		_, err := metadb.OpenWith(t.Context(), metadb.Options{URL: url, Accept: refuse(metadb.Identity{})})
+		if !errors.Is(err, errNotMine) {
+			t.Errorf("OpenWith = %v, want %v", err, errNotMine)
 		}
 		raw, err := sql.Open("pgx", url)
 		if err != nil {

@@ -11,9 +11,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"strings"
+	"time"
 )
 
 // ErrNotFound is returned, wrapped, by methods of [Tx] whose row does not exist.
@@ -23,11 +25,17 @@ var ErrNotFound = errors.New("not found")
 type DB struct {
 	dialect dialect
 	read    *sql.DB
-	write   *sql.DB // on SQLite a pool of one connection, else the same as read
+	write   *sql.DB // on SQLite a pool of one connection
 	batch   batcher
 	reserve reserve
 	uptime  Uptime // as saved when the database was opened
 	process string // identifies this process; "" is the only one; see [DB.Share]
+
+	// The following are for PostgreSQL.
+	timeout time.Duration // of a statement
+	writers *queue
+	outage  *outage
+	long    *DB // see [DB.Long]
 }
 
 // A Tx is one transaction; it is read-only in [DB.View]. It must not be used after the function
@@ -39,21 +47,38 @@ type Tx struct {
 	controlRows []ControlRow // written by the transaction
 	recording   *recording   // nil records nothing
 	committed   []func()     // see [Tx.AfterCommit]
+	trouble     trouble      // that a statement met; see [Tx.note]
 }
 
 // AfterCommit makes fn run once the transaction is committed. fn must not use the transaction.
 func (tx *Tx) AfterCommit(fn func()) { tx.committed = append(tx.committed, fn) }
 
-// Open opens and migrates the database at url: "sqlite:PATH", or "postgres://..." in the syntax
-// of libpq. The caller must call [DB.Close].
-func Open(ctx context.Context, url string) (*DB, error) {
-	return OpenIf(ctx, url, func(Identity) error { return nil })
+// Options say which database to open, and how.
+type Options struct {
+	URL string // "sqlite:PATH", or "postgres://..." in the syntax of libpq
+	// Accept is called with the database's identity. If it returns an error, nothing is changed, no
+	// database is created, and the error is that of [OpenWith]. nil accepts every database.
+	Accept func(Identity) error
+	Log    *slog.Logger // nil discards
+
+	// The following are for PostgreSQL; 0 is the default.
+
+	Readers int // connections for [DB.View]
+	Writers int // connections for [DB.Update]
+	// Timeout is how long a statement may take, except those of [DB.Long].
+	Timeout time.Duration
+	Wait    time.Duration // how long to try to connect; 0 is once
 }
 
-// OpenIf opens the database as [Open] does, but only if accept returns nil for its identity.
-// Otherwise nothing is changed, no database is created, and the error is that of accept.
-func OpenIf(ctx context.Context, url string, accept func(Identity) error) (*DB, error) {
-	d, err := parse(url)
+// Open opens and migrates the database at url. The caller must call [DB.Close].
+func Open(ctx context.Context, url string) (*DB, error) { return OpenWith(ctx, Options{URL: url}) }
+
+// OpenWith opens and migrates a database. The caller must call [DB.Close].
+func OpenWith(ctx context.Context, o Options) (*DB, error) {
+	if o.Accept == nil {
+		o.Accept = func(Identity) error { return nil }
+	}
+	d, err := parse(o.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -62,15 +87,16 @@ func OpenIf(ctx context.Context, url string, accept func(Identity) error) (*DB, 
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	if isNew {
-		if err := accept(Identity{}); err != nil {
+		if err := o.Accept(Identity{}); err != nil {
 			return nil, err
 		}
 	}
 	db := &DB{dialect: d}
-	if err := db.openWithReserve(ctx); err != nil {
+	if err := db.openWithReserve(ctx, o); err != nil {
+		db.Close()
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	if err := db.prepare(ctx, accept); err != nil {
+	if err := db.prepare(ctx, o.Accept); err != nil {
 		db.Close()
 		return nil, err
 	}
@@ -98,10 +124,19 @@ func (db *DB) prepare(ctx context.Context, accept func(Identity) error) error {
 
 // Close waits for running transactions and closes the database.
 func (db *DB) Close() error {
-	if db.write == db.read {
-		return db.read.Close()
+	if db.outage != nil {
+		db.outage.close()
 	}
-	return errors.Join(db.write.Close(), db.read.Close())
+	var errs []error
+	for _, pool := range []*sql.DB{db.write, db.read} {
+		if pool != nil {
+			errs = append(errs, pool.Close())
+		}
+	}
+	if db.long != nil {
+		errs = append(errs, db.long.read.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // ReleaseLog returns the space of SQLite's log of writes to the disk, as far as no reader needs
@@ -116,55 +151,11 @@ func (db *DB) ReleaseLog(ctx context.Context) error {
 	return wrap(err, "release the log of writes")
 }
 
-// View runs fn in a transaction that sees one state of the database and cannot write.
-func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
-	return run(ctx, db.read, &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.viewIsolation()}, "", fn)
-}
-
-// Read is [DB.View] for one question. It returns the results of fn.
-func Read[T any](ctx context.Context, db *DB, fn func(*Tx) (T, error)) (v T, err error) {
-	err = db.View(ctx, func(tx *Tx) (err error) {
-		v, err = fn(tx)
-		return err
-	})
-	return v, err
-}
-
-// Update runs fn in a transaction that overlaps with no other Update, and commits it durably if
-// fn returns nil. If fn returns an error, nothing is changed, and Update returns that error.
-func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
-	return run(ctx, db.write, nil, db.dialect.lockWriters(), db.recorded(fn))
-}
-
-func run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, first string, fn func(*Tx) error) error {
-	tx, err := pool.BeginTx(ctx, opts)
-	if err != nil {
-		return fmt.Errorf("begin transaction: %w", err)
-	}
-	defer tx.Rollback() // does nothing after a commit
-	if first != "" {
-		if _, err := tx.ExecContext(ctx, first); err != nil {
-			return fmt.Errorf("begin transaction: %w", err)
-		}
-	}
-	t := &Tx{ctx: ctx, tx: tx}
-	if err := fn(t); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("commit transaction: %w", err)
-	}
-	for _, fn := range t.committed {
-		fn()
-	}
-	return nil
-}
-
 // exec runs a statement, and returns the number of rows that it changed.
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
 	res, err := tx.tx.ExecContext(tx.ctx, query, args...)
 	if err != nil {
-		return 0, err
+		return 0, tx.note(err)
 	}
 	return res.RowsAffected()
 }
@@ -215,7 +206,7 @@ func get[T any](tx *Tx, action, query string, args ...any) (T, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
-	return v, wrap(err, action)
+	return v, wrap(tx.note(err), action)
 }
 
 // NoLimit is the limit of a query for all rows.
@@ -225,18 +216,18 @@ const NoLimit = math.MaxInt
 func list[T any](tx *Tx, action, query string, args ...any) ([]T, error) {
 	rows, err := tx.tx.QueryContext(tx.ctx, query, args...)
 	if err != nil {
-		return nil, wrap(err, action)
+		return nil, wrap(tx.note(err), action)
 	}
 	defer rows.Close()
 	var all []T
 	for rows.Next() {
 		v, err := scan[T](rows)
 		if err != nil {
-			return nil, wrap(err, action)
+			return nil, wrap(tx.note(err), action)
 		}
 		all = append(all, v)
 	}
-	return all, wrap(rows.Err(), action)
+	return all, wrap(tx.note(rows.Err()), action)
 }
 
 // maxValues is how many values a statement gets at most, well below the limits of both databases.

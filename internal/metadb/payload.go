@@ -47,11 +47,11 @@ func (tx *Tx) AppendManifestChunk(b []byte, repository, digest string, n int) ([
 	rows, err := tx.tx.QueryContext(tx.ctx,
 		`SELECT content FROM manifest_chunks WHERE repository = $1 AND digest = $2 AND n = $3`, repository, digest, n)
 	if err != nil {
-		return b, wrap(err, action)
+		return b, wrap(tx.note(err), action)
 	}
 	defer rows.Close()
 	if !rows.Next() {
-		return b, wrap(cmp.Or(rows.Err(), ErrNotFound), action)
+		return b, wrap(cmp.Or(tx.note(rows.Err()), ErrNotFound), action)
 	}
 	var content sql.RawBytes // avoids another copy
 	if err := rows.Scan(&content); err != nil {

@@ -53,5 +53,5 @@ func (tx *Tx) MarkReleasedBelow(repository, parent string, r Release) error {
 func (tx *Tx) BlobReferences(digest string) (size int64, manifests int, err error) {
 	err = tx.tx.QueryRowContext(tx.ctx, `SELECT COALESCE((SELECT size FROM blobs WHERE digest = $1), 0),
 		(SELECT COUNT(*) FROM manifest_children WHERE child = $1 AND kind = 0)`, digest).Scan(&size, &manifests)
-	return size, manifests, wrap(err, "count references to "+digest)
+	return size, manifests, wrap(tx.note(err), "count references to "+digest)
 }

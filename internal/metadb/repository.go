@@ -64,7 +64,7 @@ func (tx *Tx) DeleteRepository(name string) error {
 func (tx *Tx) CountContent(name string) (manifests, tags int, err error) {
 	err = tx.tx.QueryRowContext(tx.ctx, `SELECT (SELECT COUNT(*) FROM manifests WHERE repository = $1),
 		(SELECT COUNT(*) FROM tags WHERE repository = $1)`, name).Scan(&manifests, &tags)
-	return manifests, tags, wrap(err, "count content of "+name)
+	return manifests, tags, wrap(tx.note(err), "count content of "+name)
 }
 
 // HasManifests reports whether the repository name has any manifest.

@@ -83,13 +83,13 @@ func (db *DB) UpdateWithReserve(ctx context.Context, fn func(*Tx) error) error {
 
 // openWithReserve connects to the database. If the disk is too full for that, it deletes the
 // reserve first.
-func (db *DB) openWithReserve(ctx context.Context) error {
+func (db *DB) openWithReserve(ctx context.Context, o Options) error {
 	if !db.dialect.postgres {
 		db.reserve.path = db.dialect.dsn + "-reserve"
 	}
-	err := db.connect(ctx)
+	err := db.connect(ctx, o)
 	if err != nil && (IsFull(err) || errors.Is(err, unix.ENOSPC)) && db.reserve.spend() {
-		err = db.connect(ctx)
+		err = db.connect(ctx, o)
 	}
 	return err
 }

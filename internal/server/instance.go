@@ -189,7 +189,7 @@ func open(
 	if err := in.openBucket(ctx, cfg); err != nil {
 		return in, err
 	}
-	if in.db, err = metadb.OpenIf(ctx, databaseOf(cfg), in.dir.match); err != nil {
+	if in.db, err = openDatabase(ctx, cfg, in.dir, in.log); err != nil {
 		return in, firstCause(err)
 	}
 	blobs, err := in.openBlobs(cfg)

@@ -31,7 +31,8 @@ func ResetPassword(ctx context.Context, cfg config.Config, operator string, log 
 	}
 	defer dir.unlock()
 	dir.lacksBlobDirs = dir.lacksBlobDirs && cfg.Blobs == ""
-	db, err := metadb.OpenIf(ctx, databaseOf(cfg), dir.match)
+	cfg.DatabaseWait = 0 // a person is waiting
+	db, err := openDatabase(ctx, cfg, dir, log)
 	if err != nil {
 		return "", firstCause(err)
 	}
@@ -40,6 +41,14 @@ func ResetPassword(ctx context.Context, cfg config.Config, operator string, log 
 		err = closed
 	}
 	return password, err
+}
+
+// openDatabase opens the database of a data directory.
+func openDatabase(ctx context.Context, cfg config.Config, dir *dataDir, log *slog.Logger) (*metadb.DB, error) {
+	return metadb.OpenWith(ctx, metadb.Options{
+		URL: databaseOf(cfg), Accept: dir.match, Log: log, Readers: cfg.DatabaseReaders, Writers: cfg.DatabaseWriters,
+		Timeout: cfg.DatabaseTimeout, Wait: cfg.DatabaseWait,
+	})
 }
 
 // databaseOf returns the address of the database.

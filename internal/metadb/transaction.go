@@ -1,0 +1,300 @@
+package metadb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// View runs fn in a transaction that sees one state of the database and cannot write. On PostgreSQL,
+// it runs fn again if the connection was lost.
+func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
+	opts := &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.viewIsolation()}
+	if db.dialect.postgres {
+		return db.persist(ctx, func() error { return db.view(ctx, opts, fn) })
+	}
+	return run(ctx, db.read, opts, fn)
+}
+
+// Read is [DB.View] for one question. It returns the results of fn.
+func Read[T any](ctx context.Context, db *DB, fn func(*Tx) (T, error)) (v T, err error) {
+	err = db.View(ctx, func(tx *Tx) (err error) {
+		v, err = fn(tx)
+		return err
+	})
+	return v, err
+}
+
+// Update runs fn in a transaction that overlaps with no other Update, and commits it durably if
+// fn returns nil. If fn returns an error, nothing is changed, and Update returns that error. On
+// PostgreSQL, it runs fn again if the transaction was lost and certainly had no effect.
+func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	fn = db.recorded(fn)
+	if !db.dialect.postgres {
+		return run(ctx, db.write, nil, fn)
+	}
+	if err := db.outage.wait(ctx); err != nil {
+		return err
+	}
+	leave, err := db.writers.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return db.persist(ctx, func() error { return db.update(ctx, fn) })
+}
+
+// run runs fn in a transaction on SQLite.
+func run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, fn func(*Tx) error) error {
+	tx, err := pool.BeginTx(ctx, opts)
+	if err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	defer tx.Rollback() // does nothing after a commit
+	t := &Tx{ctx: ctx, tx: tx}
+	if err := fn(t); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit transaction: %w", err)
+	}
+	t.runCommitted()
+	return nil
+}
+
+func (tx *Tx) runCommitted() {
+	for _, fn := range tx.committed {
+		fn()
+	}
+}
+
+// A queue of the updates of this process. The database runs one update at a time, so those that
+// wait need no connection: one works, and perhaps others have begun, so that there is no pause
+// between two. They are served in the order of their arrival.
+type queue struct {
+	turns chan struct{}
+	limit time.Duration // how long an update may wait
+}
+
+func newQueue(writers int, limit time.Duration) *queue {
+	return &queue{make(chan struct{}, writers), limit}
+}
+
+// enter waits for the turn of an update, which must call leave.
+func (q *queue) enter(ctx context.Context) (leave func(), err error) {
+	leave = func() { <-q.turns }
+	select {
+	case q.turns <- struct{}{}:
+		return leave, nil
+	default:
+	}
+	timer := time.NewTimer(q.limit)
+	defer timer.Stop()
+	select {
+	case q.turns <- struct{}{}:
+		return leave, nil
+	case <-timer.C:
+		return nil, unavailable(fmt.Errorf("begin transaction: %w", errQueue))
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+var errQueue = errors.New("others have been writing for too long")
+
+// A troubled is an error of an attempt to run a transaction that certainly had no effect.
+type troubled struct {
+	error
+	trouble trouble
+}
+
+// Unwrap is for [errors.Is].
+func (t troubled) Unwrap() error { return t.error }
+
+// Pauses between two attempts.
+const (
+	retryFirst, retryLast = 10 * time.Millisecond, 250 * time.Millisecond
+	// maxDisturbed is how often a transaction may be disturbed by others.
+	maxDisturbed = 10
+)
+
+// persist tries a transaction until it succeeds, or fails for a reason of its own, or has met trouble
+// for too long.
+func (db *DB) persist(ctx context.Context, attempt func() error) error {
+	begun, pause, tries := time.Now(), retryFirst, 0
+	for {
+		if err := db.outage.wait(ctx); err != nil {
+			return err
+		}
+		err := attempt()
+		t, ok := errors.AsType[troubled](err)
+		if !ok {
+			return err
+		}
+		tries++
+		limit := patience
+		switch t.trouble {
+		case slow:
+			return unavailable(err)
+		case silent:
+			db.outage.suspect()
+			limit = 0
+		case lost, refused:
+			db.outage.connectionLost()
+		case disturbed:
+			if tries > maxDisturbed {
+				return unavailable(err)
+			}
+		case waiting:
+			limit = db.writers.limit
+		}
+		if time.Since(begun) >= limit && (t.trouble != lost || tries > 1) {
+			return unavailable(err)
+		}
+		if t.trouble == lost && tries == 1 || t.trouble == waiting {
+			continue
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		pause = min(2*pause, retryLast)
+	}
+}
+
+// view is one attempt to run fn in a transaction that cannot write.
+func (db *DB) view(ctx context.Context, opts *sql.TxOptions, fn func(*Tx) error) error {
+	t, end, err := db.begin(ctx, db.read, opts)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if err := fn(t); err != nil {
+		return t.blame(err)
+	}
+	_ = t.tx.Commit() // everything was read
+	t.runCommitted()
+	return nil
+}
+
+// update is one attempt to run fn in a transaction that overlaps with no other.
+func (db *DB) update(ctx context.Context, fn func(*Tx) error) error {
+	t, end, err := db.begin(ctx, db.write, nil)
+	if err != nil {
+		return err
+	}
+	defer end()
+	// The id of the transaction tells its fate if the connection is lost during the commit.
+	id, err := get[string](t, "lock writers", `SELECT pg_current_xact_id()::text FROM pg_advisory_xact_lock(7162353)`)
+	if err != nil {
+		if t.trouble == slow {
+			t.trouble = waiting
+		}
+		return t.blame(fmt.Errorf("begin transaction: %w", err))
+	}
+	if err := fn(t); err != nil {
+		return t.blame(err)
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if err := t.tx.Commit(); err != nil {
+		err = fmt.Errorf("commit transaction: %w", err)
+		kind := troubleOf(err)
+		if kind == noTrouble {
+			return err
+		}
+		if !certainlyNotCommitted(err) {
+			written, fateErr := db.isCommitted(ctx, id)
+			if fateErr != nil {
+				db.outage.suspect()
+				return &unavailableError{cause: err, uncertain: true}
+			}
+			if written {
+				t.runCommitted()
+				return nil
+			}
+		}
+		return troubled{err, kind}
+	}
+	t.runCommitted()
+	return nil
+}
+
+// begin begins a transaction on a connection of pool. The caller must call end.
+//
+// The end of ctx interrupts neither the begin nor the commit, but the statements between them.
+func (db *DB) begin(ctx context.Context, pool *sql.DB, opts *sql.TxOptions) (t *Tx, end func(), err error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, nil, err
+	}
+	wait, cancel := context.WithTimeout(ctx, db.timeout)
+	defer cancel()
+	conn, err := pool.Conn(wait)
+	if err != nil {
+		return nil, nil, beginTrouble(ctx, err)
+	}
+	tx, err := conn.BeginTx(context.WithoutCancel(ctx), opts)
+	if err != nil {
+		conn.Close()
+		return nil, nil, beginTrouble(ctx, err)
+	}
+	return &Tx{ctx: ctx, tx: tx}, func() {
+		_ = tx.Rollback() // does nothing after a commit
+		_ = conn.Close()  // returns it to the pool
+	}, nil
+}
+
+func beginTrouble(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err = fmt.Errorf("begin transaction: %w", err)
+	if kind := troubleOf(err); kind != noTrouble {
+		return troubled{err, kind}
+	}
+	return err
+}
+
+// note remembers that a statement met trouble, and returns its error.
+func (tx *Tx) note(err error) error {
+	if err != nil && tx.ctx.Err() == nil {
+		tx.trouble = max(tx.trouble, troubleOf(err))
+	}
+	return err
+}
+
+// blame returns the error of a transaction: if a statement met trouble, that is the cause.
+func (tx *Tx) blame(err error) error {
+	if tx.trouble != noTrouble {
+		return troubled{err, tx.trouble}
+	}
+	return err
+}
+
+// isCommitted reports whether the transaction id was committed. The error is that the database does
+// not say so in time.
+func (db *DB) isCommitted(ctx context.Context, id string) (bool, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	for {
+		var status sql.NullString
+		err := db.read.QueryRowContext(ctx, `SELECT pg_xact_status($1::text::xid8)`, id).Scan(&status)
+		switch {
+		case err == nil && status.String == "committed":
+			return true, nil
+		case err == nil && status.String == "aborted":
+			return false, nil
+		case err == nil && !status.Valid:
+			return false, ErrUncertain // it is too long ago
+		}
+		select { // its process may still be ending
+		case <-time.After(retryFirst):
+		case <-ctx.Done():
+			return false, ErrUncertain
+		}
+	}
+}
