@@ -30,4 +30,5 @@ const (
 	CodeTooMany      = "TOO_MANY_REQUESTS"
 	CodeInternal     = "INTERNAL"
 	CodeNoSpace      = "NO_SPACE"
+	CodeUnavailable  = "UNAVAILABLE"
 )

@@ -40,6 +40,7 @@ func (a *Agent) inFlightItems(
 	ctx context.Context, images []replication.InFlight,
 ) (all []wire.OutOfSyncItem, err error) {
 	err = a.options.DB.View(ctx, func(tx *metadb.Tx) error {
+		all = nil
 		for _, u := range images {
 			for _, name := range u.Items {
 				row, err := tx.SyncItem(metadb.Parent, u.Repository, name)
@@ -78,11 +79,12 @@ func (a *Agent) outOfSync(ctx context.Context) (all []wire.OutOfSyncItem, err er
 		return nil, err
 	}
 	type key struct{ repository, item string }
-	listed := map[key]bool{}
-	for _, i := range underway {
-		listed[key{i.Repository, cmp.Or(i.Tag, string(i.Digest))}] = true
-	}
 	err = a.options.DB.View(ctx, func(tx *metadb.Tx) error {
+		all = nil
+		listed := map[key]bool{}
+		for _, i := range underway {
+			listed[key{i.Repository, cmp.Or(i.Tag, string(i.Digest))}] = true
+		}
 		add := func(rows []metadb.SyncItem, err error) error {
 			for _, row := range rows {
 				k := key{row.Repository, row.Item}
@@ -115,8 +117,8 @@ func (a *Agent) outOfSync(ctx context.Context) (all []wire.OutOfSyncItem, err er
 // lacks itself. It returns all true if no other item is out of sync, and if a
 // report may have all of them.
 func (a *Agent) lacking(ctx context.Context, p replication.Position) (items []wire.OutOfSyncItem, all bool, err error) {
-	all = true
 	err = a.options.DB.View(ctx, func(tx *metadb.Tx) error {
+		items, all = nil, true
 		rows, err := tx.SyncItems(metadb.Parent, metadb.OutOfSyncItem, "", "", maxOutOfSync+1)
 		for _, row := range rows {
 			if all = all && row.State == replication.Failed && row.Permanent; !all || err != nil {

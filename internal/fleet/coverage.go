@@ -50,6 +50,7 @@ func (s *Service) Coverage(ctx context.Context, q CoverageQuery) (v api.Coverage
 	var all []holding
 	state := s.control.State()
 	err = s.content.View(ctx, func(c *storage.View) error {
+		all = nil
 		standings, err := s.standings(c)
 		if err != nil {
 			return err

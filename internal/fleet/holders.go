@@ -16,6 +16,7 @@ var _ retention.Fleet = (*Service)(nil)
 // [retention.Fleet].
 func (s *Service) Holders(ctx context.Context) (all []retention.Holder, err error) {
 	err = s.content.View(ctx, func(c *storage.View) error {
+		all = nil
 		cache, err := newRequestCache(c)
 		if err != nil {
 			return err

@@ -75,6 +75,7 @@ func (s *Service) selected(ctx context.Context, q ListQuery) (some []*Standing, 
 		return nil, control.MapNotFound(metadb.ErrNotFound, "connected registry", q.Parent)
 	}
 	err = s.content.View(ctx, func(c *storage.View) error {
+		some = nil
 		all, err := s.standings(c)
 		if err != nil {
 			return err

@@ -26,8 +26,11 @@ const (
 	notReadyRetryMin, notReadyRetryMax = 1, 3
 )
 
-// codeBusy is the code of a parent that has too many requests.
-const codeBusy = "BUSY"
+// The codes of a parent that has too many requests, and of one whose database does not answer.
+const (
+	codeBusy        = "BUSY"
+	codeUnavailable = "UNAVAILABLE"
+)
 
 func errBusy() error {
 	return problem(http.StatusServiceUnavailable, codeBusy, "the parent has too much to do just now")

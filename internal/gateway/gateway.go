@@ -129,6 +129,8 @@ func problemOf(err error) problemError {
 	case errors.As(err, &p):
 	case status == http.StatusTooManyRequests:
 		p = problem(http.StatusTooManyRequests, "TOO_MANY_REQUESTS", "too many failed logins; try again later")
+	case errors.Is(err, oci.ErrUnavailable):
+		p = problem(http.StatusServiceUnavailable, codeUnavailable, "the parent cannot answer this just now")
 	default:
 		p = problem(http.StatusInternalServerError, "INTERNAL", "the parent failed to answer; its log has the reason")
 	}

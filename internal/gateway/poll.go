@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -253,50 +254,18 @@ func SubscriptionOf(r wire.ConnectedRegistry) subscription.Subscription {
 func (s *server) pollOnce(
 	ctx context.Context, c caller, q wire.PollRequest, in selection,
 ) (a *pollAnswer, version int64, err error) {
-	a = &pollAnswer{PollResponse: wire.PollResponse{
-		Capability: commonCapability(q.Capability), Feed: s.Feed, Subscription: in.id, Cursor: q.Cursor, Locks: true,
-		ReceivesChanges: in.readWrite,
-	}}
 	watermarks, lacking := s.Watermarks() // first, because they hold for the content that is read next
-	a.Watermarks = watermarks
-	for _, i := range lacking {
-		if c.mayRead(i.Repository) && (i.Tag == "" || in.filter.Tags.All() || in.filter.Tags.Matches(i.Tag)) {
-			a.Lacking = append(a.Lacking, i)
-		}
-	}
-	p := &poller{server: s, caller: c, selection: in, pass: q.Pass > 0, answer: a, room: s.maxListed}
-	err = s.Storage.View(ctx, func(v *storage.View) error {
-		p.view = v
-		head, trimmed, err := v.FeedHead()
-		if err != nil {
-			return err
-		}
-		if version, err = v.ControlVersion(); err != nil || version != in.version {
-			return err
-		}
-		if p.since = q.Cursor; q.Since != nil {
-			p.since = *q.Since
-		}
-		known := p.since // removals after this place must still be remembered
-		if p.pass {
-			known = q.Pass
-		}
-		lacksLocks := false // that it could not record before it was updated
-		if q.Locks == wire.LocksWanted {
-			if lacksLocks, err = v.HasLocks(); err != nil {
-				return err
-			}
-		}
-		if q.Feed != s.Feed || q.Subscription != in.id || q.Cursor > head || known < trimmed || lacksLocks {
-			a.Restart, a.Head, a.Cursor = true, max(head, 1), 0
-			p.first, p.pass, q.Page = true, true, nil
-		}
-		if q.Page != nil {
-			if err := p.page(*q.Page); err != nil || a.More {
-				return err
-			}
-		}
-		return p.feed(head)
+	lacking = slices.DeleteFunc(slices.Clone(lacking), func(i wire.OutOfSyncItem) bool {
+		return !c.mayRead(i.Repository) || i.Tag != "" && !in.filter.Tags.All() && !in.filter.Tags.Matches(i.Tag)
+	})
+	err = s.Storage.View(ctx, func(v *storage.View) (err error) {
+		a = &pollAnswer{PollResponse: wire.PollResponse{
+			Capability: commonCapability(q.Capability), Feed: s.Feed, Subscription: in.id, Cursor: q.Cursor, Locks: true,
+			ReceivesChanges: in.readWrite, Watermarks: watermarks, Lacking: lacking,
+		}}
+		p := &poller{server: s, caller: c, selection: in, view: v, pass: q.Pass > 0, answer: a, room: s.maxListed}
+		version, err = p.fill(q)
+		return err
 	})
 	return a, version, err
 }
@@ -313,6 +282,41 @@ type poller struct {
 	since  int64  // the sequence number up to which the caller knows everything
 	answer *pollAnswer
 	room   int // how many more items the answer may have
+}
+
+// fill fills the answer to q, and returns the version of the control plane.
+func (p *poller) fill(q wire.PollRequest) (version int64, err error) {
+	head, trimmed, err := p.view.FeedHead()
+	if err != nil {
+		return 0, err
+	}
+	if version, err = p.view.ControlVersion(); err != nil || version != p.version {
+		return version, err
+	}
+	if p.since = q.Cursor; q.Since != nil {
+		p.since = *q.Since
+	}
+	known := p.since // removals after this place must still be remembered
+	if p.pass {
+		known = q.Pass
+	}
+	lacksLocks := false // that it could not record before it was updated
+	if q.Locks == wire.LocksWanted {
+		if lacksLocks, err = p.view.HasLocks(); err != nil {
+			return version, err
+		}
+	}
+	a := p.answer
+	if q.Feed != p.Feed || q.Subscription != p.id || q.Cursor > head || known < trimmed || lacksLocks {
+		a.Restart, a.Head, a.Cursor = true, max(head, 1), 0
+		p.first, p.pass, q.Page = true, true, nil
+	}
+	if q.Page != nil {
+		if err := p.page(*q.Page); err != nil || a.More {
+			return version, err
+		}
+	}
+	return version, p.feed(head)
 }
 
 // page adds the rest of a complete listing, or all of it if the listing has

@@ -347,7 +347,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	retryAfter := func(least, most int) { w.Header().Set("Retry-After", strconv.Itoa(least+rand.IntN(most-least+1))) }
 	switch {
-	case p.Code == codeBusy:
+	case p.Code == codeBusy, p.Code == codeUnavailable:
 		retryAfter(busyRetryMin, busyRetryMax)
 	case errors.Is(err, ErrNotReady):
 		retryAfter(notReadyRetryMin, notReadyRetryMax)

@@ -156,7 +156,7 @@ func TestOpenAPIDocumentDescribesItsSchemas(t *testing.T) {
 	if filters := put["tagFilters"].Description; !strings.Contains(filters, "regular expression") {
 		t.Errorf("tagFilters is described as %q", filters)
 	}
-	if codes := doc.Components.Schemas["Problem"].Properties["code"].Enum; len(codes) != 11 {
+	if codes := doc.Components.Schemas["Problem"].Properties["code"].Enum; len(codes) != 12 {
 		t.Errorf("the codes of a problem are %q", codes)
 	}
 }

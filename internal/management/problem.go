@@ -34,6 +34,7 @@ var statuses = map[string]int{
 	api.CodeTooMany:      http.StatusTooManyRequests,
 	api.CodeInternal:     http.StatusInternalServerError,
 	api.CodeNoSpace:      http.StatusInsufficientStorage,
+	api.CodeUnavailable:  http.StatusServiceUnavailable,
 	api.CodeTooLarge:     http.StatusRequestEntityTooLarge,
 }
 
@@ -93,6 +94,11 @@ func (h *handler) problemOf(ctx context.Context, op operation, err error) *probl
 		h.Log.Error("disk is full", "operation", op.id, "err", err)
 		return refused(control.Refuse(api.CodeNoSpace, "%s", oci.ErrNoSpace.Message).
 			WithHint("free some space there; stored content is still served"))
+	}
+	if errors.Is(err, oci.ErrUnavailable) {
+		p := refused(control.Refuse(api.CodeUnavailable, "%s", oci.ErrUnavailable.Message))
+		p.header = http.Header{"Retry-After": {"5"}}
+		return p
 	}
 	if e := oci.AsError(err); e != nil && e.Status < 500 {
 		code := api.CodeInvalid

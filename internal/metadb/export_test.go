@@ -63,3 +63,9 @@ func (db *DB) URL() string {
 
 // TryAgain makes the follower ask although the database has just failed.
 func (f *Follower) TryAgain() { f.failed = time.Time{} }
+
+// CountWaiting returns how many connections wait for the writers' lock.
+func (tx *Tx) CountWaiting() (int, error) {
+	return get[int](tx, "count waiting", `SELECT COUNT(*) FROM pg_stat_activity
+		WHERE datname = current_database() AND wait_event = 'advisory'`)
+}

@@ -116,9 +116,9 @@ func troubleOfCode(p *pgconn.PgError) trouble {
 	return noTrouble
 }
 
-// certainlyNotCommitted reports whether the error of a commit says that nothing was written.
+// certainlyNotCommitted reports whether the error of a commit says that nothing was written. A broken
+// connection never says so, not even where the driver calls a retry safe.
 func certainlyNotCommitted(err error) bool {
 	p, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && p.SeverityUnlocalized == "ERROR" || pgconn.SafeToRetry(err) || errors.Is(err, pgx.ErrTxCommitRollback) ||
-		errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrTxDone)
+	return ok && p.SeverityUnlocalized == "ERROR" || errors.Is(err, pgx.ErrTxCommitRollback)
 }

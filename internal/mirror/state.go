@@ -65,19 +65,18 @@ type RuleSync struct {
 }
 
 // RuleStates says of each rule whether it is in sync, in the sense of [Service.Summary].
-func (s *Service) RuleStates(ctx context.Context) (all []RuleSync, _ error) {
-	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
+func (s *Service) RuleStates(ctx context.Context) ([]RuleSync, error) {
+	return metadb.Read(ctx, s.DB, func(tx *metadb.Tx) (all []RuleSync, err error) {
 		rules, err := tx.MirrorRules()
 		for _, r := range rules {
 			ok, err := s.isInSync(tx, r)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			all = append(all, RuleSync{r.Name, ok, r.SucceededAt})
 		}
-		return err
+		return all, err
 	})
-	return all, err
 }
 
 // isInSync reports whether a rule is in sync.
@@ -122,19 +121,19 @@ func failuresOf(tx *metadb.Tx, source string) (f failures, _ error) {
 
 // Summary summarises the rules. A rule is in sync if its last run left it in sync. It
 // stays so during the next run until that finds changes, or fails for more than referrers.
-func (s *Service) Summary(ctx context.Context) (sum Summary, _ error) {
-	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
+func (s *Service) Summary(ctx context.Context) (Summary, error) {
+	return metadb.Read(ctx, s.DB, func(tx *metadb.Tx) (sum Summary, err error) {
 		rules, err := tx.MirrorRules()
 		for i, r := range rules {
 			counts, err := tx.CountSyncItems(SourceName(r.Name))
 			if err != nil {
-				return err
+				return sum, err
 			}
 			pending, failed := counts[replication.Pending], counts[replication.Failed]
 			sum.ItemsPending, sum.ItemsFailed = sum.ItemsPending+pending, sum.ItemsFailed+failed
 			ok, err := s.isInSync(tx, r)
 			if err != nil {
-				return err
+				return sum, err
 			}
 			if !ok {
 				sum.OutOfSync++
@@ -144,7 +143,6 @@ func (s *Service) Summary(ctx context.Context) (sum Summary, _ error) {
 			}
 		}
 		sum.Rules = len(rules)
-		return err
+		return sum, err
 	})
-	return sum, err
 }

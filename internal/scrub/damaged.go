@@ -13,8 +13,8 @@ const maxImages = 10
 // Damaged returns up to limit damaged blobs and manifests after (repository, digest), in that
 // order, and the images that are incomplete because of each.
 func (s *Scrubber) Damaged(ctx context.Context, repository, digest string, limit int) ([]api.Damaged, error) {
-	all := []api.Damaged{}
-	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
+	return metadb.Read(ctx, s.DB, func(tx *metadb.Tx) ([]api.Damaged, error) {
+		all := []api.Damaged{}
 		rows, err := tx.Damages(repository, digest, limit)
 		for _, row := range rows {
 			d := api.Damaged{Digest: row.Digest, Size: row.Size, Reason: row.Reason, FoundTime: row.FoundAt.UTC()}
@@ -22,13 +22,12 @@ func (s *Scrubber) Damaged(ctx context.Context, repository, digest string, limit
 				d.Repository = &row.Repository
 			}
 			if d.Images, d.Fetchable, err = imagesOf(tx, row); err != nil {
-				return err
+				return nil, err
 			}
 			all = append(all, d)
 		}
-		return err
+		return all, err
 	})
-	return all, err
 }
 
 // imagesOf names images that are incomplete because of a damage, by their tags if they have

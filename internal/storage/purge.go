@@ -301,7 +301,12 @@ func (c *change) purgeManifest(m PurgeCandidate) error {
 // [oci.ErrDenied] if the repository is locked against deletion.
 func (p *Purge) transaction(ctx context.Context, fn func(*change) error) error {
 	if p.simulated {
+		begun := false
 		return p.s.db.View(ctx, func(tx *metadb.Tx) error {
+			if begun { // what is gone is in memory already
+				return metadb.ErrUnavailable
+			}
+			begun = true
 			c := &change{Storage: p.s, tx: tx, repository: p.repository}
 			if err := c.checkRemovable("", 0); err != nil {
 				return err

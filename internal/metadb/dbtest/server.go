@@ -179,7 +179,7 @@ const script = `rm -f %[2]s/data/postmaster.pid
 	>>%[2]s/log 2>&1 </dev/null &
 echo $!
 read -r keep
-kill -CONT $! 2>/dev/null
+kill -CONT $! $(ps -o pid= --ppid $!) 2>/dev/null
 kill -INT $! 2>/dev/null
 wait
 [ -n "$keep" ] || rm -rf %[2]s`
