@@ -87,6 +87,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open control plane: %w", err)
 	}
+	s.db.OnUncertain(s.reloadLate)
 	return s, nil
 }
 
@@ -222,6 +223,15 @@ func (s *Service) reload(ctx context.Context) error {
 		s.publishAll(next)
 	}
 	return err
+}
+
+// reloadLate is [Service.reload] after a write of which it was unknown whether it was committed.
+func (s *Service) reloadLate() {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := s.reload(context.Background()); err != nil {
+		s.log.Error("the control plane is not read again", "err", err)
+	}
 }
 
 // publish makes next the current state, unless there is a newer one, and wakes all waiters for a

@@ -29,6 +29,7 @@ const (
 type outage struct {
 	log   *slog.Logger
 	probe func(context.Context) error
+	late  []func() // are called after a commit whose answer was lost; see [DB.OnUncertain]
 
 	stop context.CancelFunc // ends the probing
 	ctx  context.Context
@@ -95,6 +96,33 @@ func (o *outage) run() {
 			return
 		}
 	}
+}
+
+// settle finds out what became of a transaction, however long that takes.
+func (o *outage) settle(fateOf func(context.Context) fate) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	o.done.Go(func() {
+		for {
+			select {
+			case <-time.After(probeLast):
+			case <-o.ctx.Done():
+				return
+			}
+			switch fateOf(o.ctx) {
+			case aborted:
+				return
+			case committed, forgotten:
+				for _, fn := range o.late {
+					fn()
+				}
+				return
+			}
+		}
+	})
 }
 
 // begin begins an outage, unless there is one.

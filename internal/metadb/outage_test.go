@@ -466,6 +466,27 @@ func TestCommitWithoutAnAnswerIsUncertain(t *testing.T) {
 	}
 }
 
+func TestCommitAfterAStallIsMadeKnown(t *testing.T) {
+	s := dbtest.NewServer(t)
+	log := newWatchedLog()
+	db := openWith(t, metadb.Options{URL: s.Create(t, "ferry"), Log: log.logger(), Timeout: time.Second})
+	known := make(chan struct{})
+	db.OnUncertain(func() { close(known) })
+	err := db.Update(t.Context(), func(tx *metadb.Tx) error {
+		defer s.Stall(t)
+		return tx.SetSetting("x", "y")
+	})
+	if !errors.Is(err, metadb.ErrUncertain) {
+		t.Errorf("update = %v, want %v", err, metadb.ErrUncertain)
+	}
+	s.Resume(t)
+	<-known
+	value, err := metadb.Read(t.Context(), db, func(tx *metadb.Tx) (string, error) { return tx.Setting("x") })
+	if value != "y" || err != nil {
+		t.Errorf("setting = %q, %v", value, err)
+	}
+}
+
 func TestOpenWaitsForTheServerAndSaysSo(t *testing.T) {
 	s := dbtest.NewServer(t)
 	url := s.Create(t, "ferry")

@@ -208,14 +208,15 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) error {
 			return err
 		}
 		if !certainlyNotCommitted(err) {
-			written, fateErr := db.isCommitted(ctx, id)
-			if fateErr != nil {
-				db.outage.suspect()
-				return &unavailableError{cause: err, uncertain: true}
-			}
-			if written {
+			switch db.fateOf(context.WithoutCancel(ctx), id) {
+			case committed:
 				t.runCommitted()
 				return nil
+			case aborted:
+			default:
+				db.outage.suspect()
+				db.outage.settle(func(ctx context.Context) fate { return db.fateOf(ctx, id) })
+				return &unavailableError{cause: err, uncertain: true}
 			}
 		}
 		return troubled{err, kind}
@@ -275,26 +276,39 @@ func (tx *Tx) blame(err error) error {
 	return err
 }
 
-// isCommitted reports whether the transaction id was committed. The error is that the database does
-// not say so in time.
-func (db *DB) isCommitted(ctx context.Context, id string) (bool, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+// A fate is what became of a transaction, in the words of PostgreSQL.
+type fate string
+
+const (
+	committed fate = "committed"
+	aborted   fate = "aborted"
+	forgotten fate = "" // it was too long ago
+	undecided fate = "in progress"
+)
+
+// fateOf returns what became of the transaction id. It waits a while until that is decided.
+func (db *DB) fateOf(ctx context.Context, id string) fate {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		var status sql.NullString
-		err := db.read.QueryRowContext(ctx, `SELECT pg_xact_status($1::text::xid8)`, id).Scan(&status)
-		switch {
-		case err == nil && status.String == "committed":
-			return true, nil
-		case err == nil && status.String == "aborted":
-			return false, nil
-		case err == nil && !status.Valid:
-			return false, ErrUncertain // it is too long ago
+		var f fate
+		err := db.read.QueryRowContext(ctx, `SELECT COALESCE(pg_xact_status($1::text::xid8), '')`, id).Scan(&f)
+		if err == nil && f != undecided {
+			return f
 		}
 		select { // its process may still be ending
 		case <-time.After(retryFirst):
 		case <-ctx.Done():
-			return false, ErrUncertain
+			return undecided
 		}
+	}
+}
+
+// OnUncertain makes the database call fn after a transaction was committed of which [DB.Update] returned
+// that it is uncertain: what its caller has in memory may be out of date. It must be called before any
+// update.
+func (db *DB) OnUncertain(fn func()) {
+	if db.outage != nil {
+		db.outage.late = append(db.outage.late, fn)
 	}
 }

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -15,7 +16,8 @@ import (
 
 // OpenBlob opens the blob d of repository; the result is an *os.File if the blob store keeps
 // files. The error is [oci.ErrBlobUnknown] if the repository does not have the blob, and
-// [oci.ErrDenied] if reading the repository is locked.
+// [oci.ErrDenied] if reading the repository is locked. While the database does not answer, it opens the
+// blobs of manifests in the cache.
 func (s *Storage) OpenBlob(ctx context.Context, repository string,
 	d digest.Digest) (io.ReadSeekCloser, blob.Info, error) {
 	return s.openBlob(ctx, repository, d, NoRead)
@@ -26,6 +28,11 @@ func (s *Storage) openBlob(
 	ctx context.Context, repository string, d digest.Digest, respected Locks,
 ) (io.ReadSeekCloser, blob.Info, error) {
 	row, err := s.repositoryBlob(ctx, repository, d)
+	if errors.Is(err, metadb.ErrUnavailable) {
+		if r, info := s.openCached(ctx, repository, d, respected); r != nil {
+			return r, info, nil
+		}
+	}
 	if err != nil {
 		return nil, blob.Info{}, err
 	}
@@ -41,6 +48,45 @@ func (s *Storage) openBlob(
 		return nil, blob.Info{}, err
 	}
 	return r, infoOf(row), nil
+}
+
+// openCached opens a blob without the database, if the cache has a manifest of repository that needs it:
+// such a blob is linked to the repository as long as the manifest is there. nil is none.
+func (s *Storage) openCached(
+	ctx context.Context, repository string, d digest.Digest, respected Locks,
+) (io.ReadSeekCloser, blob.Info) {
+	size := int64(-1)
+	holder := s.cache.holder(repository, func(m *Manifest) bool {
+		if m.Locks&respected != 0 || !bytes.Contains(m.Payload, []byte(d)) {
+			return false
+		}
+		parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+		if err != nil {
+			return false
+		}
+		blobs := parsed.Layers
+		if parsed.Config != nil {
+			blobs = append(blobs, *parsed.Config)
+		}
+		for _, b := range blobs {
+			if b.Digest == d {
+				size = b.Size
+			}
+		}
+		return size >= 0
+	})
+	if holder == nil {
+		return nil, blob.Info{}
+	}
+	info, err := s.blobs.Stat(ctx, d)
+	if err != nil || info.Size != size {
+		return nil, blob.Info{}
+	}
+	r, err := s.blobs.Open(ctx, d)
+	if err != nil {
+		return nil, blob.Info{}
+	}
+	return r, info
 }
 
 // openFile opens the file of a blob. If the file is lost or has another size, the blob is taken

@@ -91,6 +91,34 @@ func (c *cache) forgetIf(stale func(cacheKey) bool) {
 	}
 }
 
+// forgetAll removes all manifests.
+func (c *cache) forgetAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.generation++
+	clear(c.entries)
+	c.recent.Init()
+	c.size = 0
+}
+
+// holder returns a manifest of repository for which holds is true; nil is none.
+func (c *cache) holder(repository string, holds func(*Manifest) bool) *Manifest {
+	c.mu.Lock()
+	var all []*Manifest
+	for key, e := range c.entries {
+		if key.repository == repository {
+			all = append(all, e.Value.(*cacheEntry).manifest)
+		}
+	}
+	c.mu.Unlock()
+	for _, m := range all {
+		if holds(m) {
+			return m
+		}
+	}
+	return nil
+}
+
 func (c *cache) remove(e *list.Element) {
 	entry := c.recent.Remove(e).(*cacheEntry)
 	delete(c.entries, entry.key)

@@ -111,7 +111,8 @@ type syncedPartial struct {
 
 // commitBlobs makes blobs of partials. In one transaction it links them to their
 // repositories and runs also. All digests must be different. If it returns an error, the
-// partials are unchanged, unless only the replacement of a file failed. The end of the context
+// partials are unchanged, unless only the replacement of a file failed, or the error is
+// [metadb.ErrUncertain]. The end of the context
 // does not interrupt it. No other function creates a blob.
 //
 // A file that exists is replaced by the verified partial, because its own bytes may have
@@ -157,6 +158,9 @@ func (s *Storage) commitBlobs(ctx context.Context, partials []syncedPartial, als
 			}
 			return err
 		})
+	}
+	if errors.Is(err, metadb.ErrUncertain) {
+		return err // as after a crash here: see [Storage.recoverPartial]
 	}
 	for i, p := range partials {
 		if moved[i] {

@@ -91,6 +91,7 @@ func New(o Options) (*Storage, error) {
 		orphans: cmp.Or(o.Orphans, OrphanAge), observe: o.Observe, sendsUp: o.SendsUp,
 	}
 	s.digests.session, s.partials.session = o.Locks, o.Locks
+	o.DB.OnUncertain(s.cache.forgetAll)
 	s.transfers.open = map[*Transfer]bool{}
 	s.reservations.all = map[*Reservation]bool{}
 	s.watchers.groups = map[string]*watchGroup{}

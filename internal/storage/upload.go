@@ -152,7 +152,11 @@ func (u *Upload) Append(ctx context.Context, r io.Reader) (int64, error) {
 	start := u.size
 	ctx = context.WithoutCancel(ctx) // the client may have disconnected; its bytes are kept
 	err := u.copy(ctx, r)
-	if saveErr := u.makeDurable(ctx); saveErr != nil {
+	saveErr := u.makeDurable(ctx)
+	if errors.Is(saveErr, metadb.ErrUncertain) { // the row may need the bytes, which are in the file
+		return u.saved - start, errors.Join(err, saveErr)
+	}
+	if saveErr != nil {
 		err = errors.Join(err, saveErr, u.rewind())
 	}
 	return u.size - start, err
