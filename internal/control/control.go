@@ -80,6 +80,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if s.maxima = DefaultMaxima(); o.Maxima != nil {
 		s.maxima = *o.Maxima
 	}
+	s.db.OnUncertain(s.reloadLate)
 	err := s.prepare(ctx, o)
 	if err == nil {
 		err = s.reload(ctx)
@@ -87,7 +88,6 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open control plane: %w", err)
 	}
-	s.db.OnUncertain(s.reloadLate)
 	return s, nil
 }
 
