@@ -69,7 +69,9 @@ func (s *Storage) ChangeLocks(ctx context.Context, repository, reference string,
 		}
 		return writeNotes(c.tx, notes)
 	})
-	s.cache.forgetRepository(repository)
+	if mayHaveWritten(err) {
+		s.cache.forgetRepository(repository)
+	}
 	return err
 }
 

@@ -205,7 +205,9 @@ func (s *Storage) deleteManifest(
 		}
 		return writeNotes(c.tx, notes)
 	})
-	s.cache.forget(repository, append(tags, string(d))...)
+	if mayHaveWritten(err) {
+		s.cache.forget(repository, append(tags, string(d))...)
+	}
 	return err
 }
 

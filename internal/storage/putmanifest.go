@@ -33,7 +33,9 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 		row, err = c.put(prepared)
 		return err
 	})
-	s.cache.forget(p.Repository, append(p.Tags, string(row.Digest))...)
+	if mayHaveWritten(err) {
+		s.cache.forget(p.Repository, append(p.Tags, string(row.Digest))...)
+	}
 	if err != nil {
 		return nil, err
 	}

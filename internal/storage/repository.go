@@ -58,7 +58,9 @@ func (s *Storage) removeRepository(ctx context.Context, name string, by author, 
 		}
 		return c.deleteRepository(notes)
 	})
-	s.cache.forgetRepository(name)
+	if mayHaveWritten(err) {
+		s.cache.forgetRepository(name)
+	}
 	return err
 }
 
@@ -85,7 +87,9 @@ func (s *Storage) DeleteRepositoryListing(
 		}
 		return c.deleteRepository(notes)
 	})
-	s.cache.forgetRepository(name)
+	if mayHaveWritten(err) {
+		s.cache.forgetRepository(name)
+	}
 	return gone, err
 }
 

@@ -119,6 +119,12 @@ func (s *Storage) write(ctx context.Context, fn func(*metadb.Tx) error) error {
 	return s.mapDiskFull(s.db.Update(ctx, fn))
 }
 
+// mayHaveWritten reports whether an update with the error err may have changed anything. If not, because
+// the database did not answer, what is cached is still served.
+func mayHaveWritten(err error) bool {
+	return !errors.Is(err, metadb.ErrUnavailable) || errors.Is(err, metadb.ErrUncertain)
+}
+
 // A Note writes to the audit log, in the transaction of a change, who makes the change. If it
 // fails, the change fails.
 type Note func(*metadb.Tx) error

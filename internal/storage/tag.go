@@ -153,7 +153,9 @@ func (s *Storage) removeTag(ctx context.Context, repository, name string, by aut
 		}
 		return c.deleteTag(name, notes)
 	})
-	s.cache.forget(repository, name)
+	if mayHaveWritten(err) {
+		s.cache.forget(repository, name)
+	}
 	return err
 }
 
