@@ -118,7 +118,7 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err != nil || recorded == len(all) {
 		return err
 	}
-	return db.UpdateWithReserve(ctx, func(tx *Tx) error {
+	return db.Long().UpdateWithReserve(ctx, func(tx *Tx) error {
 		if err := tx.migrate(db.dialect, all); err != nil {
 			return fmt.Errorf("migrate: %w", err)
 		}

@@ -199,7 +199,7 @@ func (s *Scrubber) CheckFiles(ctx context.Context) (lost int, err error) {
 // begin begins a scrub.
 func (s *Scrubber) begin(ctx context.Context, asked bool) (*job, error) {
 	j := &job{Started: s.Now().UTC(), Asked: asked}
-	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
+	err := s.DB.Long().View(ctx, func(tx *metadb.Tx) error {
 		blobs, err := tx.TotalOfBlobs()
 		if err != nil {
 			return err

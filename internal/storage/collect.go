@@ -144,7 +144,7 @@ func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
 	var failed failures
 	before, after := s.Uptime().Add(-age), ""
 	for {
-		stale, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Upload, error) {
+		stale, err := metadb.Read(ctx, s.db.Long(), func(tx *metadb.Tx) ([]metadb.Upload, error) {
 			return tx.StaleUploads(before, after, page)
 		})
 		if err != nil || len(stale) == 0 {
@@ -181,7 +181,7 @@ func (s *Storage) collectUpload(
 func (s *Storage) collectBlobs(ctx context.Context, c *Collected) error {
 	var failed failures
 	for {
-		garbage, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Blob, error) {
+		garbage, err := metadb.Read(ctx, s.db.Long(), func(tx *metadb.Tx) ([]metadb.Blob, error) {
 			now := s.Uptime()
 			return tx.Garbage(now.Add(-s.grace), now, page)
 		})

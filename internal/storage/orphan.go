@@ -29,7 +29,7 @@ func (s *Storage) collectOrphans(ctx context.Context, c *Collected) error {
 	}
 	before, after, back := s.Uptime().Add(-age), "", 0
 	for {
-		orphans, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Orphan, error) {
+		orphans, err := metadb.Read(ctx, s.db.Long(), func(tx *metadb.Tx) ([]metadb.Orphan, error) {
 			return tx.Orphans(after, page)
 		})
 		if err != nil || len(orphans) == 0 {

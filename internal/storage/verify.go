@@ -233,7 +233,9 @@ func (s *Storage) CheckFiles(ctx context.Context) (lost int, err error) {
 	var missing []metadb.Blob
 	after, all, absent := "", 0, 0
 	for {
-		rows, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Blob, error) { return tx.Blobs(after, page) })
+		rows, err := metadb.Read(ctx, s.db.Long(), func(tx *metadb.Tx) ([]metadb.Blob, error) {
+			return tx.Blobs(after, page)
+		})
 		if err != nil {
 			return 0, err
 		}
