@@ -91,16 +91,6 @@ func (c *cache) forgetIf(stale func(cacheKey) bool) {
 	}
 }
 
-// forgetAll removes all manifests.
-func (c *cache) forgetAll() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.generation++
-	clear(c.entries)
-	c.recent.Init()
-	c.size = 0
-}
-
 // holder returns a manifest of repository for which holds is true; nil is none.
 func (c *cache) holder(repository string, holds func(*Manifest) bool) *Manifest {
 	c.mu.Lock()

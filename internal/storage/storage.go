@@ -92,6 +92,7 @@ func New(o Options) (*Storage, error) {
 	}
 	s.digests.session, s.partials.session = o.Locks, o.Locks
 	o.DB.OnUncertain(s.cache.forgetAll)
+	o.DB.OnUncertain(func() { s.cache.forgetIf(func(cacheKey) bool { return true }) })
 	s.transfers.open = map[*Transfer]bool{}
 	s.reservations.all = map[*Reservation]bool{}
 	s.watchers.groups = map[string]*watchGroup{}
