@@ -26,7 +26,7 @@ type Config struct {
 	DatabaseWriters      int
 	DatabaseTimeout      time.Duration // of a statement in PostgreSQL
 	DatabaseWait         time.Duration // how long a start tries to connect to PostgreSQL
-	TLS                  string        // one of the constants below; "" is what the other settings say; see [Config.TLSMode]
+	TLS                  string        // one of the constants below; "" is what the others say; see [Config.TLSMode]
 	TLSCert              string        // PEM files; both or neither
 	TLSKey               string
 	TLSNames             string // of certificates that the instance makes or requests; see [ParseNames]

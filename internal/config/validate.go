@@ -100,7 +100,8 @@ func (c Config) Validate() error {
 	case c.Database != "" && !databases.MatchString(c.Database):
 		return errors.New("database: want postgres://user@host/name or sqlite:PATH")
 	case c.DatabaseTimeout < minDatabaseTimeout || c.DatabaseTimeout > maxDatabaseTimeout:
-		return fmt.Errorf("database-timeout %v: want %v to %v", c.DatabaseTimeout, minDatabaseTimeout, maxDatabaseTimeout)
+		return fmt.Errorf("database-timeout %v: want %v to %v", c.DatabaseTimeout, minDatabaseTimeout,
+			maxDatabaseTimeout)
 	case c.DatabaseWait < 0 || c.DatabaseWait > maxDatabaseWait:
 		return fmt.Errorf("database-wait %v: want 0s to %v", c.DatabaseWait, maxDatabaseWait)
 	}

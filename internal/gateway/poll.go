@@ -260,8 +260,8 @@ func (s *server) pollOnce(
 	})
 	err = s.Storage.View(ctx, func(v *storage.View) (err error) {
 		a = &pollAnswer{PollResponse: wire.PollResponse{
-			Capability: commonCapability(q.Capability), Feed: s.Feed, Subscription: in.id, Cursor: q.Cursor, Locks: true,
-			ReceivesChanges: in.readWrite, Watermarks: watermarks, Lacking: lacking,
+			Capability: commonCapability(q.Capability), Feed: s.Feed, Subscription: in.id, Cursor: q.Cursor,
+			Locks: true, ReceivesChanges: in.readWrite, Watermarks: watermarks, Lacking: lacking,
 		}}
 		p := &poller{server: s, caller: c, selection: in, view: v, pass: q.Pass > 0, answer: a, room: s.maxListed}
 		version, err = p.fill(q)

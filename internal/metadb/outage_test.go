@@ -440,7 +440,8 @@ func TestLostAnswerOfACommitIsFoundOut(t *testing.T) {
 				return err
 			})
 			if err != nil || tries != want || committed != 1 {
-				t.Errorf("it ran %d times, was committed %d times, and returned %v; want %d", tries, committed, err, want)
+				t.Errorf("it ran %d times, was committed %d times, and returned %v; want %d", tries, committed, err,
+					want)
 			}
 			err = db.Update(t.Context(), func(tx *metadb.Tx) error {
 				if n, err := tx.Next("x"); n != 2 {

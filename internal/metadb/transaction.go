@@ -173,7 +173,7 @@ func (db *DB) view(ctx context.Context, opts *sql.TxOptions, fn func(*Tx) error)
 	}
 	defer end()
 	if err := fn(t); err != nil {
-		return t.blame(err)
+		return t.failure(err)
 	}
 	_ = t.tx.Commit() // everything was read
 	t.runCommitted()
@@ -193,10 +193,10 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) error {
 		if t.trouble == slow {
 			t.trouble = waiting
 		}
-		return t.blame(fmt.Errorf("begin transaction: %w", err))
+		return t.failure(fmt.Errorf("begin transaction: %w", err))
 	}
 	if err := fn(t); err != nil {
-		return t.blame(err)
+		return t.failure(err)
 	}
 	if err := context.Cause(ctx); err != nil {
 		return err
@@ -268,8 +268,8 @@ func (tx *Tx) note(err error) error {
 	return err
 }
 
-// blame returns the error of a transaction: if a statement met trouble, that is the cause.
-func (tx *Tx) blame(err error) error {
+// failure returns the error of a transaction: if a statement met trouble, that is the cause.
+func (tx *Tx) failure(err error) error {
 	if tx.trouble != noTrouble {
 		return troubled{err, tx.trouble}
 	}

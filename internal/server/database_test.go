@@ -48,7 +48,7 @@ func newDatabaseRoot(t *testing.T, settings ...string) *databaseRoot {
 
 // An answered is what a client saw of an answer.
 type answered struct {
-	what       string
+	request    string
 	status     int
 	retryAfter string
 	body       string
@@ -57,7 +57,7 @@ type answered struct {
 func (a answered) expect(t *testing.T, status int) {
 	t.Helper()
 	if a.status != status || status == 503 && a.retryAfter == "" {
-		t.Errorf("%s: %d, Retry-After %q, %.300s; want %d", a.what, a.status, a.retryAfter, a.body, status)
+		t.Errorf("%s: %d, Retry-After %q, %.300s; want %d", a.request, a.status, a.retryAfter, a.body, status)
 	}
 }
 
@@ -73,7 +73,7 @@ func (r *databaseRoot) ask(t *testing.T, method, path, body string, header ...st
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	a := answered{what: method + " " + path}
+	a := answered{request: method + " " + path}
 	resp, err := (&http.Client{Timeout: 30 * time.Second}).Do(req)
 	if err != nil {
 		a.body = err.Error()
@@ -85,7 +85,11 @@ func (r *databaseRoot) ask(t *testing.T, method, path, body string, header ...st
 	return a
 }
 
-const imageManifest = "application/vnd.oci.image.manifest.v1+json"
+const (
+	imageManifest = "application/vnd.oci.image.manifest.v1+json"
+	imageIndex    = "application/vnd.oci.image.index.v1+json"
+	emptyIndex    = `{"schemaVersion":2,"mediaType":"` + imageIndex + `","manifests":[]}`
+)
 
 // pushImage pushes an image with one layer.
 func (r *databaseRoot) pushImage(t *testing.T, tag string) {
@@ -127,8 +131,7 @@ func (r *databaseRoot) checkOutage(t *testing.T) {
 		{503, "GET", "/v2/_catalog", "", nil},
 		{503, "GET", "/v2/other/blobs/" + r.layer, "", nil},
 		{503, "POST", "/v2/app/blobs/uploads/", "", nil},
-		{503, "PUT", "/v2/app/manifests/v3", `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json",` +
-			`"manifests":[]}`, []string{"Content-Type", "application/vnd.oci.image.index.v1+json"}},
+		{503, "PUT", "/v2/app/manifests/v3", emptyIndex, []string{"Content-Type", imageIndex}},
 		{503, "DELETE", "/v2/app/manifests/v1", "", nil},
 		{503, "GET", "/acr/v1/_catalog", "", nil},
 		{503, "GET", "/api/v1/repositories", "", nil},
@@ -200,7 +203,7 @@ func TestTerminatedBackendsAreNotSeenByClients(t *testing.T) {
 		all.Go(func() {
 			for n := range 20 {
 				r.ask(t, "GET", "/v2/app/tags/list", "").expect(t, 200)
-				r.pushImageIn(t, fmt.Sprintf("many%d", i), fmt.Sprint(n))
+				r.pushIndex(t, fmt.Sprintf("many%d", i), fmt.Sprint(n))
 			}
 		})
 	}
@@ -211,11 +214,9 @@ func TestTerminatedBackendsAreNotSeenByClients(t *testing.T) {
 	r.checkLog(t, 0)
 }
 
-// pushImageIn pushes an index without manifests.
-func (r *databaseRoot) pushImageIn(t *testing.T, repository, tag string) {
-	const index = "application/vnd.oci.image.index.v1+json"
-	r.ask(t, "PUT", "/v2/"+repository+"/manifests/"+tag,
-		`{"schemaVersion":2,"mediaType":"`+index+`","manifests":[]}`, "Content-Type", index).expect(t, 201)
+// pushIndex pushes an index without manifests.
+func (r *databaseRoot) pushIndex(t *testing.T, repository, tag string) {
+	r.ask(t, "PUT", "/v2/"+repository+"/manifests/"+tag, emptyIndex, "Content-Type", imageIndex).expect(t, 201)
 }
 
 func TestPullsDoNotWaitForPushesThatWait(t *testing.T) {
