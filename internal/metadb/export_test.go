@@ -69,3 +69,15 @@ func (tx *Tx) CountWaiting() (int, error) {
 	return get[int](tx, "count waiting", `SELECT COUNT(*) FROM pg_stat_activity
 		WHERE datname = current_database() AND wait_event = 'advisory'`)
 }
+
+// StealOwnership ends the session that owns the database, and gives the ownership to another one.
+func (db *DB) StealOwnership(ctx context.Context, other *Session) *Lock {
+	for {
+		if id, ok := db.owner.id(); ok {
+			db.owner.lost(id)
+		}
+		if l, err := other.TryLock(ctx, ownerKey); l != nil || err != nil {
+			return l
+		}
+	}
+}

@@ -35,7 +35,8 @@ type DB struct {
 	timeout time.Duration // of a statement
 	writers *queue
 	outage  *outage
-	long    *DB // see [DB.Long]
+	long    *DB    // see [DB.Long]
+	owner   *owner // nil without an [Ownership]
 }
 
 // A Tx is one transaction; it is read-only in [DB.View]. It must not be used after the function
@@ -68,6 +69,9 @@ type Options struct {
 	// Timeout is how long a statement may take, except those of [DB.Long].
 	Timeout time.Duration
 	Wait    time.Duration // how long to try to connect; 0 is once
+	// Ownership says which other processes may use the database. If they do, the error is [ErrInUse],
+	// and nothing is changed.
+	Ownership Ownership
 }
 
 // Open opens and migrates the database at url. The caller must call [DB.Close].
@@ -96,7 +100,11 @@ func OpenWith(ctx context.Context, o Options) (*DB, error) {
 		db.Close()
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	if err := db.prepare(ctx, o.Accept); err != nil {
+	err = wrap(db.claim(ctx, o.Ownership), "open database")
+	if err == nil {
+		err = db.prepare(ctx, o.Accept)
+	}
+	if err != nil {
 		db.Close()
 		return nil, err
 	}
@@ -124,10 +132,13 @@ func (db *DB) prepare(ctx context.Context, accept func(Identity) error) error {
 
 // Close waits for running transactions and closes the database.
 func (db *DB) Close() error {
+	var errs []error
+	if db.owner != nil {
+		errs = append(errs, db.owner.close())
+	}
 	if db.outage != nil {
 		db.outage.close()
 	}
-	var errs []error
 	for _, pool := range []*sql.DB{db.write, db.read} {
 		if pool != nil {
 			errs = append(errs, pool.Close())

@@ -294,10 +294,7 @@ func TestConnectionsThatAreOpenServeAllRequests(t *testing.T) {
 	if err := errors.Join(readSetting(t, db), writeSetting(t, db)); err != nil {
 		t.Fatal(err)
 	}
-	var ends []func()
-	for range 6 {
-		ends = append(ends, dbtest.Session(t, url, "SELECT 1"))
-	}
+	end := dbtest.TakeConnections(t, url)
 	var all sync.WaitGroup
 	for i := range 50 {
 		all.Go(func() {
@@ -312,9 +309,7 @@ func TestConnectionsThatAreOpenServeAllRequests(t *testing.T) {
 	}
 	all.Wait()
 	log.await(t, "too many clients already")
-	for _, end := range ends {
-		end()
-	}
+	end()
 	log.await(t, "too many clients already", returnLine)
 }
 

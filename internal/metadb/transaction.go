@@ -187,8 +187,7 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) error {
 		return err
 	}
 	defer end()
-	// The id of the transaction tells its fate if the connection is lost during the commit.
-	id, err := get[string](t, "lock writers", `SELECT pg_current_xact_id()::text FROM pg_advisory_xact_lock(7162353)`)
+	id, err := db.lockWriters(t)
 	if err != nil {
 		if t.trouble == slow {
 			t.trouble = waiting
@@ -223,6 +222,24 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) error {
 	}
 	t.runCommitted()
 	return nil
+}
+
+// lockWriters waits until no other update runs. It returns the id of the transaction, which tells its fate if
+// the connection is lost during the commit.
+func (db *DB) lockWriters(t *Tx) (id string, err error) {
+	owner, ok := db.owner.id()
+	if !ok {
+		t.trouble = refused
+		return "", errNotOwner
+	}
+	id, err = get[string](t, "lock writers", `SELECT CASE WHEN $1::bigint <> 0 AND pg_try_advisory_xact_lock_shared($1)
+		THEN '' ELSE pg_current_xact_id()::text END FROM pg_advisory_xact_lock(7162353)`, owner)
+	if err == nil && id == "" {
+		db.owner.lost(owner)
+		t.trouble = refused
+		err = errNotOwner
+	}
+	return id, err
 }
 
 // begin begins a transaction on a connection of pool. The caller must call end.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/server"
 )
 
 // A databaseRoot is a root on a PostgreSQL that the test stalls and stops.
@@ -235,4 +238,21 @@ func TestPullsDoNotWaitForPushesThatWait(t *testing.T) {
 	}
 	unlock()
 	pushes.Wait()
+}
+
+func TestSecondProcessWithOtherBlobsIsRefused(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	cfg.Database = dbtest.PostgresURL(t)
+	_, stop := run(t, cfg)
+	other := configIn(t.TempDir())
+	other.Database = cfg.Database
+	var hint interface{ Hint() string }
+	err := start(t, other, server.Options{})
+	if !errors.Is(err, metadb.ErrInUse) || !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "--database") {
+		t.Errorf("the second process = %v, want %v and a hint", err, metadb.ErrInUse)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, cfg)
 }

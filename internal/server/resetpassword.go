@@ -47,7 +47,7 @@ func ResetPassword(ctx context.Context, cfg config.Config, operator string, log 
 func openDatabase(ctx context.Context, cfg config.Config, dir *dataDir, log *slog.Logger) (*metadb.DB, error) {
 	return metadb.OpenWith(ctx, metadb.Options{
 		URL: databaseOf(cfg), Accept: dir.match, Log: log, Readers: cfg.DatabaseReaders, Writers: cfg.DatabaseWriters,
-		Timeout: cfg.DatabaseTimeout, Wait: cfg.DatabaseWait,
+		Timeout: cfg.DatabaseTimeout, Wait: cfg.DatabaseWait, Ownership: metadb.Alone,
 	})
 }
 

@@ -36,3 +36,23 @@ func LockWriters(t testing.TB, url string) (unlock func()) {
 	t.Helper()
 	return Session(t, url, `SELECT pg_advisory_lock(7162353)`)
 }
+
+// TakeConnections connects to the database at url until the server accepts no more connections. end
+// closes them.
+func TakeConnections(t testing.TB, url string) (end func()) {
+	t.Helper()
+	var all []*pgx.Conn
+	end = sync.OnceFunc(func() {
+		for _, c := range all {
+			c.Close(context.Background())
+		}
+	})
+	t.Cleanup(end)
+	for {
+		c, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			return end
+		}
+		all = append(all, c)
+	}
+}
