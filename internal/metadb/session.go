@@ -15,7 +15,7 @@ import (
 
 // ErrLockLost is returned, wrapped, for a lock whose session with the database has ended: another
 // process may have the lock.
-var ErrLockLost = errors.New("the lock is lost, because the session with the database has ended")
+var ErrLockLost = unavailable(errors.New("the lock is lost, because the session with the database has ended"))
 
 const (
 	sessionCheck   = 5 * time.Second  // how often a session is checked, and a process tries to lead
@@ -207,7 +207,11 @@ func (s *Session) try(
 	})
 	if err != nil || !got {
 		s.leave(key, local)
-		return nil, nil, wrap(err, "lock "+key)
+		err = wrap(err, "lock "+key)
+		if troubleOf(err) != noTrouble {
+			err = unavailable(err)
+		}
+		return nil, nil, err
 	}
 	return l, nil, nil
 }

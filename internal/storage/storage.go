@@ -91,7 +91,6 @@ func New(o Options) (*Storage, error) {
 		orphans: cmp.Or(o.Orphans, OrphanAge), observe: o.Observe, sendsUp: o.SendsUp,
 	}
 	s.digests.session, s.partials.session = o.Locks, o.Locks
-	o.DB.OnUncertain(s.cache.forgetAll)
 	o.DB.OnUncertain(func() { s.cache.forgetIf(func(cacheKey) bool { return true }) })
 	s.transfers.open = map[*Transfer]bool{}
 	s.reservations.all = map[*Reservation]bool{}
