@@ -50,8 +50,8 @@ func advise(cfg config.Config, err error) error {
 	case errors.Is(err, metadb.ErrOtherSchema):
 		hint = "run the ferry that created it, or begin with an empty data directory; nothing was changed"
 	case errors.Is(err, metadb.ErrInUse):
-		hint = "stop the other ferry, or give this one a --database of its own: processes whose blobs are in different " +
-			"directories cannot share one"
+		hint = "stop the other ferry, or give this one a --database of its own: processes whose blobs are in " +
+			"different directories cannot share one"
 	case errors.Is(err, metadb.ErrNewer):
 		hint = "run the ferry that wrote it, or a newer one; nothing was changed"
 	case errors.Is(err, syscall.EADDRINUSE):
