@@ -188,10 +188,7 @@ func pushUntilAcknowledged(t *testing.T, s *restartable, img *image.Image) {
 		if err == nil {
 			return
 		}
-		if s.Running() {
-			t.Fatalf("push: %v", err)
-		}
-		s.start(t)
+		startKilled(t, s, err)
 	}
 	t.Fatal("the registry was killed at each push")
 }
@@ -208,12 +205,18 @@ func deleteTag(t *testing.T, s *restartable, repository, tag string) {
 		if isStatus(err, http.StatusNotFound, "") {
 			return
 		}
-		if s.Running() {
-			t.Fatalf("delete: %v", err)
-		}
-		s.start(t)
+		startKilled(t, s, err)
 	}
 	t.Fatal("the registry was killed at each deletion")
+}
+
+// startKilled starts a registry whose kill made a request fail with err: the request may end before the process.
+func startKilled(t *testing.T, s *restartable, err error) {
+	t.Helper()
+	awaitAt(t, s, fmt.Sprintf("it is killed, because a request failed: %v", err), func(context.Context) bool {
+		return !s.Running()
+	})
+	s.start(t)
 }
 
 // awaitKill waits for the kill and starts the child again. If the child has sent everything before, there is
