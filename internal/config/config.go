@@ -21,6 +21,7 @@ type Config struct {
 	BlobsAddressing      string // path or host: where a URL has the bucket; "" is what the store usually wants
 	BlobsCredentialsFile string // "" is the environment, the usual file, or the machine's role
 	BlobsEncryption      string // s3, kms or kms:KEY; "" is the bucket's default
+	BlobRedirect         string // networks whose clients fetch blobs from the object store; see [ParseProxies]
 	BlobsCA              string // PEM file with the CA of the object store; "" is the machine's authorities alone
 	DatabaseReaders      int    // connections to PostgreSQL for reads, and for writes
 	DatabaseWriters      int

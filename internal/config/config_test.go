@@ -47,7 +47,7 @@ func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 	values := map[string]string{
 		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls": "own-ca",
 		"blobs": "s3://b/p", "blobs-endpoint": "https://h", "blobs-region": "r", "blobs-addressing": "path",
-		"blobs-credentials-file": "f", "blobs-encryption": "kms:k", "blobs-ca": "f",
+		"blobs-credentials-file": "f", "blobs-encryption": "kms:k", "blobs-ca": "f", "blob-redirect": "10.0.0.0/8",
 		"database-readers": "30", "database-writers": "3", "database-timeout": "7s", "database-wait": "7s",
 		"acme-email": "a@example.org", "acme-directory": "https://h/dir", "acme-ca": "f",
 		"tls-names": "ship1.example,10.1.1.1,*.example", "ca-config-map": "site/ca",

@@ -59,6 +59,9 @@ func (c *Config) settings() []Setting {
 			text(&c.BlobsEncryption)},
 		{"blobs-ca", "FILE", c.BlobsCA,
 			"PEM file with the CA of the object store, beside those that this machine trusts", text(&c.BlobsCA)},
+		{"blob-redirect", "LIST", c.BlobRedirect,
+			"networks, such as 10.0.0.0/8, whose clients and children get a link to the object store for each blob, " +
+				"and fetch it there", text(&c.BlobRedirect)},
 		{"database-readers", "NUMBER", strconv.Itoa(c.DatabaseReaders),
 			"the largest number of connections to PostgreSQL for reads", poolSize(&c.DatabaseReaders)},
 		{"database-writers", "NUMBER", strconv.Itoa(c.DatabaseWriters),

@@ -88,9 +88,9 @@ func (c Config) Validate() error {
 	case c.Anonymous != AnonymousByScopeMap && c.Anonymous != AnonymousOff:
 		return fmt.Errorf("anonymous %.80q: want by-scope-map or off", c.Anonymous)
 	case c.Blobs == "" && c.BlobsEndpoint+c.BlobsRegion+c.BlobsAddressing+c.BlobsCredentialsFile+c.BlobsEncryption+
-		c.BlobsCA != "":
-		return errors.New("blobs-endpoint, -region, -addressing, -credentials-file, -encryption and -ca are for an " +
-			"object store: want blobs s3://BUCKET/PREFIX, too")
+		c.BlobsCA+c.BlobRedirect != "":
+		return errors.New("blobs-endpoint, -region, -addressing, -credentials-file, -encryption and -ca, and " +
+			"blob-redirect, are for an object store: want blobs s3://BUCKET/PREFIX, too")
 	case c.Blobs != "" && !strings.HasPrefix(c.Blobs, "s3://"):
 		return fmt.Errorf("blobs %.80q: want s3://BUCKET/PREFIX", c.Blobs)
 	case c.BlobsAddressing != "" && c.BlobsAddressing != "path" && c.BlobsAddressing != "host":
@@ -122,6 +122,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := ParseProxies(c.TrustedProxies); err != nil {
 		return fmt.Errorf("trusted-proxies %.80q: %w", c.TrustedProxies, err)
+	}
+	if _, err := ParseProxies(c.BlobRedirect); err != nil {
+		return fmt.Errorf("blob-redirect %.80q: %w", c.BlobRedirect, err)
 	}
 	names, err := ParseNames(c.TLSNames)
 	if err != nil {

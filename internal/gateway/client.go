@@ -255,6 +255,9 @@ func (c *Client) Blob(
 		return resp.Body, 0, nil
 	}
 	defer resp.Body.Close()
+	if err := outbound.LinkError(resp); err != nil {
+		return nil, 0, fmt.Errorf("open blob %s: %w", d, err)
+	}
 	return nil, 0, fmt.Errorf("open blob %s: %w", d, answerError(resp))
 }
 

@@ -32,6 +32,29 @@ func (e *RefusedError) Permanent() bool { return true }
 
 func refused(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
 
+// An ExpiredError is the refusal of a host to which a registry redirected. Such a link expires, and the
+// registry gives another one to the next request.
+type ExpiredError struct{ host string }
+
+// LinkError returns an [ExpiredError] if resp is such a refusal; else nil.
+func LinkError(resp *http.Response) error {
+	if resp.StatusCode != http.StatusForbidden || resp.Request == nil || resp.Request.Response == nil {
+		return nil
+	}
+	return &ExpiredError{resp.Request.URL.Host}
+}
+
+// Error implements error.
+func (e *ExpiredError) Error() string {
+	return fmt.Sprintf("the registry redirected to %s, which refused the link: it may have expired", e.host)
+}
+
+// StatusCode returns the status of the refusal; see package retry.
+func (e *ExpiredError) StatusCode() int { return http.StatusForbidden }
+
+// Permanent reports that a retry is useful; see package retry.
+func (e *ExpiredError) Permanent() bool { return false }
+
 // NewClient returns a client of the registry at registryURL that applies [CheckRedirect]. It
 // checks the addresses of redirects, too, if transport, or the transport that it wraps,
 // dials with [Dial].

@@ -3,6 +3,7 @@ package registry
 import (
 	"io"
 	"net/http"
+	"net/netip"
 
 	"github.com/opencontainers/go-digest"
 
@@ -24,9 +25,14 @@ func (g *Registry) getBlob(w http.ResponseWriter, q *request) error {
 			return err
 		}
 	}
-	open := g.storage.OpenBlob
+	open, link := g.storage.OpenBlob, g.storage.BlobURL
 	if q.grant.IsConnectedRegistry() {
-		open = g.storage.Unlocked().OpenBlob
+		open, link = g.storage.Unlocked().OpenBlob, g.storage.Unlocked().BlobURL
+	}
+	if q.Method == http.MethodGet && g.isRedirected(q) {
+		if url, err := link(q.Context(), q.repository, d); err != nil || url != "" {
+			return redirect(w, q, url, err)
+		}
 	}
 	content, info, err := open(q.Context(), q.repository, d)
 	if err != nil {
@@ -47,6 +53,26 @@ func (g *Registry) getBlob(w http.ResponseWriter, q *request) error {
 	if out.refused {
 		return errInvalidRange
 	}
+	return nil
+}
+
+// isRedirected reports whether the client of a request, whose right to pull was checked, fetches blobs
+// from the blob store itself.
+func (g *Registry) isRedirected(q *request) bool {
+	sender, err := netip.ParseAddr(q.grant.Sender())
+	return err == nil && g.redirects != nil && g.redirects(sender)
+}
+
+// redirect answers with the URL of a blob, which is a secret for a few minutes.
+func redirect(w http.ResponseWriter, q *request, url string, err error) error {
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Location", url)
+	h.Set("Docker-Content-Digest", q.reference)
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusTemporaryRedirect)
 	return nil
 }
 

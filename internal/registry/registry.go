@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -50,9 +51,12 @@ type Options struct {
 	Mirrors  MirrorNames
 	Auditor  Auditor // records deletions and lock changes; nil records nothing
 	// Pulled is called when a client has pulled a manifest; it must not wait. nil is not called.
-	Pulled  func(repository string, d digest.Digest)
-	Version string       // of the program, for those who log in; "" is not sent
-	Log     *slog.Logger // nil discards
+	Pulled func(repository string, d digest.Digest)
+	// Redirects reports whether a client fetches blobs from the blob store itself, if that has URLs; nil
+	// is no client.
+	Redirects func(sender netip.Addr) bool
+	Version   string       // of the program, for those who log in; "" is not sent
+	Log       *slog.Logger // nil discards
 }
 
 // A Registry is the handler of /v2/ and /acr/v1/.
@@ -64,6 +68,7 @@ type Registry struct {
 	mirrors    MirrorNames
 	auditor    Auditor
 	pulled     func(repository string, d digest.Digest)
+	redirects  func(sender netip.Addr) bool // nil is no client
 	version    string
 	log        *slog.Logger
 	scan       int // maximum number of repositories that a catalog request scans
@@ -77,6 +82,7 @@ func New(o Options) *Registry {
 		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, lockable: o.Lockable,
 		scan: maxScan, auditor: o.Auditor, mirrors: o.Mirrors,
 		pulled:    o.Pulled,
+		redirects: o.Redirects,
 		log:       cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		version:   o.Version,
 		receiving: memlimit.New(maxReceiving, maxWait), storing: memlimit.New(maxStoring, maxWait),

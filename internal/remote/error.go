@@ -12,6 +12,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"ferry/internal/oci"
+	"ferry/internal/outbound"
 	"ferry/internal/terminal"
 )
 
@@ -62,6 +63,9 @@ func responseError(resp *http.Response, now time.Time) error {
 	err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&body)
 	if err == nil && len(body.Errors) > 0 {
 		e = &oci.Error{Code: body.Errors[0].Code, Message: printable(body.Errors[0].Message), Status: resp.StatusCode}
+	}
+	if err := outbound.LinkError(resp); err != nil {
+		return err
 	}
 	if pause := oci.ParseRetryAfter(resp.Header.Get("Retry-After"), now); pause > 0 {
 		return &retryAfterError{e, pause}

@@ -2,6 +2,7 @@ package remote_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,7 @@ import (
 
 	"ferry/internal/outbound"
 	"ferry/internal/remote"
+	"ferry/internal/retry"
 )
 
 func TestRedirectToPlainHTTPIsRefused(t *testing.T) {
@@ -58,5 +60,37 @@ func TestRedirectedPushFails(t *testing.T) {
 	err := client(t, s.URL, remote.Options{}).PutManifest(t.Context(), "a", "v1", "application/json", []byte("{}"))
 	if err == nil || !strings.Contains(err.Error(), "307") {
 		t.Errorf("the redirected push of a manifest: %v", err)
+	}
+}
+
+func TestExpiredLinkIsReplacedByTheRegistry(t *testing.T) {
+	asked := 0
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("link") == "1" {
+			http.Error(w, "<Error><Code>AccessDenied</Code></Error>", http.StatusForbidden)
+			return
+		}
+		w.Header().Set("Content-Range", "bytes 0-6/7")
+		w.WriteHeader(http.StatusPartialContent)
+		io.WriteString(w, "content")
+	}))
+	defer elsewhere.Close()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		http.Redirect(w, r, fmt.Sprint(elsewhere.URL, "/?link=", asked), http.StatusTemporaryRedirect)
+	}))
+	defer s.Close()
+	c := client(t, s.URL, remote.Options{})
+	_, _, err := c.Blob(t.Context(), "a", digest.FromString("content"), 0, 7)
+	if err == nil || retry.Permanent(err) {
+		t.Errorf("an expired link: %v, permanent %v", err, retry.Permanent(err))
+	}
+	body, _, err := c.Blob(t.Context(), "a", digest.FromString("content"), 0, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	if got, err := io.ReadAll(body); string(got) != "content" || err != nil {
+		t.Errorf("the next link gives %q, %v", got, err)
 	}
 }

@@ -204,7 +204,7 @@ func (d *dataDir) refuseBucket(instance string) error {
 		return thing + " belongs to instance " + to
 	}
 	return d.refuse(belongs("the database", instance)+", and "+belongs(d.bucket, d.owner),
-		"give the --blobs and the --database that belong together, or move the blobs with ferry blobs copy",
+		"give the --blobs and the --database that belong together",
 		"makes "+d.bucket+" belong to this database: objects that the database does not know are removed after a week")
 }
 

@@ -83,11 +83,12 @@ type instance struct {
 
 // settings are those that a running instance follows when they change.
 type settings struct {
-	readers  string // of metrics, as [config.Config] has it
-	spread   func(registries int) time.Duration
-	proxies  proxies                     // trusted to name the sender and the address of a request
-	prefix   string                      // that proxies put before paths
-	external struct{ host, path string } // of the external URL
+	readers   string // of metrics, as [config.Config] has it
+	spread    func(registries int) time.Duration
+	proxies   proxies                     // trusted to name the sender and the address of a request
+	redirects proxies                     // networks whose clients fetch blobs from the object store
+	prefix    string                      // that proxies put before paths
+	external  struct{ host, path string } // of the external URL
 	// anonymous reports whether clients may pull without credentials, as far as scope maps allow it.
 	anonymous bool
 
@@ -112,6 +113,9 @@ func settingsOf(cfg config.Config) (*settings, error) {
 	}
 	s.external.host, s.external.path = hostOf(cfg.ExternalURL), pathOf(cfg.ExternalURL)
 	s.prefix = cmp.Or(cfg.PathPrefix, s.external.path)
+	if s.redirects, err = config.ParseProxies(cfg.BlobRedirect); err != nil {
+		return s, err
+	}
 	s.proxies, err = config.ParseProxies(cfg.TrustedProxies)
 	return s, err
 }
@@ -461,6 +465,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable,
 		Lockable: in.control.Lockable, Mirrors: in.names,
 		Auditor: in.control, Pulled: in.events.Pulled, Version: telemetry.Version(), Log: in.log,
+		Redirects: func(sender netip.Addr) bool { return in.settings.Load().redirects.trust(sender) },
 	}
 	var login http.Handler = http.HandlerFunc(notFound)
 	if in.oidc != nil {

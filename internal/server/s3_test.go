@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/config"
+	"ferry/internal/outbound"
 	"ferry/internal/server"
 	"ferry/internal/storage/blob/s3/s3test"
 )
@@ -41,7 +42,7 @@ func request(t *testing.T, method, url, dir string, body []byte) *http.Response 
 		t.Fatal(err)
 	}
 	r.SetBasicAuth("admin", strings.TrimSpace(string(password)))
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := (&http.Client{CheckRedirect: outbound.CheckRedirect}).Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,4 +163,39 @@ func (p *proxy) url() string { return "http://" + p.Addr().String() }
 func (p *proxy) stop() {
 	p.Close()
 	p.cancel()
+}
+
+func TestObjectStoreServesRedirectedClients(t *testing.T) {
+	store, dir := s3test.Start(t), t.TempDir()
+	content := []byte("content of a layer")
+	at, stop := run(t, configOn(store, dir, "a"))
+	if resp := push(t, at.URL, dir, content); resp.StatusCode != http.StatusCreated {
+		t.Fatalf("the push answers %s", resp.Status)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	for networks, redirected := range map[string]bool{"": false, "192.0.2.0/24": false, "127.0.0.0/8": true} {
+		cfg := configOn(store, dir, "a")
+		cfg.BlobRedirect = networks
+		at, stop := run(t, cfg)
+		blob := at.URL + "/v2/a/blobs/" + digest.FromBytes(content).String()
+		resp := request(t, "GET", blob, dir, nil) // follows the redirect
+		got, err := io.ReadAll(resp.Body)
+		if string(got) != string(content) || err != nil {
+			t.Errorf("%q: the client reads %q, %v", networks, got, err)
+		}
+		if to := resp.Request.URL.Host == strings.TrimPrefix(store.Endpoint, "http://"); to != redirected {
+			t.Errorf("%q: the content came from %s", networks, resp.Request.URL.Host)
+		}
+		if redirected && resp.Request.Header.Get("Authorization") != "" {
+			t.Error("the object store got the password")
+		}
+		if resp, err := http.Get(blob); err != nil || resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%q: a stranger gets %v, %v", networks, resp, err)
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -21,6 +22,35 @@ import (
 func (s *Storage) OpenBlob(ctx context.Context, repository string,
 	d digest.Digest) (io.ReadSeekCloser, blob.Info, error) {
 	return s.openBlob(ctx, repository, d, NoRead)
+}
+
+// linkLifetime is how long a link to a blob works. A client follows it at once; a download that has
+// begun goes on afterwards.
+const linkLifetime = 5 * time.Minute
+
+// BlobURL returns a URL from which anybody can read the blob d of repository for a few minutes; ""
+// if the blob store has none. The errors are those of [Storage.OpenBlob].
+func (s *Storage) BlobURL(ctx context.Context, repository string, d digest.Digest) (string, error) {
+	return s.blobURL(ctx, repository, d, NoRead)
+}
+
+// blobURL is [Storage.BlobURL]. It respects only those locks of the repository that are in respected.
+func (s *Storage) blobURL(ctx context.Context, repository string, d digest.Digest, respected Locks) (string, error) {
+	store, ok := s.blobs.(blob.Linker)
+	if !ok {
+		return "", nil
+	}
+	row, err := s.repositoryBlob(ctx, repository, d)
+	if err != nil {
+		return "", err
+	}
+	if row.Locks&respected != 0 {
+		return "", errLocked("reading repository "+repository, NoRead)
+	}
+	if err := s.checkFile(ctx, row.Blob); err != nil {
+		return "", mapNotFound(err, oci.ErrBlobUnknown)
+	}
+	return store.Link(ctx, d, linkLifetime)
 }
 
 // openBlob is [Storage.OpenBlob]. It respects only those locks of the repository that are in respected.

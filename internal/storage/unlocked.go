@@ -31,6 +31,11 @@ func (u Unlocked) OpenBlob(
 	return u.s.openBlob(ctx, repository, d, 0)
 }
 
+// BlobURL is [Storage.BlobURL].
+func (u Unlocked) BlobURL(ctx context.Context, repository string, d digest.Digest) (string, error) {
+	return u.s.blobURL(ctx, repository, d, 0)
+}
+
 // PutImages is [Storage.PutImages].
 func (u Unlocked) PutImages(ctx context.Context, images []Image, also func(*metadb.Tx) error) error {
 	return u.s.putImages(ctx, images, true, also)

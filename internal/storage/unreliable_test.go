@@ -166,7 +166,8 @@ func TestUnreliableStoreLosesNoAcknowledgedPush(t *testing.T) {
 		}
 		f.now = f.now.Add(storage.OrphanAge + 3600e9)
 	}
-	if err := store.WalkPartials(ctx, func(id string, _ int64) error { return errors.New(id + " is left") }); err != nil {
+	left := func(id string, _ int64) error { return errors.New(id + " is left") }
+	if err := store.WalkPartials(ctx, left); err != nil {
 		t.Error(err)
 	}
 }

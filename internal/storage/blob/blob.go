@@ -76,6 +76,12 @@ type Cleaner interface {
 	Clean(ctx context.Context, before time.Time) (int, error)
 }
 
+// A Linker is a [Store] that can let others read a blob without going through this process.
+type Linker interface {
+	// Link returns a URL from which anybody can read the blob d until lifetime has passed.
+	Link(ctx context.Context, d digest.Digest, lifetime time.Duration) (string, error)
+}
+
 // A Coarse store needs a request for each Sync of a partial, so that a Sync of few bytes is waste.
 type Coarse interface {
 	// LeastSync returns how many bytes are worth a Sync.

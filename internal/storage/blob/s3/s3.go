@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/opencontainers/go-digest"
@@ -28,6 +29,7 @@ var (
 	_ blob.Keeper  = (*Store)(nil)
 	_ blob.Cleaner = (*Store)(nil)
 	_ blob.Coarse  = (*Store)(nil)
+	_ blob.Linker  = (*Store)(nil)
 )
 
 // leastSync is how many bytes are worth an object of their own.
@@ -110,6 +112,19 @@ func (s *Store) Keeps(ctx context.Context, d digest.Digest) (bool, error) {
 		return false, wrap("stat", d, err)
 	}
 	return metadata(info, metaDigest) == string(d), nil
+}
+
+// Link implements [blob.Linker]. It makes no request.
+func (s *Store) Link(ctx context.Context, d digest.Digest, lifetime time.Duration) (string, error) {
+	key, err := s.blobKey(d)
+	if err != nil {
+		return "", err
+	}
+	u, err := s.PresignedGetObject(ctx, s.bucket, s.prefix+key, lifetime, nil)
+	if err != nil {
+		return "", wrap("link", d, s.convert(ctx, err))
+	}
+	return u.String(), nil
 }
 
 // Delete implements [blob.Store].
