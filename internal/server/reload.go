@@ -20,8 +20,8 @@ import (
 const connectionInterval = 10 * time.Second
 
 // liveSettings are the settings that a running instance follows. The others need a restart.
-var liveSettings = []string{"announce-endpoint", "anonymous", "blob-redirect", "connection-string", "connection-string-file",
-	"drain-delay",
+var liveSettings = []string{"announce-endpoint", "anonymous", "blob-redirect", "connection-string",
+	"connection-string-file", "drain-delay",
 	"log-level", "max-connections", "metrics",
 	"parent-endpoint", "parent-ca", "path-prefix", "scrub", "scrub-rate", "scrub-window", "spread", "tls-cert",
 	"tls-key", "tls-names", "trusted-proxies"}
