@@ -67,7 +67,7 @@ func (o *auditList) run(ctx context.Context, env *Env, c *client) error {
 	}
 	for name, m := range map[string]moment{"since": o.since, "until": o.until} {
 		if at := m.time(env.Now()); !at.IsZero() {
-			query.Set(name, at.Format(time.RFC3339))
+			query.Set(name, at.Format(time.RFC3339Nano))
 		}
 	}
 	all, err := pages[api.AuditEntry](ctx, c, api.Root+"/audit-log", query, "value", o.top)
