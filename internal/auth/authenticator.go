@@ -96,6 +96,9 @@ func NewAuthenticator(o AuthenticatorOptions) *Authenticator {
 	}
 }
 
+// CountFailures counts n failed logins of a sender that another process has refused.
+func (a *Authenticator) CountFailures(sender string, n int) { a.limiter.Add(sender, n) }
+
 // Basic returns the principal with the request's name and password. A request without them gets
 // [ErrUnauthenticated] too.
 func (a *Authenticator) Basic(r *http.Request) (*Principal, error) {

@@ -71,6 +71,13 @@ func (l *Limiter) Begin(sender, name string) (end func(right bool), wait time.Du
 	}, 0
 }
 
+// Add counts n failures of a sender that happened elsewhere.
+func (l *Limiter) Add(sender string, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.at(limitKey{network(sender), ""}).count += float64(n)
+}
+
 // at returns the current failures of a key.
 func (l *Limiter) at(key limitKey) *failures {
 	f := l.failed[key]

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"crypto/ed25519"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -62,6 +63,13 @@ func NewSigningKey() string {
 	seed := make([]byte, ed25519.SeedSize)
 	rand.Read(seed) // it never fails
 	return base64.StdEncoding.EncodeToString(seed)
+}
+
+// DeriveSigningKey returns the key that processes with the same secret have in common. The secret must
+// be random.
+func DeriveSigningKey(secret []byte) (string, error) {
+	seed, err := hkdf.Key(sha256.New, secret, nil, "ferry signing key", ed25519.SeedSize)
+	return base64.StdEncoding.EncodeToString(seed), err
 }
 
 // NewSigner returns a signer with a key of [NewSigningKey].

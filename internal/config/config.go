@@ -23,6 +23,7 @@ type Config struct {
 	BlobsEncryption      string // s3, kms or kms:KEY; "" is the bucket's default
 	BlobRedirect         string // networks whose clients fetch blobs from the object store; see [ParseProxies]
 	BlobsCA              string // PEM file with the CA of the object store; "" is the machine's authorities alone
+	ClusterSecretFile    string // has a secret that all processes of a root share
 	DatabaseReaders      int    // connections to PostgreSQL for reads, and for writes
 	DatabaseWriters      int
 	DatabaseTimeout      time.Duration // of a statement in PostgreSQL

@@ -72,6 +72,9 @@ func (c *Config) settings() []Setting {
 			duration(&c.DatabaseTimeout)},
 		{"database-wait", "DURATION", c.DatabaseWait.String(),
 			"how long a start tries to connect to PostgreSQL, such as 5m; 0s is once", duration(&c.DatabaseWait)},
+		{"cluster-secret-file", "FILE", c.ClusterSecretFile,
+			"file with a random secret of 32 bytes or more, the same at all processes of one root, from which " +
+				"their keys follow", text(&c.ClusterSecretFile)},
 		{"tls", "MODE", c.TLS,
 			"off, files (with tls-cert and tls-key, and then the default), own-ca: a certificate of a CA that " +
 				"the instance makes and renews, and that clients get from /ca.crt; or acme: certificates from an " +

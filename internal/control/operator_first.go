@@ -50,16 +50,27 @@ func (s *Service) EnsureAdmin(ctx context.Context, dir string) (password string,
 	row := metadb.Operator{Name: firstOperator, Role: roleAdmin, PasswordHash: auth.HashOperatorPassword(password),
 		CreatedAt: s.now()}
 	err = s.Change(ctx, func(tx *metadb.Tx) error {
+		if operators, err := tx.Operators(); err != nil {
+			return err
+		} else if len(operators) > 0 {
+			return errOtherProcess
+		}
 		if err := tx.PutOperator(row); err != nil {
 			return err
 		}
 		return s.Audit(tx, Caller{Name: "first start"}, "create", "operators/"+firstOperator)
 	})
+	if errors.Is(err, errOtherProcess) {
+		return "", os.Remove(path)
+	}
 	if err != nil {
 		return "", err
 	}
 	return password, nil
 }
+
+// errOtherProcess says that another process that starts at the same time has created the operator.
+var errOtherProcess = errors.New("another process has created the first operator")
 
 // keepPassword stores the password of the first operator in dir.
 func keepPassword(dir, password string) error {

@@ -19,7 +19,9 @@ const (
 	EventTopic      Topic = "events"     // events were recorded
 	WebhookTopic    Topic = "webhooks"   // webhooks or their deliveries
 	RuleTopic       Topic = "rules"      // mirror rules and purge rules
-	LoginTopic      Topic = "login"      // a login failed; NAME is its sender and name
+	LoginTopic      Topic = "login"      // logins failed: NAME is their number, their sender, and the time
+	QuestionTopic   Topic = "questions"  // a process asks the one that does the work of which there is only one
+	AnswerTopic     Topic = "answers"    // that one has answered
 	controlTopic    Topic = "control"    // TABLE/NAME of a row of the control plane
 )
 

@@ -113,11 +113,26 @@ func setRate(l *rate.Limiter, bytes int64) {
 	l.SetLimit(limit)
 }
 
-// Run runs the scrubs that are due, until ctx ends. It logs failures, and tries again.
+// Continue continues where another process saved its position.
+func (s *Scrubber) Continue(ctx context.Context) {
+	if err := s.load(ctx); err != nil {
+		s.Log.Error("place of the scrub is not read", "err", err)
+	}
+}
+
+// Run runs the scrubs that are due, and reads suspects, until ctx ends.
 func (s *Scrubber) Run(ctx context.Context) error {
 	var g errgroup.Group
+	g.Go(func() error { return s.RunScrubs(ctx) })
+	g.Go(func() error { return s.RunSuspects(ctx) })
+	return g.Wait()
+}
+
+// RunScrubs runs the scrubs that are due, until ctx ends. It logs failures, and tries again. Of several
+// processes with the same content, only one may do that at a time.
+func (s *Scrubber) RunScrubs(ctx context.Context) error {
+	var g errgroup.Group
 	g.Go(func() error { return s.runScrubs(ctx) })
-	g.Go(func() error { return s.runSuspects(ctx) })
 	g.Go(func() error { return s.runChecks(ctx) })
 	return g.Wait()
 }

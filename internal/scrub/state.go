@@ -60,6 +60,9 @@ func (s *Scrubber) load(ctx context.Context) error {
 	if err != nil || text == "" {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state = state{}
 	if err := json.Unmarshal([]byte(text), &s.state); err != nil {
 		return fmt.Errorf("read the place of the scrub: %w", err)
 	}

@@ -53,9 +53,9 @@ func (s *Scrubber) Suspect(d digest.Digest) {
 	s.Log.Info("blob is read again, because a connected registry got other content", "digest", d)
 }
 
-// runSuspects reads suspects, faster than a scrub, because each try of a child costs bytes of
-// its link.
-func (s *Scrubber) runSuspects(ctx context.Context) error {
+// RunSuspects reads suspects until ctx ends, faster than a scrub, because each try of a child costs
+// bytes of its link.
+func (s *Scrubber) RunSuspects(ctx context.Context) error {
 	pace := func(ctx context.Context, n int) error { return wait(ctx, s.suspects.limiter, n) }
 	for {
 		select {

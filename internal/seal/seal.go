@@ -6,7 +6,9 @@ package seal
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -41,6 +43,20 @@ func OpenKey(dataDir, file string) (*Key, error) {
 	if len(key) != keySize {
 		return nil, fmt.Errorf("open password key: %s has %d bytes instead of %d", path, len(key), keySize)
 	}
+	return newKey(key)
+}
+
+// DeriveKey returns the key for a purpose that processes with the same secret have in common. The
+// secret must be random.
+func DeriveKey(secret []byte, purpose string) (*Key, error) {
+	key, err := hkdf.Key(sha256.New, secret, nil, "ferry seal "+purpose, keySize)
+	if err != nil {
+		return nil, err
+	}
+	return newKey(key)
+}
+
+func newKey(key []byte) (*Key, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err

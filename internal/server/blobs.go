@@ -75,7 +75,10 @@ func (in *instance) openBucket(ctx context.Context, cfg config.Config) (err erro
 }
 
 // openBlobs returns the blob store. The directories of files are created now.
-func (in *instance) openBlobs(cfg config.Config) (blob.Store, error) {
+func (in *instance) openBlobs(cfg config.Config, o Options) (blob.Store, error) {
+	if o.SharedBlobs != nil {
+		return o.SharedBlobs, nil
+	}
 	if in.bucket != nil {
 		return in.bucket, nil
 	}

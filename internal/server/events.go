@@ -10,7 +10,6 @@ import (
 
 	"ferry/internal/config"
 	"ferry/internal/events"
-	"ferry/internal/seal"
 	"ferry/internal/wire"
 )
 
@@ -21,8 +20,8 @@ const maxEventFile = 256 << 10
 func (in *instance) openEvents(ctx context.Context, cfg config.Config, parent *wire.ConnectionString) (err error) {
 	o := events.Options{DB: in.db, Log: in.log, Source: strings.TrimSuffix(cfg.ExternalURL, "/")}
 	if parent == nil {
-		in.dir.warnMissingKey(events.KeyFile, "set the URI, the headers and the secret of webhooks again")
-		if o.Key, err = seal.OpenKey(cfg.DataDir, events.KeyFile); err != nil {
+		o.Key, err = in.sealKey(cfg, events.KeyFile, "set the URI, the headers and the secret of webhooks again")
+		if err != nil {
 			return err
 		}
 	} else {

@@ -53,6 +53,7 @@ type instance struct {
 	dir       *dataDir
 	bucket    *s3.Store // nil if blobs are files
 	db        *metadb.DB
+	cluster   *cluster // nil if no other process serves the same root
 	storage   *storage.Storage
 	control   *control.Service
 	fleet     *fleet.Service
@@ -196,7 +197,10 @@ func open(
 	if in.db, err = openDatabase(ctx, cfg, in.dir, in.log); err != nil {
 		return in, firstCause(err)
 	}
-	blobs, err := in.openBlobs(cfg)
+	if err := in.openCluster(ctx, cfg, parent, in.bucket != nil || o.SharedBlobs != nil); err != nil {
+		return in, err
+	}
+	blobs, err := in.openBlobs(cfg, o)
 	if err != nil {
 		return in, err
 	}
@@ -204,8 +208,9 @@ func open(
 		return in, err
 	}
 	in.storage, err = storage.New(storage.Options{
-		DB: in.db, Blobs: blobs, Log: in.log, Observe: in.events.ContentChanged, SendsUp: parent != nil,
-		Grace: o.Collection.Grace, Orphans: o.Collection.Orphans,
+		DB: in.db, Blobs: blobs, Locks: in.locks(), Log: in.log, Observe: in.events.ContentChanged,
+		SendsUp: parent != nil,
+		Grace:   o.Collection.Grace, Orphans: o.Collection.Orphans,
 	})
 	if err != nil {
 		return in, err
@@ -243,7 +248,7 @@ func open(
 	if in.fleet, err = fleet.New(ctx, registries); err != nil {
 		return in, err
 	}
-	signer, err := in.dir.signer()
+	signer, err := in.signer()
 	if err != nil {
 		return in, err
 	}
@@ -253,7 +258,7 @@ func open(
 	}
 	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
 		Directory: in.control.Directory(), Signer: signer, Address: addressFor(cfg.ExternalURL),
-		StandIn: in.names.StandIn, Anonymous: in.anonymous, Failed: in.control.LoginFailed,
+		StandIn: in.names.StandIn, Anonymous: in.anonymous, Failed: in.loginFailed,
 		People: people,
 	})
 	in.upkeep = &upkeep{
@@ -271,6 +276,7 @@ func open(
 		err = in.mirror(cfg)
 	}
 	if err == nil {
+		in.followOthers()
 		in.observe(ctx, cfg.DataDir)
 	}
 	return in, err
@@ -321,13 +327,12 @@ func (in *instance) newRetention() *retention.Service {
 
 // mirror creates the service that runs mirror rules.
 func (in *instance) mirror(cfg config.Config) error {
-	in.dir.warnMissingKey(mirror.KeyFile, "give the passwords of mirror rules' sources again")
-	key, err := mirror.OpenKey(cfg.DataDir)
+	key, err := in.sealKey(cfg, mirror.KeyFile, "give the passwords of mirror rules' sources again")
 	if err != nil {
 		return err
 	}
 	in.mirrors = mirror.New(mirror.Options{
-		DB: in.db, Storage: in.storage, Key: key, ChunkSize: cfg.ChunkSize, Log: in.log,
+		DB: in.db, Storage: in.storage, Key: &mirror.Key{Key: key}, ChunkSize: cfg.ChunkSize, Log: in.log,
 		Meter: in.meter, Traffic: in.traffic,
 	})
 	return nil
@@ -403,6 +408,9 @@ func endpointBelowAPath(address string) string {
 
 // close closes the parts that open has opened.
 func (in *instance) close() {
+	if err := in.cluster.close(); err != nil {
+		in.log.Error("connection of the cluster is not closed", "err", err)
+	}
 	if in.db != nil {
 		if err := in.db.Close(); err != nil {
 			in.log.Error("database is not closed", "err", err)
@@ -471,12 +479,13 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	if in.oidc != nil {
 		login = in.oidc
 	}
+	current := in.cluster.current
 	return &routes{
-		login:    login,
-		registry: registry.New(content),
-		token:    in.auth.TokenHandler(in.log),
-		gateway:  cancelOnStop(stop, wire.PathPoll, gateway.NewServer(parent)),
-		api:      management.NewHandler(in.management()),
+		login:    current(login),
+		registry: current(registry.New(content)),
+		token:    current(in.auth.TokenHandler(in.log)),
+		gateway:  current(cancelOnStop(stop, wire.PathPoll, gateway.NewServer(parent))),
+		api:      current(in.askLeader(management.NewHandler(in.management()))),
 		ca:       in.caHandler(),
 		live:     http.HandlerFunc(live),
 		ready:    ready,

@@ -36,6 +36,9 @@ func ResetPassword(ctx context.Context, cfg config.Config, operator string, log 
 	if err != nil {
 		return "", firstCause(err)
 	}
+	if cfg.ClusterSecretFile != "" {
+		db.Share() // other processes may run
+	}
 	password, err := control.ResetStopped(ctx, db, cfg.DataDir, operator)
 	if closed := db.Close(); err == nil {
 		err = closed
@@ -45,9 +48,13 @@ func ResetPassword(ctx context.Context, cfg config.Config, operator string, log 
 
 // openDatabase opens the database of a data directory.
 func openDatabase(ctx context.Context, cfg config.Config, dir *dataDir, log *slog.Logger) (*metadb.DB, error) {
+	ownership := metadb.Alone
+	if cfg.ClusterSecretFile != "" {
+		ownership = metadb.Together
+	}
 	return metadb.OpenWith(ctx, metadb.Options{
 		URL: databaseOf(cfg), Accept: dir.match, Log: log, Readers: cfg.DatabaseReaders, Writers: cfg.DatabaseWriters,
-		Timeout: cfg.DatabaseTimeout, Wait: cfg.DatabaseWait, Ownership: metadb.Alone,
+		Timeout: cfg.DatabaseTimeout, Wait: cfg.DatabaseWait, Ownership: ownership,
 	})
 }
 

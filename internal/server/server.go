@@ -19,6 +19,7 @@ import (
 
 	"ferry/internal/config"
 	"ferry/internal/control"
+	"ferry/internal/storage/blob"
 )
 
 // Options are the parts of the process that an instance uses.
@@ -47,6 +48,8 @@ type Options struct {
 	ConnectionInterval time.Duration
 	// Collection changes the times of garbage collection, for tests; the zero value is the default.
 	Collection Collection
+	// SharedBlobs has the blobs of a root of several processes, for tests; nil is the setting.
+	SharedBlobs blob.Store
 	// Ready is called once, when the instance serves; nil is allowed.
 	Ready func(Ready)
 }
@@ -147,9 +150,10 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	all.Go(func() error {
 		return (&reloader{in: in, o: o, cfg: cfg, files: files, connection: text, parentCA: in.parentCA}).run(ctx)
 	})
-	all.Go(func() error { return in.scrub.Run(ctx) })
-	all.Go(func() error { return in.events.Run(ctx) })
+	all.Go(func() error { return in.scrub.RunSuspects(ctx) })
+	all.Go(func() error { return in.events.RecordPulls(ctx) })
 	all.Go(func() error { return in.fleet.Run(ctx) })
+	jobs := []func(context.Context) error{in.scrub.RunScrubs, in.events.Deliver}
 	if in.agent != nil {
 		all.Go(func() error { return in.agent.Run(ctx) })
 	}
@@ -157,8 +161,12 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 		all.Go(func() error { return publishLogin(ctx, o.Log, in.credentials, o.LoginPublisher) })
 	}
 	if in.mirrors != nil {
-		all.Go(func() error { return in.mirrors.Run(ctx) })
-		all.Go(func() error { return in.retention.Run(ctx) })
+		jobs = append(jobs, in.mirrors.Run, in.retention.Run)
+	}
+	all.Go(func() error { return in.runJobs(ctx, jobs...) })
+	if in.cluster != nil {
+		all.Go(func() error { return in.cluster.follower.Run(ctx) })
+		all.Go(func() error { return in.announceFailures(ctx) })
 	}
 	return all.Wait()
 }

@@ -58,6 +58,10 @@ type upkeep struct {
 	// auditAge is how long entries of the audit log are kept, if there are not too many; 0 is for ever.
 	auditAge time.Duration
 
+	// leads reports whether this process does the work that only one may do; nil is a process alone.
+	leads func() bool
+
+	wasLeader   bool
 	started     time.Time
 	collected   time.Time // when garbage was last collected; zero until that was read
 	trimmed     time.Time
@@ -97,15 +101,22 @@ func (u *upkeep) once(ctx context.Context) error {
 	}
 	u.setLevel(own)
 	now := u.now()
+	each := []error{u.fleet.SaveSeen(ctx), u.keys.SaveKeyUse(ctx), u.saveUptime(ctx, now)}
+	if u.leads != nil && !u.leads() {
+		u.wasLeader = false
+		return errors.Join(each...)
+	}
+	if !u.wasLeader {
+		u.wasLeader, u.collected = true, time.Time{} // another process may have collected since
+	}
 	// If a full disk stops the feed from being trimmed, the collection may make room.
 	trimErr := u.trim(ctx, now)
-	return errors.Join(trimErr, u.fleet.SaveSeen(ctx), u.keys.SaveKeyUse(ctx), u.saveUptime(ctx, now),
-		u.collect(ctx, own, now))
+	return errors.Join(append(each, trimErr, u.collect(ctx, own, now))...)
 }
 
 // saveUptime saves the uptime, if that is due.
 func (u *upkeep) saveUptime(ctx context.Context, now time.Time) error {
-	if now.Sub(u.uptimeSaved) < uptimeInterval {
+	if now.Sub(u.uptimeSaved) < uptimeInterval && u.leads == nil { // the clocks of several processes must agree
 		return nil
 	}
 	u.uptimeSaved = now

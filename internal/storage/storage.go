@@ -58,6 +58,7 @@ type Storage struct {
 	grace   time.Duration
 	orphans time.Duration
 	ran     func() time.Duration // how long this process has run
+	ahead   atomic.Int64         // how far the saved uptime was ahead of this process, in milliseconds
 
 	// digests locks the file and the row of a blob together, so that a commit and a
 	// collection of the same blob never overlap.
@@ -106,12 +107,26 @@ func New(o Options) (*Storage, error) {
 }
 
 // Uptime returns the current moment for ages.
-func (s *Storage) Uptime() metadb.Uptime { return s.db.Uptime().Add(s.ran()) }
+func (s *Storage) Uptime() metadb.Uptime {
+	return s.db.Uptime().Add(s.ran()) + metadb.Uptime(s.ahead.Load())
+}
 
 // SaveUptime saves the uptime. After a crash, ages are counted on from the saved uptime, so
-// that content may seem younger than it is, but never older.
+// that content may seem younger than it is, but never older. If another process has saved a later
+// one, this process continues from there.
 func (s *Storage) SaveUptime(ctx context.Context) error {
-	return s.remove(ctx, func(tx *metadb.Tx) error { return tx.SaveUptime(s.Uptime()) })
+	var now, saved metadb.Uptime
+	err := s.remove(ctx, func(tx *metadb.Tx) (err error) {
+		now = s.Uptime()
+		if err = tx.SaveUptime(now); err == nil {
+			saved, err = tx.Uptime()
+		}
+		return err
+	})
+	if err == nil && saved > now {
+		s.ahead.Add(int64(saved - now))
+	}
+	return err
 }
 
 // write runs fn in a transaction.

@@ -15,3 +15,11 @@ CREATE TABLE deletions (
   digest TEXT COLLATE "C" PRIMARY KEY,
   since  BIGINT NOT NULL -- in uptime
 );
+
+-- What processes ask the one that does the work of which there is only one, such as imports.
+CREATE TABLE questions (
+  id       TEXT COLLATE "C" PRIMARY KEY,
+  question TEXT NOT NULL,  -- an HTTP request, encrypted
+  answer   TEXT NOT NULL,  -- the answer, encrypted; '' is none yet
+  since    BIGINT NOT NULL -- in uptime
+);
