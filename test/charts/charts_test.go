@@ -445,6 +445,17 @@ func TestContradictoryValuesAreRefused(t *testing.T) {
 		{"registry", set("image.repository=a", "acme.enabled=true"), "needs acme.names"},
 		{"registry", set("image.repository=a", "acme.enabled=true", "tls.secret=b"), "exclude each other"},
 		{"registry", set("image.repository=a", "cert-manager.enabled=true"), "issuerRef.name"},
+		{"registry", set("image.repository=a", "replicas=2"), "at '/databaseSecret/name'"},
+		{"registry", set("image.repository=a", "replicas=2", "databaseSecret.name=b"), "at '/blobs/location'"},
+		{"registry", set("image.repository=a", "replicas=2", "blobs.location=s3://bucket"),
+			"at '/databaseSecret/name'"},
+		{"registry", set("image.repository=a", "replicas=2", "databaseSecret.name=b", "blobs.location=s3://bucket"),
+			"at '/clusterSecret/name'"},
+		{"registry", set("image.repository=a", "databaseSecret.name=b", "blobs.location=s3://bucket",
+			"clusterSecret.name=c"), "clusterSecret excludes an own CA"},
+		{"registry", set("image.repository=a", "clusterSecret.name=b"), "needs databaseSecret.name"},
+		{"registry", set("image.repository=a", "blobs.endpoint=https://s3.example"), "needs blobs.location"},
+		{"registry", set("image.repository=a", "blobs.location=/files"), "does not match"},
 		{"registry", set("image.repository=a", "connectionString=b"), "'connectionString' not allowed"},
 	} {
 		out, err := render(t, test.chart, test.args...)

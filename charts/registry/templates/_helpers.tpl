@@ -25,6 +25,11 @@
 {{- end -}}
 {{- end -}}
 
+{{/* "true" if no pod has a volume: content and state are in the database and the object store. */}}
+{{- define "registry.stateless" -}}
+{{- and .Values.databaseSecret.name .Values.blobs.location .Values.clusterSecret.name | empty | ternary "" "true" -}}
+{{- end -}}
+
 {{- define "registry.scheme" -}}
 {{- eq (include "registry.tls" .) "off" | ternary "http" "https" -}}
 {{- end -}}
@@ -111,6 +116,16 @@ httpGet: {path: {{ index . 1 }}, port: registry, scheme: {{ include "registry.sc
 {{- end -}}
 {{- if and $v.ingress.enabled (not $v.ingress.host) -}}
 {{- $wrong = append $wrong "ingress.enabled needs ingress.host." -}}
+{{- end -}}
+{{- $tls := include "registry.tls" . -}}
+{{- if and (include "registry.stateless" .) (has $tls (list "own-ca" "acme")) -}}
+{{- $wrong = append $wrong (printf "clusterSecret excludes %s, because each pod would have a certificate of its own: choose tls.secret, cert-manager, ingress or httpEnabled." (eq $tls "acme" | ternary "acme.enabled" "an own CA")) -}}
+{{- end -}}
+{{- if and $v.clusterSecret.name (not (include "registry.stateless" .)) -}}
+{{- $wrong = append $wrong "clusterSecret needs databaseSecret.name and blobs.location." -}}
+{{- end -}}
+{{- if and (not $v.blobs.location) (or $v.blobs.endpoint $v.blobs.credentialsSecret.name $v.blobs.caSecret) -}}
+{{- $wrong = append $wrong "blobs needs blobs.location: s3://BUCKET/PREFIX." -}}
 {{- end -}}
 {{- if and $v.pvc.existingClaim $v.pvc.storageClassName -}}
 {{- $wrong = append $wrong "pvc.existingClaim excludes pvc.storageClassName." -}}
