@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"ferry/internal/control"
+
 	"github.com/minio/minio-go/v7"
 )
 
@@ -16,41 +18,24 @@ func (c *Cluster) Dump(t testing.TB, path string) {
 }
 
 // Restore starts a second cluster with a database from a dump, and with the objects below a
-// prefix.
+// prefix, and with no data directory.
 func (c *Cluster) Restore(t testing.TB, dump, prefix string) *Cluster {
 	t.Helper()
 	const database = "restored"
-	restored := &Cluster{Database: c.Database, Store: c.Store, database: database, prefix: prefix}
+	restored := &Cluster{Database: c.Database, Store: c.Store, database: database, prefix: prefix, secret: c.secret}
 	c.Database.Create(t, database)
 	c.Database.Run(t, "pg_restore", "--dbname="+c.Database.URL(database), "--no-owner", dump)
 	dir := filepath.Join(t.TempDir(), "data")
-	copyFiles(t, c.Processes[0].DataDir, dir)
-	restored.serve(t, Options{DataDir: dir})
-	return restored
-}
-
-// copyFiles copies the files of a directory, and leaves out its sockets.
-func copyFiles(t testing.TB, from, to string) {
-	t.Helper()
-	files, err := os.ReadDir(from)
+	text := c.Root().AdminPassword(t) // for the test; a new process needs no file of an old one
+	err := os.Mkdir(dir, 0o700)
 	if err == nil {
-		err = os.Mkdir(to, 0o700)
+		err = os.WriteFile(filepath.Join(dir, control.PasswordFile), []byte(text), 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range files {
-		if !f.Type().IsRegular() {
-			continue
-		}
-		text, err := os.ReadFile(filepath.Join(from, f.Name()))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(to, f.Name()), text, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	restored.serve(t, Options{DataDir: dir})
+	return restored
 }
 
 // Copy copies the objects below a prefix that are not below another one yet, except unfinished

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"crypto/rand"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -17,11 +19,12 @@ type Cluster struct {
 	Processes []*Process
 
 	database, prefix string // of this cluster
+	secret           string // file with the secret of all processes
 }
 
-// Options say how to start a cluster. The zero value has one process.
+// Options say how to start a cluster. The zero value has two processes.
 type Options struct {
-	Processes int // default 1
+	Processes int // default 2; one of them is no cluster
 	Mode      Mode
 	Program   string   // default that of [instance.Binary]
 	Args      []string // more arguments for `ferry serve`
@@ -36,6 +39,10 @@ func Start(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	c := &Cluster{Database: dbtest.NewServer(t), Store: StartStore(t), database: "ferry", prefix: Prefix}
 	c.Database.Create(t, c.database)
+	c.secret = filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(c.secret, []byte(rand.Text()+rand.Text()), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	c.serve(t, o)
 	return c
 }
@@ -44,7 +51,7 @@ func Start(t testing.TB, o Options) *Cluster {
 func (c *Cluster) serve(t testing.TB, o Options) {
 	t.Helper()
 	if o.Processes == 0 {
-		o.Processes = 1
+		o.Processes = 2
 	}
 	var hosts []string
 	for i := range o.Processes {
@@ -52,6 +59,9 @@ func (c *Cluster) serve(t testing.TB, o Options) {
 			DataDir: filepath.Join(t.TempDir(), "data"), Program: o.Program, Args: o.Args,
 			Env: append(c.Store.Env(c.prefix), "FERRY_DATABASE="+c.Database.URL(c.database)),
 		}}
+		if o.Processes > 1 {
+			p.options.Env = append(p.options.Env, "FERRY_CLUSTER_SECRET_FILE="+c.secret)
+		}
 		if i == 0 && o.DataDir != "" {
 			p.options.DataDir = o.DataDir
 		}

@@ -9,6 +9,11 @@ import (
 	"ferry/test/conformance"
 )
 
+// The requests of one upload, and of one test of the suite, are answered by both processes in turn.
 func TestSpecificationSuitePassesThroughTheProxy(t *testing.T) {
-	conformance.Run(t, cluster.Start(t, cluster.Options{}).Root().AsAdmin(t))
+	for name, mode := range modes {
+		t.Run(name, func(t *testing.T) {
+			conformance.Run(t, cluster.Start(t, cluster.Options{Mode: mode}).Root().AsAdmin(t))
+		})
+	}
 }

@@ -13,6 +13,8 @@ import (
 	"ferry/test/daemon"
 )
 
+var modes = map[string]cluster.Mode{"request": cluster.PerRequest, "connection": cluster.PerConnection}
+
 func TestProxyTakesTurnsAndLeavesOutTheDead(t *testing.T) {
 	var hosts []string
 	for _, name := range []string{"a", "b"} {
@@ -24,7 +26,6 @@ func TestProxyTakesTurnsAndLeavesOutTheDead(t *testing.T) {
 		hosts = append(hosts, strings.TrimPrefix(srv.URL, "http://"))
 	}
 	hosts = append(hosts, daemon.FreeAddress(t)) // nothing listens there
-	modes := map[string]cluster.Mode{"request": cluster.PerRequest, "connection": cluster.PerConnection}
 	for name, mode := range modes {
 		t.Run(name, func(t *testing.T) {
 			p := cluster.StartProxy(t, mode, hosts...)
