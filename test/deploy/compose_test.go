@@ -40,7 +40,7 @@ func TestComposeFileFitsThePrograms(t *testing.T) {
 	if !ok || !strings.Contains(read(t, "test/tools.txt"), "versitygw@"+version+"\n") {
 		t.Errorf("%s is another version than that of test/tools.txt", f.Services["objects"].Image)
 	}
-	environment := f.Services["registry"].Environment
+	environment := f.Services["registry-a"].Environment
 	cfg, err := config.Load("", func(name string) (string, bool) {
 		value, ok := environment[name]
 		return value, ok
