@@ -102,7 +102,7 @@ func troubleOf(err error) trouble {
 // troubleOfCode returns the kind of an error that the server sent.
 func troubleOfCode(p *pgconn.PgError) trouble {
 	switch {
-	case p.Code == "40001", p.Code == "40P01": // serialization_failure, deadlock_detected
+	case p.Code == "40001", p.Code == "40P01": // serialisation_failure, deadlock_detected
 		return disturbed
 	case p.Code == "57014", p.Code == "55P03", p.Code == "53200": // query_canceled, lock_not_available, out_of_memory
 		return slow
