@@ -19,8 +19,8 @@ test race chaos: export GOGC := 400
 .PHONY: cluster oidc s3 deploy docs test race fmt vet staticcheck imports words build image dist charts conformance e2e kubernetes bench bench-links \
 	bench-fleet chaos fuzz kubernetes-tools tools packages clean
 
-test: ## every test that needs only Go
-	go test ./...
+test: ## every test that needs only Go; those that wait for a database do so together
+	go test -parallel 8 ./...
 
 race: ## the same under the race detector, which needs a C compiler; with fewer histories
 	CGO_ENABLED=1 go test -race -short ./...

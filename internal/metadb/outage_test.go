@@ -105,6 +105,7 @@ func awaitWaiting(t *testing.T, db *metadb.DB, least int) int {
 }
 
 func TestReadsDoNotWaitForWaitingWriters(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	url := s.Create(t, "ferry")
 	db := openWith(t, metadb.Options{URL: url, Writers: 3, Timeout: tooLong})
@@ -125,6 +126,7 @@ func TestReadsDoNotWaitForWaitingWriters(t *testing.T) {
 }
 
 func TestUpdatesWaitForOthersForALimitedTime(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	url := s.Create(t, "ferry")
 	log := newWatchedLog()
@@ -148,6 +150,7 @@ func TestUpdatesWaitForOthersForALimitedTime(t *testing.T) {
 }
 
 func TestTerminatedConnectionsAreNotSeen(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	url := s.Create(t, "ferry")
 	log := newWatchedLog()
@@ -174,6 +177,7 @@ func TestTerminatedConnectionsAreNotSeen(t *testing.T) {
 }
 
 func TestTerminatedTransactionRunsAgain(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	db := openWith(t, metadb.Options{URL: s.Create(t, "ferry")})
 	for name, run := range map[string]func(context.Context, func(*metadb.Tx) error) error{
@@ -194,6 +198,7 @@ func TestTerminatedTransactionRunsAgain(t *testing.T) {
 }
 
 func TestStoppedServerIsAnOutageWithTwoLogLines(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	log := newWatchedLog()
 	db := openWith(t, metadb.Options{URL: s.Create(t, "ferry"), Log: log.logger()})
@@ -230,6 +235,7 @@ func TestStoppedServerIsAnOutageWithTwoLogLines(t *testing.T) {
 }
 
 func TestTransactionsWaitForAShortOutage(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	db := openWith(t, metadb.Options{URL: s.Create(t, "ferry")})
 	s.Stall(t)
@@ -242,6 +248,7 @@ func TestTransactionsWaitForAShortOutage(t *testing.T) {
 }
 
 func TestStalledServerHangsNothing(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	log := newWatchedLog()
 	db := openWith(t, metadb.Options{URL: s.Create(t, "ferry"), Log: log.logger(), Timeout: time.Second})
@@ -286,6 +293,7 @@ func TestStalledServerHangsNothing(t *testing.T) {
 }
 
 func TestConnectionsThatAreOpenServeAllRequests(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t, "max_connections=8", "superuser_reserved_connections=0", "autovacuum=off",
 		"max_wal_senders=0")
 	url := s.Create(t, "ferry")
@@ -420,6 +428,7 @@ func (c *cutter) pass(client net.Conn) {
 }
 
 func TestLostAnswerOfACommitIsFoundOut(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	for mode, want := range map[string]int{"before": 2, "after": 1} {
 		t.Run(mode, func(t *testing.T) {
@@ -452,6 +461,7 @@ func TestLostAnswerOfACommitIsFoundOut(t *testing.T) {
 }
 
 func TestCommitWithoutAnAnswerIsUncertain(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	cut, through := newCutter(t, s.Create(t, "ferry"))
 	db := openWith(t, metadb.Options{URL: through})
@@ -463,6 +473,7 @@ func TestCommitWithoutAnAnswerIsUncertain(t *testing.T) {
 }
 
 func TestCommitAfterAStallIsMadeKnown(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	log := newWatchedLog()
 	db := openWith(t, metadb.Options{URL: s.Create(t, "ferry"), Log: log.logger(), Timeout: time.Second})
@@ -484,6 +495,7 @@ func TestCommitAfterAStallIsMadeKnown(t *testing.T) {
 }
 
 func TestOpenWaitsForTheServerAndSaysSo(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	url := s.Create(t, "ferry")
 	s.Stop(t)
@@ -504,6 +516,7 @@ func TestOpenWaitsForTheServerAndSaysSo(t *testing.T) {
 }
 
 func TestOpenOfAStalledServerEnds(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	url := s.Create(t, "ferry")
 	s.Stall(t)
@@ -513,6 +526,7 @@ func TestOpenOfAStalledServerEnds(t *testing.T) {
 }
 
 func TestWrongLoginIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	url := strings.Replace(s.Create(t, "ferry"), "user=ferry", "user=nobody", 1)
 	log := newWatchedLog()

@@ -9,6 +9,7 @@ import (
 )
 
 func TestDatabaseHasOneOwnerOrSeveralThatShare(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	url := s.Create(t, "ferry")
 	for first, allowed := range map[metadb.Ownership]metadb.Ownership{
@@ -30,6 +31,7 @@ func TestDatabaseHasOneOwnerOrSeveralThatShare(t *testing.T) {
 }
 
 func TestLostOwnershipIsRegainedBeforeTheNextWrite(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	url := s.Create(t, "ferry")
 	db := openWith(t, metadb.Options{URL: url, Ownership: metadb.Alone})
@@ -46,6 +48,7 @@ func TestLostOwnershipIsRegainedBeforeTheNextWrite(t *testing.T) {
 }
 
 func TestNothingIsWrittenWhileAnotherOwnsTheDatabase(t *testing.T) {
+	t.Parallel()
 	s := dbtest.NewServer(t)
 	url := s.Create(t, "ferry")
 	log := newWatchedLog()

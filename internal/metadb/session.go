@@ -88,16 +88,20 @@ func (db *DB) NewSession() *Session {
 	return s
 }
 
-// Close ends the session and releases its locks.
+// Close releases the locks and ends the session.
 func (s *Session) Close() error {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
 	s.mu.Lock()
 	c := s.now
 	s.mu.Unlock()
-	if c != nil {
-		s.end(c)
+	if c == nil {
+		return nil
 	}
+	ctx, stop := context.WithTimeout(context.Background(), time.Second)
+	defer stop()
+	_, _ = c.pg.Exec(ctx, `SELECT pg_advisory_unlock_all()`) // the server notices the end of a connection later
+	s.end(c)
 	return nil
 }
 

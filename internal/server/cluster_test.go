@@ -99,6 +99,7 @@ func (m *member) call(t *testing.T, password, method, path, body string, header 
 }
 
 func TestTwoProcessesServeOneRoot(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it needs PostgreSQL")
 	}

@@ -173,6 +173,7 @@ func (r *databaseRoot) checkLog(t *testing.T, outages int) {
 }
 
 func TestStalledDatabaseHangsNothing(t *testing.T) {
+	t.Parallel()
 	r := newDatabaseRoot(t)
 	r.server.Stall(t)
 	r.checkOutage(t)
@@ -187,6 +188,7 @@ func TestStalledDatabaseHangsNothing(t *testing.T) {
 }
 
 func TestStoppedDatabaseIsA503UntilItIsBack(t *testing.T) {
+	t.Parallel()
 	r := newDatabaseRoot(t)
 	r.server.Stop(t)
 	r.checkOutage(t)
@@ -200,6 +202,7 @@ func TestStoppedDatabaseIsA503UntilItIsBack(t *testing.T) {
 }
 
 func TestTerminatedBackendsAreNotSeenByClients(t *testing.T) {
+	t.Parallel()
 	r := newDatabaseRoot(t)
 	var all sync.WaitGroup
 	for i := range 8 {

@@ -184,8 +184,9 @@ func TestStartErrorsHaveHints(t *testing.T) {
 		{"the directory is a file", func(c *config.Config) { c.DataDir = file }, "not a directory"},
 		{"the directory cannot be made", func(c *config.Config) { c.DataDir = "/proc/ferry" }, "open data directory"},
 		{"a newer database", func(c *config.Config) { c.DataDir = newer }, "newer version of ferry"},
-		{"no such PostgreSQL", func(c *config.Config) { c.Database = "postgres://u:secret@127.0.0.1:1/d" },
-			"open database"},
+		{"no such PostgreSQL", func(c *config.Config) {
+			c.Database, c.DatabaseWait = "postgres://u:secret@127.0.0.1:1/d", time.Millisecond
+		}, "open database"},
 		{"no such host", func(c *config.Config) { c.Listen = "192.0.2.1:0" }, "cannot assign requested address"},
 		{"no such name", func(c *config.Config) { c.Listen = "ferry.invalid:0" }, "ferry.invalid"},
 		{"no database's URL", func(c *config.Config) { c.Database = "postgres://%zz:secret@h/d" }, "malformed"},
