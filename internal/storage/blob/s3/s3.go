@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -175,5 +174,5 @@ const (
 )
 
 func metadata(o minio.ObjectInfo, name string) string {
-	return o.Metadata.Get(http.CanonicalHeaderKey("X-Amz-Meta-" + name))
+	return o.Metadata.Get("X-Amz-Meta-" + name)
 }
