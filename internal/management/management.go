@@ -64,13 +64,20 @@ type Options struct {
 	DataDir       string          // for the local handler
 	Version       string          // of the program
 	Log           *slog.Logger    // nil discards
+	// Pass gets the handler of admitted operators' requests, and returns one that may pass some on to
+	// another process; nil passes none on.
+	Pass func(http.Handler) http.Handler
 }
 
 // NewHandler returns the management API, for the paths below /api/v1/. Its OpenAPI document is
 // generated from the Go types, and is at /api/v1/openapi.json.
 func NewHandler(o Options) http.Handler {
 	h := newHandler(o)
-	return h.guard(segments(h.mux))
+	admitted := segments(h.mux)
+	if o.Pass != nil {
+		admitted = o.Pass(admitted)
+	}
+	return h.guard(admitted)
 }
 
 // NewLocalHandler returns the part of the management API that needs no login, for the local socket:

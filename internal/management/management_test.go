@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,6 +46,23 @@ func TestOnlyOperatorsManage(t *testing.T) {
 		object{"parentProtocol": "http"}).Fails(t, 403, "DENIED")
 	root.Call(t, "PUT", "/scope-maps/x", object{"actions": []string{"repositories/a/content/read"}}, "Sec-Fetch-Site",
 		"cross-site").Fails(t, 403, "DENIED", "another site")
+}
+
+func TestOnlyRequestsOfOperatorsArePassedOn(t *testing.T) {
+	root := fleettest.NewRoot(t)
+	var passed []string
+	root.Serve(t, management.Options{Pass: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			passed = append(passed, r.URL.Path)
+			next.ServeHTTP(w, r)
+		})
+	}})
+	root.CallAs(t, "", "", "GET", "/tokens", nil).Fails(t, 401, "UNAUTHORIZED")
+	root.CallAs(t, "admin", "wrong", "GET", "/tokens", nil).Fails(t, 401, "UNAUTHORIZED")
+	root.Call(t, "GET", "/tokens", nil).OK(t, nil)
+	if want := []string{"/api/v1/tokens"}; !slices.Equal(passed, want) {
+		t.Errorf("passed on: %q, want %q", passed, want)
+	}
 }
 
 func TestPasswordGuessesAreAnsweredWithRetryAfter(t *testing.T) {

@@ -75,14 +75,11 @@ func isForLeader(path string) bool {
 	return ok && (first == "imports" || first == "mirror-rules" || first == "scrub")
 }
 
-// askLeader returns the management API h for every process: requests that only the leader can answer
-// are passed on to it.
+// askLeader returns h for every process: requests that only the leader can answer are passed on to it, which
+// checks the operator's rights. h is for operators that this process has admitted, because a question costs two
+// writes of the database.
 func (in *instance) askLeader(h http.Handler) http.Handler {
 	c := in.cluster
-	if c == nil {
-		return h
-	}
-	c.management = h
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isForLeader(r.URL.Path) || c.isLeader() {
 			h.ServeHTTP(w, r)

@@ -480,12 +480,16 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		login = in.oidc
 	}
 	current := in.cluster.current
+	managed := management.NewHandler(in.management())
+	if in.cluster != nil {
+		in.cluster.management = managed
+	}
 	return &routes{
 		login:    current(login),
 		registry: current(registry.New(content)),
 		token:    current(in.auth.TokenHandler(in.log)),
 		gateway:  current(cancelOnStop(stop, wire.PathPoll, gateway.NewServer(parent))),
-		api:      current(in.askLeader(management.NewHandler(in.management()))),
+		api:      current(managed),
 		ca:       in.caHandler(),
 		live:     http.HandlerFunc(live),
 		ready:    ready,
@@ -501,6 +505,9 @@ func (in *instance) management() management.Options {
 		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,
 		Scrubber: in.scrub, Events: in.events, Version: telemetry.Version(), Log: in.log,
 		DataDir: in.dir.path,
+	}
+	if in.cluster != nil {
+		o.Pass = in.askLeader
 	}
 	if in.parent != nil {
 		o.ParentURL = in.parent.ParentURL
