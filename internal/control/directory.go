@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -31,7 +32,13 @@ func (d directory) Authenticate(ctx context.Context, name, password string) (*au
 		return o.principal(), nil
 	}
 	if state.Token(name) == nil {
-		return nil, d.verifier.RefuseUnknown(ctx, password)
+		err := d.verifier.RefuseUnknown(ctx, password)
+		if !errors.Is(err, auth.ErrUnauthenticated) {
+			return nil, err
+		}
+		// That is slow. A desired state may have brought the token meanwhile.
+		p, _, err := d.AuthenticateToken(name, password)
+		return p, err
 	}
 	return d.tokenWith(state, name, password)
 }

@@ -1,15 +1,19 @@
 package control_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
 	"ferry/internal/api"
 	"ferry/internal/auth"
 	"ferry/internal/fleet/fleettest"
+	"ferry/internal/metadb"
 )
 
 func TestTokenPasswordsAreShownOnceAndWork(t *testing.T) {
@@ -154,6 +158,47 @@ func TestDisabledTokenIsRefusedAtOnce(t *testing.T) {
 		if root.MayLogIn(t, "line1", password) != test.works {
 			t.Errorf("after %s the password works: %t", test.status, !test.works)
 		}
+	}
+}
+
+// A hookContext calls a function when its Done channel is first needed.
+type hookContext struct {
+	context.Context
+	hook func()
+}
+
+func (c hookContext) Done() <-chan struct{} {
+	c.hook()
+	return c.Context.Done()
+}
+
+// The check of an unknown name is slow. A new connected registry may log in while its parent
+// first hears of it.
+func TestTokenThatComesDuringALoginIsAccepted(t *testing.T) {
+	root := fleettest.NewRoot(t)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	password := root.PutToken(t, "line1", "m")
+	row := root.Control.State().Token("line1").Token
+	root.Call(t, "DELETE", "/tokens/line1", nil).OK(t, nil)
+	login := func(password string, during func()) error {
+		ctx := hookContext{t.Context(), sync.OnceFunc(during)}
+		_, err := root.Control.Directory().Authenticate(ctx, "line1", password)
+		return err
+	}
+	if err := login(password, func() {}); !errors.Is(err, auth.ErrUnauthenticated) {
+		t.Errorf("unknown: %v", err)
+	}
+	bringToken := func() {
+		if err := root.Control.Change(t.Context(), func(tx *metadb.Tx) error { return tx.PutToken(row) }); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := login(password, bringToken); err != nil {
+		t.Errorf("it came during the login: %v", err)
+	}
+	root.Call(t, "DELETE", "/tokens/line1", nil).OK(t, nil)
+	if err := login(password+"x", bringToken); !errors.Is(err, auth.ErrUnauthenticated) {
+		t.Errorf("it came with another password: %v", err)
 	}
 }
 
