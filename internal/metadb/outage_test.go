@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 )
@@ -469,6 +471,42 @@ func TestCommitWithoutAnAnswerIsUncertain(t *testing.T) {
 	err := writeSetting(t, db)
 	if !errors.Is(err, metadb.ErrUnavailable) || !errors.Is(err, metadb.ErrUncertain) {
 		t.Errorf("update = %v, want %v", err, metadb.ErrUncertain)
+	}
+}
+
+// After a crash, PostgreSQL gives the ids of transactions again of which it had written nothing.
+func TestCommitOfAnotherAfterACrashIsNotTakenForIt(t *testing.T) {
+	t.Parallel()
+	s := dbtest.NewServer(t)
+	url := s.Create(t, "ferry")
+	db := openWith(t, metadb.Options{URL: url})
+	tries := 0
+	err := db.Update(t.Context(), func(tx *metadb.Tx) error {
+		if tries++; tries > 1 {
+			return tx.SetSetting("x", "y")
+		}
+		err := tx.SetSetting("x", "y")
+		s.Kill(t)
+		s.Start(t)
+		other, connectErr := pgx.Connect(t.Context(), url)
+		if connectErr != nil {
+			t.Fatal(connectErr)
+		}
+		defer other.Close(context.Background())
+		for range 20 {
+			_, err := other.Exec(t.Context(), `INSERT INTO settings (name, value) VALUES (gen_random_uuid(), '')`)
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		return err
+	})
+	value, readErr := metadb.Read(t.Context(), db, func(tx *metadb.Tx) (string, error) { return tx.Setting("x") })
+	if readErr != nil {
+		t.Fatal(readErr)
+	}
+	if err == nil && value != "y" || err != nil && !errors.Is(err, metadb.ErrUncertain) {
+		t.Errorf("after %d tries, update = %v, and the setting is %q", tries, err, value)
 	}
 }
 
