@@ -11,6 +11,9 @@ import (
 )
 
 func TestParentsOfEarlierBuildsAreFollowed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it runs a registry 18 times, and finds no races that others do not find")
+	}
 	rotation := []string{"ownToken", "rotated", "passwordChanges", "rotatePasswordEvery"}
 	locks := []string{"locks", "lockSum"}
 	others := []string{"join", "parentEndpoint", "stored", "events", "audit", "auditLogs", "notifications", "labels",

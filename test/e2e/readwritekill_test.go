@@ -133,7 +133,7 @@ func (b *killedBody) Read(p []byte) (int, error) {
 // TestKilledSendersLoseNoAcknowledgedPush kills a connected registry, or the one below it, at every kind of
 // request with which they send changes up, before it, in its body, and before its answer.
 func TestKilledSendersLoseNoAcknowledgedPush(t *testing.T) {
-	const seed, rounds, requests = 1, 24, 10 // requests that an image takes
+	const seed, rounds, requests = 1, 12, 10 // requests that an image takes
 	rng := rand.New(rand.NewPCG(seed, 0))
 	root := startRoot(t)
 	operator := root.Admin(t, "root")
