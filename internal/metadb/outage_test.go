@@ -475,7 +475,7 @@ func TestCommitWithoutAnAnswerIsUncertain(t *testing.T) {
 }
 
 // After a crash, PostgreSQL gives the ids of transactions again of which it had written nothing.
-func TestCommitOfAnotherAfterACrashIsNotTakenForIt(t *testing.T) {
+func TestLostCommitIsNotTakenForAnothers(t *testing.T) {
 	t.Parallel()
 	s := dbtest.NewServer(t)
 	url := s.Create(t, "ferry")

@@ -321,7 +321,8 @@ func (db *DB) fateOf(ctx context.Context, id txID) fate {
 	for {
 		var f fate
 		err := db.read.QueryRowContext(ctx, `SELECT CASE WHEN status = 'committed' AND $2 <> `+serverRun+`
-			THEN '' ELSE COALESCE(status, '') END FROM pg_xact_status($1::text::xid8) AS status`, id.id, id.run).Scan(&f)
+			THEN '' ELSE COALESCE(status, '') END FROM pg_xact_status($1::text::xid8) AS status`,
+			id.id, id.run).Scan(&f)
 		if err == nil && f != undecided {
 			return f
 		}
