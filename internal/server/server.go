@@ -130,6 +130,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	ready := Ready{Addr: l.Addr(), URL: in.url, AdminPasswordFile: filepath.Join(cfg.DataDir, control.PasswordFile)}
 	o.Log.Info("serving", "url", ready.URL, "role", in.role(), "dataDir", cfg.DataDir)
 	in.notice(ready, password)
+	releaseProgram()
 	if o.Ready != nil {
 		o.Ready(ready)
 	}
