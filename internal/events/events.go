@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"ferry/internal/metadb"
+	"ferry/internal/retry"
 	"ferry/internal/seal"
 )
 
@@ -76,10 +77,11 @@ type Service struct {
 	locals   []Selection                 // those of them that the settings have
 	pulls    pullFilter
 
-	mu       sync.Mutex
-	appended chan struct{} // closed when events were recorded
-	changed  chan struct{} // closed when webhooks or their queues changed
-	running  map[string]*subscriber
+	appended retry.Signal // events were recorded
+	changed  retry.Signal // webhooks or their queues changed
+
+	mu      sync.Mutex
+	running map[string]*subscriber
 }
 
 // New returns the service of an instance. It reads the webhooks, so that no event is missed before
@@ -87,8 +89,7 @@ type Service struct {
 func New(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
 		options: o, db: o.DB, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), now: o.Now, keep: keptEvents,
-		appended: make(chan struct{}), changed: make(chan struct{}), running: map[string]*subscriber{},
-		maxWaiting: maxWaiting,
+		running: map[string]*subscriber{}, maxWaiting: maxWaiting,
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -139,7 +140,7 @@ func (s *Service) add(tx *metadb.Tx, e metadb.Event) (added bool, err error) {
 	if err == nil && lost > 0 {
 		err = s.recordLoss(tx, lost)
 	}
-	tx.AfterCommit(s.notifyAppended)
+	tx.AfterCommit(s.appended.Notify)
 	return added, err
 }
 
@@ -170,19 +171,8 @@ func (s *Service) Lost(ctx context.Context) (int64, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (int64, error) { return tx.Counter(droppedEvents) })
 }
 
-func (s *Service) notifyAppended() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.appended)
-	s.appended = make(chan struct{})
-}
-
 // Appended returns a channel that is closed when events are next recorded.
-func (s *Service) Appended() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.appended
-}
+func (s *Service) Appended() <-chan struct{} { return s.appended.Wait() }
 
 // compiled are the compiled notifications, until others replace them.
 type compiled struct {

@@ -27,7 +27,7 @@ func (s *Service) Follow(tx *metadb.Tx, c metadb.Changes) error {
 		}
 	}
 	if c.Has(metadb.EventTopic) {
-		s.notifyAppended()
+		s.appended.Notify()
 	}
 	return nil
 }

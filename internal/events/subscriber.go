@@ -72,18 +72,7 @@ func (s *Service) subscribers() []*subscriber {
 }
 
 // SubscribersChanged makes the service read the webhooks again. It is called after a change of one.
-func (s *Service) SubscribersChanged() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.changed)
-	s.changed = make(chan struct{})
-}
-
-func (s *Service) subscribersChanged() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.changed
-}
+func (s *Service) SubscribersChanged() { s.changed.Notify() }
 
 // superviseSubscribers runs a goroutine for each enabled webhook and each local subscriber, until ctx
 // ends.
@@ -97,14 +86,14 @@ func (s *Service) superviseSubscribers(ctx context.Context) error {
 		clear(s.running) // the service may run again
 	}()
 	for ctx.Err() == nil {
-		changed := s.subscribersChanged()
+		changed := s.changed.Wait()
 		err := s.reconcile(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("webhooks are not read", "err", err)
 			_ = retry.Sleep(ctx, failurePause, changed)
 			continue
 		}
-		s.notifyAppended() // new subscribers may get events that are recorded already
+		s.appended.Notify() // new subscribers may get events that are recorded already
 		select {
 		case <-changed:
 		case <-ctx.Done():

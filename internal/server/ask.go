@@ -126,7 +126,7 @@ func (in *instance) ask(r *http.Request) (*passedAnswer, error) {
 	}
 	defer in.forgetQuestion(ctx, q.ID)
 	for {
-		answered := in.cluster.answered.wait()
+		answered := in.cluster.answered.Wait()
 		sealed, err := metadb.Read(ctx, in.db, func(tx *metadb.Tx) (string, error) { return tx.Answer(q.ID) })
 		if err != nil {
 			return nil, err
@@ -161,7 +161,7 @@ func (in *instance) forgetQuestion(ctx context.Context, id string) {
 // answer answers the questions of other processes until ctx ends.
 func (in *instance) answer(ctx context.Context) error {
 	for ctx.Err() == nil {
-		asked := in.cluster.asked.wait()
+		asked := in.cluster.asked.Wait()
 		if err := in.answerAll(ctx); err != nil && ctx.Err() == nil {
 			in.log.Error("questions of other processes are not answered", "err", err)
 		}

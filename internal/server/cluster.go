@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"ferry/internal/auth"
 	"ferry/internal/config"
 	"ferry/internal/metadb"
+	"ferry/internal/retry"
 	"ferry/internal/seal"
 	"ferry/internal/wire"
 )
@@ -32,32 +32,7 @@ type cluster struct {
 
 	failures        failedLogins
 	management      http.Handler // of this process
-	asked, answered signal       // another process has asked, or answered
-}
-
-// A signal wakes those that wait for something. The zero value is ready.
-type signal struct {
-	mu sync.Mutex
-	c  chan struct{}
-}
-
-// wait returns a channel that is closed with the next call of notify.
-func (s *signal) wait() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.c == nil {
-		s.c = make(chan struct{})
-	}
-	return s.c
-}
-
-func (s *signal) notify() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.c != nil {
-		close(s.c)
-		s.c = nil
-	}
+	asked, answered retry.Signal // another process has asked, or answered
 }
 
 // minSecret is the smallest size of the secret of all processes, in bytes.
@@ -181,10 +156,10 @@ func (in *instance) followOthers() {
 		}
 		in.countFailures(c)
 		if c.Has(metadb.QuestionTopic) {
-			in.cluster.asked.notify()
+			in.cluster.asked.Notify()
 		}
 		if c.Has(metadb.AnswerTopic) {
-			in.cluster.answered.notify()
+			in.cluster.answered.Notify()
 		}
 		return nil
 	})

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -23,35 +22,9 @@ import (
 // A Damage is content that is out of service, and why.
 type Damage = metadb.Damage
 
-// A signal wakes all waiting goroutines at the next event. The zero value is ready to use.
-type signal struct {
-	mu   sync.Mutex
-	next chan struct{} // closed by the next event; nil if nobody waits
-}
-
-// wait returns a channel that the next event closes.
-func (s *signal) wait() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.next == nil {
-		s.next = make(chan struct{})
-	}
-	return s.next
-}
-
-// notify wakes all waiting goroutines.
-func (s *signal) notify() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.next != nil {
-		close(s.next)
-		s.next = nil
-	}
-}
-
 // DamageFound returns a channel that is closed when this process next takes content out of
 // service. A caller that also looks for damage must call it before it looks, so that it misses none.
-func (s *Storage) DamageFound() <-chan struct{} { return s.damageFound.wait() }
+func (s *Storage) DamageFound() <-chan struct{} { return s.damageFound.Wait() }
 
 // checkFile checks the size of a blob's file. If the file is lost or has another size, the blob
 // is taken out of service, and the error is [blob.ErrNotExist].
@@ -137,7 +110,7 @@ func (s *Storage) takeOutOfService(
 			s.log.Warn("damaged file is not removed", "digest", d, "err", err)
 		}
 	}
-	s.damageFound.notify()
+	s.damageFound.Notify()
 	s.log.Error("blob is damaged, and out of service until it comes again", "digest", d, "bytes", row.Size, "err",
 		reason)
 	return reason, nil

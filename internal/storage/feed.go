@@ -41,7 +41,7 @@ func (s *Storage) update(ctx context.Context, repository string, by transaction,
 	if err == nil && c.seq > 0 {
 		s.watchers.notify(repository)
 		if c.records {
-			s.outboxChanged.notify()
+			s.outboxChanged.Notify()
 		}
 	}
 	return err

@@ -106,7 +106,7 @@ func (c *change) recordRepository() error {
 
 // OutboxChanged returns a channel that is closed when a client next changes an item that the parent
 // must get.
-func (s *Storage) OutboxChanged() <-chan struct{} { return s.outboxChanged.wait() }
+func (s *Storage) OutboxChanged() <-chan struct{} { return s.outboxChanged.Wait() }
 
 // Outbox returns up to limit changes that the parent does not have yet, and that it did not refuse,
 // after the change with the version after, in their order.

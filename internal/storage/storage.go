@@ -23,6 +23,7 @@ import (
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
+	"ferry/internal/retry"
 	"ferry/internal/storage/blob"
 )
 
@@ -73,11 +74,11 @@ type Storage struct {
 	reservations reservations
 	fullAt       atomic.Pointer[metadb.Uptime] // when the disk was last full; nil is never
 	anyDamage    atomic.Int32                  // see [damageUnknown]
-	damageFound  signal
+	damageFound  retry.Signal
 	observe      ContentObserver
 
-	sendsUp       bool   // clients' changes are recorded for the parent
-	outboxChanged signal // raised after a client's change was recorded
+	sendsUp       bool         // clients' changes are recorded for the parent
+	outboxChanged retry.Signal // raised after a client's change was recorded
 }
 
 // New returns the storage in o's database and blob store. It reads nothing, so that it is fast

@@ -138,7 +138,7 @@ func (s *Storage) VerifyManifest(ctx context.Context, repository string,
 	})
 	if err == nil && reason != "" {
 		s.cache.forgetRepository(repository)
-		s.damageFound.notify()
+		s.damageFound.Notify()
 		s.log.Error("manifest is damaged, and out of service until it comes again", "repo", repository, "digest", d,
 			"err", reason)
 	}
