@@ -63,7 +63,7 @@ func hasMoved(old, st wire.Status) bool {
 // seen is only in memory until [Service.SaveSeen] writes it.
 type reports struct {
 	mu      sync.Mutex
-	last    map[string]*lastReport // what they point to is never changed
+	last    map[string]*lastReport // each report is replaced and never changed
 	unsaved map[string]bool        // names whose report in memory is newer than in the database
 	changed chan struct{}          // closed when a registry reports a change
 }

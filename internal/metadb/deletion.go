@@ -11,7 +11,7 @@ func (tx *Tx) Deletions(digests []string) ([]string, error) {
 	return tx.listIn("read deletions", `SELECT digest FROM deletions WHERE $1 = '' AND digest IN (%s)`, "", digests)
 }
 
-// EndDeletions records that the files of blobs are not deleted any more.
+// EndDeletions records that the deletions of the files of blobs have ended.
 func (tx *Tx) EndDeletions(digests ...string) error {
 	for _, d := range digests {
 		if err := tx.do("write deletion of "+d, `DELETE FROM deletions WHERE digest = $1`, d); err != nil {

@@ -61,7 +61,7 @@ func (db *DB) Follow(ctx context.Context, log *slog.Logger) (*Follower, error) {
 // called again with the same changes.
 func (f *Follower) Apply(apply func(tx *Tx, c Changes) error) { f.apply = append(f.apply, apply) }
 
-// Close ends the follower's connection. Nobody may use the follower any more.
+// Close ends the follower's connection. It must not be used afterwards.
 func (f *Follower) Close() error {
 	if f.asking == f.db.read {
 		return nil

@@ -22,7 +22,7 @@ func (tx *Tx) Questions(limit int) ([]Question, error) {
 		`SELECT id, question FROM questions WHERE answer = '' ORDER BY since, id LIMIT $1`, limit)
 }
 
-// AnswerQuestion writes the answer to a question, unless nobody waits for it any more.
+// AnswerQuestion writes the answer to a question, if somebody still waits for it.
 func (tx *Tx) AnswerQuestion(id, answer string) error {
 	tx.Changed(AnswerTopic, "")
 	return tx.do("answer question", `UPDATE questions SET answer = $2 WHERE id = $1`, id, answer)

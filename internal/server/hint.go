@@ -73,7 +73,7 @@ func advise(cfg config.Config, err error) error {
 	case strings.HasPrefix(cfg.Database, "sqlite:") && strings.HasPrefix(err.Error(), "open database"):
 		path := strings.TrimPrefix(cfg.Database, "sqlite:")
 		hint = fmt.Sprintf("check --database: %s must be a file, or one that can be made", path)
-	case strings.HasPrefix(cfg.Database, "postgres") && strings.HasPrefix(err.Error(), "open database"):
+	case isPostgres(cfg) && strings.HasPrefix(err.Error(), "open database"):
 		hint = "check --database, and that PostgreSQL runs and accepts this user"
 	}
 	return withHint(err, hint)

@@ -92,11 +92,13 @@ func (s *Store) make(ctx context.Context, key string, p *partial, x *index, meta
 		return err
 	}
 	_, err = s.put(ctx, key, bytesOf(content), ifAbsent, meta)
-	if errors.Is(err, errCondition) && !s.isOurs(ctx, key, meta) {
-		_, err = s.put(ctx, key, bytesOf(content), always, meta)
-	} else if errors.Is(err, errCondition) {
-		err = nil
+	if !errors.Is(err, errCondition) {
+		return err
 	}
+	if s.isOurs(ctx, key, meta) {
+		return nil
+	}
+	_, err = s.put(ctx, key, bytesOf(content), always, meta)
 	return err
 }
 

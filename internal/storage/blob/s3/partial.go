@@ -52,7 +52,7 @@ type partial struct {
 	blocks    int // of all cells
 	puts      int // that run
 	failed    bool
-	stale     []string // objects that the index does not name any more
+	stale     []string // objects that the index no longer names
 	wasRead   bool     // its reader wants the last bytes again
 	discarded bool
 
@@ -221,6 +221,7 @@ func (p *partial) startPut(c *cell) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.puts--
+		c.busy = false
 		p.stored(c, e, err)
 		p.failed = p.failed || err != nil
 		p.dropOld()
@@ -262,7 +263,6 @@ func (p *partial) put(c *cell, r blob.Range) (piece, error) {
 
 // stored records the result of a put.
 func (p *partial) stored(c *cell, e piece, err error) {
-	c.busy = false
 	if err != nil {
 		return
 	}
@@ -295,7 +295,6 @@ func (p *partial) flush() error {
 				e, err := p.put(c, r)
 				p.mu.Lock()
 				p.stored(c, e, err)
-				c.busy = true
 				p.mu.Unlock()
 				if err != nil {
 					return err
