@@ -90,7 +90,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
 		db: o.DB, control: o.Control, content: o.Content, address: o.Address, tls: o.TLS, status: o.Status, now: o.Now,
 		events:  o.Events,
-		reports: reports{unsaved: map[string]bool{}, changed: make(chan struct{})},
+		reports: reports{unsaved: map[string]bool{}},
 		tracker: tracker{of: map[string]*tracked{}, backlogs: map[backlogKey]*backlog{}},
 		desired: map[string]cachedDesired{}, asked: map[string][]wire.PasswordChange{}, announce: o.Announce,
 	}

@@ -59,8 +59,7 @@ func (r *reports) merge(name string, stored lastReport) {
 	}
 	r.last[name] = &v
 	if !reflect.DeepEqual(steady(old.Status), steady(v.Status)) {
-		close(r.changed)
-		r.changed = make(chan struct{})
+		r.changed.Notify()
 	}
 }
 

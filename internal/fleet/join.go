@@ -156,7 +156,7 @@ func (s *Service) joinHere(ctx context.Context, p wire.PasswordChange, from stri
 		return err
 	}
 	s.setPasswordsBelow(v)
-	s.reports.announce()
+	s.reports.changed.Notify()
 	return nil
 }
 

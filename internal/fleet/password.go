@@ -82,7 +82,7 @@ func (s *Service) remember(child string, all []wire.PasswordChange) {
 	}
 	s.mu.Unlock()
 	if changed && len(all) > 0 {
-		s.reports.announce()
+		s.reports.changed.Notify()
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"ferry/internal/control"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/retry"
 	"ferry/internal/terminal"
 	"ferry/internal/wire"
 )
@@ -65,7 +66,7 @@ type reports struct {
 	mu      sync.Mutex
 	last    map[string]*lastReport // each report is replaced and never changed
 	unsaved map[string]bool        // names whose report in memory is newer than in the database
-	changed chan struct{}          // closed when a registry reports a change
+	changed retry.Signal           // a registry reports a change
 }
 
 // readReports reads the last reports from the database.
@@ -116,8 +117,7 @@ func (r *reports) set(name string, v lastReport) {
 	name = strings.ToLower(name)
 	old := *r.atLocked(name)
 	if !reflect.DeepEqual(steady(old.Status), steady(v.Status)) {
-		close(r.changed)
-		r.changed = make(chan struct{})
+		r.changed.Notify()
 	}
 	written := v.history
 	v.history = old.history.after(old, v)
@@ -143,14 +143,6 @@ func (r *reports) settle(name string, equal bool, now time.Time) {
 	r.last[name], r.unsaved[name] = &v, true
 }
 
-// announce wakes those that wait for a change of a report.
-func (r *reports) announce() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	close(r.changed)
-	r.changed = make(chan struct{})
-}
-
 // steady returns a status without the fields that change all the time.
 func steady(st wire.Status) wire.Status {
 	st.At, st.BytesTotal, st.BytesDone, st.BytesPerSecond, st.OutOfSync = time.Time{}, 0, 0, 0, nil
@@ -160,11 +152,7 @@ func steady(st wire.Status) wire.Status {
 
 // ReportsChanged returns a channel that is closed when the state or the watermarks of a descendant
 // next change.
-func (s *Service) ReportsChanged() <-chan struct{} {
-	s.reports.mu.Lock()
-	defer s.reports.mu.Unlock()
-	return s.reports.changed
-}
+func (s *Service) ReportsChanged() <-chan struct{} { return s.reports.changed.Wait() }
 
 // markSeen records that a registry polled without a report.
 func (r *reports) markSeen(name string, now time.Time) {

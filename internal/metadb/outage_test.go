@@ -80,6 +80,22 @@ func openWith(t *testing.T, o metadb.Options) *metadb.DB {
 	return db
 }
 
+// useTogether runs transactions at once, two thirds of which read and the others write, and calls check with
+// the result of each. wait returns at their end.
+func useTogether(t *testing.T, db *metadb.DB, transactions int, check func(error)) (wait func()) {
+	var all sync.WaitGroup
+	for i := range transactions {
+		all.Go(func() {
+			work := readSetting
+			if i%3 == 0 {
+				work = writeSetting
+			}
+			check(work(t, db))
+		})
+	}
+	return all.Wait
+}
+
 func readSetting(t *testing.T, db *metadb.DB) error {
 	_, err := metadb.Read(t.Context(), db, func(tx *metadb.Tx) (string, error) { return tx.Setting("x") })
 	return err
@@ -158,20 +174,13 @@ func TestTerminatedConnectionsAreNotSeen(t *testing.T) {
 	log := newWatchedLog()
 	db := openWith(t, metadb.Options{URL: url, Log: log.logger()})
 	for range 3 {
-		var all sync.WaitGroup
-		for i := range 60 {
-			all.Go(func() {
-				work := readSetting
-				if i%3 == 0 {
-					work = writeSetting
-				}
-				if err := work(t, db); err != nil {
-					t.Error(err)
-				}
-			})
-		}
+		wait := useTogether(t, db, 60, func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		})
 		s.TerminateAll(t)
-		all.Wait()
+		wait()
 	}
 	if log.text.Len() > 0 {
 		t.Errorf("log: %s", log.text.String())
@@ -205,19 +214,11 @@ func TestStoppedServerIsAnOutageWithTwoLogLines(t *testing.T) {
 	log := newWatchedLog()
 	db := openWith(t, metadb.Options{URL: s.Create(t, "ferry"), Log: log.logger()})
 	s.Stop(t)
-	var all sync.WaitGroup
-	for i := range 30 {
-		all.Go(func() {
-			work := readSetting
-			if i%3 == 0 {
-				work = writeSetting
-			}
-			if err := work(t, db); !errors.Is(err, metadb.ErrUnavailable) || errors.Is(err, metadb.ErrUncertain) {
-				t.Errorf("= %v, want %v", err, metadb.ErrUnavailable)
-			}
-		})
-	}
-	all.Wait()
+	useTogether(t, db, 30, func(err error) {
+		if !errors.Is(err, metadb.ErrUnavailable) || errors.Is(err, metadb.ErrUncertain) {
+			t.Errorf("= %v, want %v", err, metadb.ErrUnavailable)
+		}
+	})()
 	begun := time.Now()
 	if err := readSetting(t, db); !errors.Is(err, metadb.ErrUnavailable) {
 		t.Errorf("read = %v, want %v", err, metadb.ErrUnavailable)
@@ -270,19 +271,11 @@ func TestStalledServerHangsNothing(t *testing.T) {
 	<-begun
 	s.Stall(t)
 	close(stalled)
-	var all sync.WaitGroup
-	for i := range 40 {
-		all.Go(func() {
-			work := readSetting
-			if i%3 == 0 {
-				work = writeSetting
-			}
-			if err := work(t, db); !errors.Is(err, metadb.ErrUnavailable) {
-				t.Errorf("= %v, want %v", err, metadb.ErrUnavailable)
-			}
-		})
-	}
-	all.Wait() // or the test hangs
+	useTogether(t, db, 40, func(err error) {
+		if !errors.Is(err, metadb.ErrUnavailable) {
+			t.Errorf("= %v, want %v", err, metadb.ErrUnavailable)
+		}
+	})() // or the test hangs
 	if err := <-underWay; !errors.Is(err, metadb.ErrUnavailable) {
 		t.Errorf("transaction under way = %v, want %v", err, metadb.ErrUnavailable)
 	}
@@ -300,24 +293,17 @@ func TestConnectionsThatAreOpenServeAllRequests(t *testing.T) {
 		"max_wal_senders=0")
 	url := s.Create(t, "ferry")
 	log := newWatchedLog()
-	db := openWith(t, metadb.Options{URL: url, Log: log.logger()})
+	// Pools that fit the server leave a connection for the probe.
+	db := openWith(t, metadb.Options{URL: url, Readers: 3, Writers: 2, Log: log.logger()})
 	if err := errors.Join(readSetting(t, db), writeSetting(t, db)); err != nil {
 		t.Fatal(err)
 	}
 	end := dbtest.TakeConnections(t, url)
-	var all sync.WaitGroup
-	for i := range 50 {
-		all.Go(func() {
-			work := readSetting
-			if i%3 == 0 {
-				work = writeSetting
-			}
-			if err := work(t, db); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
+	useTogether(t, db, 50, func(err error) {
+		if err != nil {
+			t.Error(err)
+		}
+	})()
 	log.await(t, "too many clients already")
 	end()
 	log.await(t, "too many clients already", returnLine)

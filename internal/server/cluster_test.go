@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -78,24 +77,8 @@ func (s shared) start(t *testing.T) *member {
 // call sends a request as the user admin, and returns the status and the body.
 func (m *member) call(t *testing.T, password, method, path, body string, header ...string) (int, string, http.Header) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, m.URL+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.SetBasicAuth("admin", password)
-	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(text), resp.Header
+	status, h, text := user{m.URL, "admin", password}.send(t, method, path, []byte(body), header...)
+	return status, string(text), h
 }
 
 func TestTwoProcessesServeOneRoot(t *testing.T) {

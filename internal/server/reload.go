@@ -144,8 +144,8 @@ func (r *reloader) followLevel(changed []string, cfg config.Config) {
 	}
 }
 
-// report logs which settings changed, and which of them need a restart. The latter are logged whatever the level
-// of the log is: whoever sent the signal expects them to be in force.
+// report logs which settings changed, and which of them need a restart. Those that need one are logged at every
+// level of the log, because whoever sent the signal expects them to be in force.
 func (r *reloader) report(changed, restart []string) {
 	level := slog.LevelInfo
 	switch {

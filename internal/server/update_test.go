@@ -24,9 +24,10 @@ import (
 // A user sends requests to an instance with a login.
 type user struct{ url, name, password string }
 
-// do sends a request and returns the answer's header and body. It is an error if the status
-// is not want.
-func (u user) do(t *testing.T, want int, method, path string, body []byte, header ...string) (http.Header, []byte) {
+// send sends a request and returns the answer's status, header and body.
+func (u user) send(
+	t *testing.T, method, path string, body []byte, header ...string,
+) (status int, h http.Header, text []byte) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, u.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -41,14 +42,21 @@ func (u user) do(t *testing.T, want int, method, path string, body []byte, heade
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
+	if text, err = io.ReadAll(resp.Body); err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != want {
-		t.Errorf("%s %s: %d %.300s; want %d", method, path, resp.StatusCode, text, want)
+	return resp.StatusCode, resp.Header, text
+}
+
+// do sends a request and returns the answer's header and body. It is an error if the status
+// is not want.
+func (u user) do(t *testing.T, want int, method, path string, body []byte, header ...string) (http.Header, []byte) {
+	t.Helper()
+	status, h, text := u.send(t, method, path, body, header...)
+	if status != want {
+		t.Errorf("%s %s: %d %.300s; want %d", method, path, status, text, want)
 	}
-	return resp.Header, text
+	return h, text
 }
 
 // api reads a resource of the management API.
