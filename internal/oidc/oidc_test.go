@@ -308,7 +308,11 @@ func TestRotatedKeysAreReadAgainAtALimitedRate(t *testing.T) {
 	}
 	f.issuer.rotate(t, "k2")
 	good := f.issuer.token(t, nil)
-	if _, err := f.Bearer(f.request(t), good); err != nil {
+	_, err := f.Bearer(f.request(t), good)
+	for err != nil && f.issuer.reads == 1 { // go-oidc shares the answer of a read that is about to end
+		_, err = f.Bearer(f.request(t), good)
+	}
+	if err != nil {
 		t.Errorf("after a rotation: %v", err)
 	}
 	for range 50 {
