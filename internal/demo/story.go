@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"text/template"
 	"time"
 
 	"ferry/internal/config"
@@ -319,33 +318,36 @@ func (d *demo) stopRoot(ctx context.Context) error {
 	return nil
 }
 
-// instructions are the addresses of both registries, and commands to try.
+// instructions are the addresses of both registries, and commands to try. {podman} stands for podman.
 const instructions = `The root runs again. Both registries run until you press Ctrl-C.
 
-ashore, the root: http://{{.root}}
-  admin     {{.rootPassword}}
-aurora, the ship: http://{{.ship}}
-  admin     {{.shipPassword}}
-  deckhand  {{.password}}
+ashore, the root: http://{root}
+  admin     {rootPassword}
+aurora, the ship: http://{ship}
+  admin     {shipPassword}
+  deckhand  {password}
 
 Try, in another terminal:
 
-cd {{.dir}}
+cd {dir}
 
 export FERRY_CONFIG_DIR=$PWD/logins
-{{.program}} connected-registry show -n aurora -r ashore
+{program} connected-registry show -n aurora -r ashore
 
 skopeo copy --src-tls-verify=false --src-creds deckhand:$(cat deckhand.password) \
-    docker://{{.ship}}/{{.image}} dir:pulled
-{{if .runs}}
-podman pull --tls-verify=false --creds deckhand:$(cat deckhand.password) \
-    {{.ship}}/{{.image}}
-podman run --rm {{.ship}}/{{.image}}
-{{end}}
+    docker://{ship}/{image} dir:pulled
+{podman}
 Push an image ashore, to a repository demo/..., and the ship gets it:
 
 skopeo copy --dest-tls-verify=false --dest-creds admin:$(cat ashore/*password) \
-    docker://docker.io/library/alpine docker://{{.root}}/demo/alpine:3
+    docker://docker.io/library/alpine docker://{root}/demo/alpine:3
+`
+
+// podman are the commands for images that run.
+const podman = `
+podman pull --tls-verify=false --creds deckhand:$(cat deckhand.password) \
+    {ship}/{image}
+podman run --rm {ship}/{image}
 `
 
 // serve starts the root again, prints the instructions, and waits for the end of ctx.
@@ -354,17 +356,15 @@ func (d *demo) serve(ctx context.Context) error {
 	if err := d.root.start(ctx); err != nil {
 		return err
 	}
-	var text strings.Builder
-	err := template.Must(template.New("instructions").Parse(instructions)).Execute(&text, map[string]any{
-		"root": d.root.cfg.Listen, "rootPassword": d.root.password,
-		"ship": d.ship.cfg.Listen, "shipPassword": d.ship.password,
-		"password": d.password, "dir": d.Dir, "program": d.Program, "runs": d.runs(),
-		"image": d.images[len(d.images)-1].name,
-	})
-	if err != nil {
-		return err
+	runs := ""
+	if d.runs() {
+		runs = podman
 	}
-	d.screen.print("%s", text.String())
+	d.screen.print("%s", strings.NewReplacer(
+		"{root}", d.root.cfg.Listen, "{rootPassword}", d.root.password,
+		"{ship}", d.ship.cfg.Listen, "{shipPassword}", d.ship.password, "{password}", d.password,
+		"{dir}", d.Dir, "{program}", d.Program, "{image}", d.images[len(d.images)-1].name,
+	).Replace(strings.Replace(instructions, "{podman}", runs, 1)))
 	<-ctx.Done()
 	d.screen.print("stopping")
 	return nil

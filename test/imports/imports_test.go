@@ -160,6 +160,9 @@ type ban struct {
 	reason string
 }
 
+// methods is why templates are not in the program.
+const methods = "it calls methods by their names, so the linker keeps all methods of all types: 5 MB more"
+
 var bans = []ban{
 	{target: "ferry/internal/remote", not: []string{"internal/registry"},
 		reason: "a pull never waits for the parent, so the code that answers pulls must not be able to call it"},
@@ -184,6 +187,8 @@ var bans = []ban{
 	{target: "ferry/internal/storage/storagetest", reason: "it makes content, for tests"},
 	{target: "ferry/internal/fleet/fleettest", reason: "it runs instances, for tests"},
 	{target: "ferry/internal/faultnet", reason: "it breaks networks, for tests"},
+	{target: "text/template", reason: methods},
+	{target: "html/template", reason: methods},
 	{target: "testing", reason: "the program is not a test, and would get the flags of tests"},
 	{target: "net/http/pprof", reason: "it adds handlers without authentication to a global mux"},
 	{target: "net/http/httptest", reason: "it is for tests"},
