@@ -167,7 +167,6 @@ func TestFollowerAppliesFailedChangesAgain(t *testing.T) {
 		if err := f.CatchUp(t.Context()); err == nil {
 			t.Error("a failure is no error")
 		}
-		f.TryAgain()
 		if mustCatchUp(t, f); !slices.Equal(got(), []string{"a"}) {
 			t.Error("changes are lost after a failure")
 		}
@@ -223,5 +222,31 @@ func TestFollowerLearnsOfChangesWithoutAsking(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestFollowerMissesNothingWhenConnectionsAreLost(t *testing.T) {
+	t.Parallel()
+	s := dbtest.NewServer(t)
+	db := openWith(t, metadb.Options{URL: s.Create(t, "ferry")})
+	db.Share()
+	_, f := follow(t, db)
+	got := names(f)
+	var starts sync.WaitGroup
+	defer starts.Wait()
+	for name, lose := range map[string]func(){
+		"terminated": func() { s.TerminateAll(t) },
+		"restarting": func() { s.Kill(t); starts.Go(func() { s.Start(t) }) },
+	} {
+		starts.Wait()
+		mustCatchUp(t, f)
+		lose()
+		if mustCatchUp(t, f); len(got()) > 0 {
+			t.Errorf("%s: changes without a change", name)
+		}
+		update(t, db, touch(name))
+		if mustCatchUp(t, f); !slices.Equal(got(), []string{name}) {
+			t.Errorf("%s: the next change is not known at once", name)
+		}
 	}
 }

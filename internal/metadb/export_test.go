@@ -61,9 +61,6 @@ func (db *DB) URL() string {
 	return "sqlite:" + db.dialect.dsn
 }
 
-// TryAgain makes the follower ask although the database has just failed.
-func (f *Follower) TryAgain() { f.failed = time.Time{} }
-
 // CountWaiting returns how many connections wait for the writers' lock.
 func (tx *Tx) CountWaiting() (int, error) {
 	return get[int](tx, "count waiting", `SELECT COUNT(*) FROM pg_stat_activity

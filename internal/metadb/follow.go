@@ -3,7 +3,6 @@ package metadb
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -14,7 +13,7 @@ import (
 
 const (
 	followTimeout  = 3 * time.Second // for the question whether anything changed
-	followPause    = time.Second     // without questions, after the database did not answer one
+	followPause    = time.Second     // before the connection for announcements is made again
 	followInterval = 5 * time.Second // the longest time between two questions
 )
 
@@ -29,9 +28,10 @@ type Follower struct {
 	last atomic.Int64 // the transaction up to which all is applied
 
 	mu      sync.Mutex
-	running bool      // a check runs; no other does
-	next    *check    // that begins when the running one has ended; nil is none
-	failed  time.Time // when the last check failed; zero if it did not
+	running bool   // a check runs; no other does
+	next    *check // that begins when the running one has ended; nil is none
+
+	failed bool // the last check failed; for the running one
 }
 
 // A check is one question that several callers wait for.
@@ -45,11 +45,11 @@ type check struct {
 func (db *DB) Follow(ctx context.Context, log *slog.Logger) (*Follower, error) {
 	f := &Follower{db: db, log: log, asking: db.read}
 	if db.dialect.postgres {
-		var err error
-		if f.asking, err = sql.Open("pgx", db.dialect.dsn); err != nil {
+		config, err := pgx.ParseConfig(db.dialect.dsn)
+		if err != nil {
 			return nil, err
 		}
-		f.asking.SetMaxOpenConns(1)
+		f.asking = db.pool(sessionOf(config, followTimeout), 1)
 	}
 	last, err := Read(ctx, db, (*Tx).LastChange)
 	f.last.Store(last)
@@ -70,8 +70,8 @@ func (f *Follower) Close() error {
 }
 
 // CatchUp returns once all changes are applied that were committed before the call. Concurrent calls
-// share their questions to the database. An error means that changes may not be applied. For a while
-// after the database did not answer, the error comes at once.
+// share their questions to the database. An error means that changes may not be applied. It waits for a
+// short outage to end; in a longer one, the error comes at once.
 func (f *Follower) CatchUp(ctx context.Context) error {
 	f.mu.Lock()
 	if f.running {
@@ -116,37 +116,40 @@ func (f *Follower) checkNext() {
 	}
 }
 
-var errNotAnswering = errors.New("the database does not answer, so that changes of other processes are not known")
-
 // check asks whether anything changed, and applies it.
 func (f *Follower) check() error {
-	f.mu.Lock()
-	failed := f.failed
-	f.mu.Unlock()
-	if time.Since(failed) < followPause {
-		return errNotAnswering
-	}
 	ctx, stop := context.WithTimeout(context.Background(), followTimeout)
 	defer stop()
-	var last int64
-	err := f.asking.QueryRowContext(ctx, `SELECT COALESCE(MAX(id), 0) FROM changes`).Scan(&last)
+	last, err := f.ask(ctx)
 	if err == nil && last != f.last.Load() {
 		err = f.applyChanges(ctx)
 	}
-	now := time.Time{}
-	if err = wrap(err, "read changes of other processes"); err != nil {
-		now = time.Now()
-	}
-	f.mu.Lock()
-	f.failed = now
-	f.mu.Unlock()
-	switch {
-	case err != nil && failed.IsZero():
+	switch err = wrap(err, "read changes of other processes"); {
+	case err != nil && !f.failed:
 		f.log.Warn("changes of other processes are not known", "err", err)
-	case err == nil && !failed.IsZero():
+	case err == nil && f.failed:
 		f.log.Info("changes of other processes are known again")
 	}
+	f.failed = err != nil
 	return err
+}
+
+// ask returns the number of the last transaction that was recorded.
+func (f *Follower) ask(ctx context.Context) (last int64, err error) {
+	once := func() error {
+		return f.asking.QueryRowContext(ctx, `SELECT COALESCE(MAX(id), 0) FROM changes`).Scan(&last)
+	}
+	if !f.db.dialect.postgres {
+		return last, once()
+	}
+	err = f.db.persist(ctx, func() error {
+		err := once()
+		if kind := troubleOf(err); kind != noTrouble {
+			return troubled{err, kind}
+		}
+		return err
+	})
+	return last, err
 }
 
 // applyChanges applies all changes until now.

@@ -19,7 +19,7 @@ const (
 	// probeTimeout is how long PostgreSQL may take to answer a probe.
 	probeTimeout = 2 * time.Second
 	// probeFirst and probeLast are the shortest and the longest pause between two probes.
-	probeFirst, probeLast = 50 * time.Millisecond, time.Second
+	probeFirst, probeLast = 50 * time.Millisecond, 250 * time.Millisecond
 )
 
 // An outage is the state of a database that may not answer. Transactions say when they suspect it
@@ -37,12 +37,13 @@ type outage struct {
 
 	lostAt atomic.Int64 // when a connection was lost last, in nanoseconds
 
-	mu      sync.Mutex
-	closed  bool
-	probing bool
-	since   time.Time     // the beginning of the outage; zero is none
-	cause   error         // of the outage
-	over    chan struct{} // closed at the end of the outage
+	mu        sync.Mutex
+	closed    bool
+	probing   bool
+	suspected time.Time     // when the probing began
+	since     time.Time     // the beginning of the outage; zero is none
+	cause     error         // of the outage
+	over      chan struct{} // closed at the end of the outage
 }
 
 func newOutage(log *slog.Logger, probe func(context.Context) error) *outage {
@@ -71,7 +72,7 @@ func (o *outage) suspect() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.probing && !o.closed {
-		o.probing = true
+		o.probing, o.suspected = true, time.Now()
 		o.done.Go(o.run)
 	}
 }
@@ -133,7 +134,7 @@ func (o *outage) begin(cause error) {
 	if !o.since.IsZero() {
 		return
 	}
-	o.since, o.over = time.Now(), make(chan struct{})
+	o.since, o.over = o.suspected, make(chan struct{})
 	o.log.Error("the database does not answer; cached content is served, and other requests get 503 until it does",
 		"err", firstLine(cause))
 }
