@@ -438,6 +438,9 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 		if err == nil && in.bucket != nil {
 			err = in.bucket.Reachable(ctx)
 		}
+		if err == nil && in.cluster != nil {
+			err = in.cluster.follower.CatchUp(ctx)
+		}
 		return err
 	}}
 	m := newMiddleware(in.routes(ctx, ready).find, in.log, in.metrics)

@@ -3,9 +3,11 @@ package cluster
 import (
 	"crypto/rand"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"ferry/internal/metadb/dbtest"
 	"ferry/test/instance"
@@ -78,6 +80,27 @@ func (c *Cluster) PIDs() (pids []int) {
 		pids = append(pids, p.PID())
 	}
 	return pids
+}
+
+// AwaitReady waits until each process that runs says that it is ready, so that it knows what the others
+// have changed.
+func (c *Cluster) AwaitReady(t testing.TB) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for _, p := range c.Processes {
+		for begun := time.Now(); p.Running(); <-tick.C {
+			if resp, err := http.Get(p.URL + "/health/ready"); err == nil {
+				resp.Body.Close()
+				if resp.StatusCode == http.StatusOK {
+					break
+				}
+			}
+			if time.Since(begun) > time.Minute {
+				t.Fatalf("%s is not ready", p.URL)
+			}
+		}
+	}
 }
 
 // Root returns the first process, which has the administrator's password, with the address of the

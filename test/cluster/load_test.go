@@ -58,6 +58,7 @@ func TestAcknowledgedContentSurvivesKills(t *testing.T) {
 			ended := load.Outage()
 			c.Database.Kill(t)
 			c.Database.Start(t)
+			c.AwaitReady(t)
 			ended()
 		}
 		if i%5 == 2 {
