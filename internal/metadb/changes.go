@@ -20,6 +20,7 @@ const (
 	WebhookTopic    Topic = "webhooks"   // webhooks or their deliveries
 	RuleTopic       Topic = "rules"      // mirror rules and purge rules
 	LoginTopic      Topic = "login"      // logins failed: NAME is their number, their sender, and the time
+	UploadTopic     Topic = "uploads"    // NAME is a message about an upload; see package storage
 	QuestionTopic   Topic = "questions"  // a process asks the one that does the work of which there is only one
 	AnswerTopic     Topic = "answers"    // that one has answered
 	controlTopic    Topic = "control"    // TABLE/NAME of a row of the control plane

@@ -168,6 +168,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	if in.cluster != nil {
 		all.Go(func() error { return in.cluster.follower.Run(ctx) })
 		all.Go(func() error { return in.announceFailures(ctx) })
+		all.Go(func() error { return in.storage.AnswerUploads(ctx) })
 	}
 	return all.Wait()
 }

@@ -7,6 +7,11 @@ func (s *Storage) Follow(_ *metadb.Tx, c metadb.Changes) error {
 	if c.Has(metadb.DamageTopic) {
 		s.anyDamage.Store(damageSome)
 	}
+	for _, name := range c.Names(metadb.UploadTopic) {
+		if m, err := parseUploadMessage(name); err == nil {
+			s.followUpload(m)
+		}
+	}
 	if !c.Has(metadb.RepositoryTopic) {
 		return nil
 	}

@@ -67,6 +67,7 @@ type Storage struct {
 	// partials locks each upload and each transfer for one user at a time.
 	partials     processLock
 	uploadUsers  uploadUsers
+	uploadsAway  uploadsAway
 	transfers    transfers
 	parsing      sync.Mutex // held while a large manifest is in memory; see [View.ParseManifest]
 	cache        *cache

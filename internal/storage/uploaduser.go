@@ -34,39 +34,71 @@ func (e *StalledError) Error() string {
 
 var errUploadInUse = oci.ErrTooManyRequests.With("another request is writing to this upload")
 
+// An uploadHolder is a request that uses an upload, of this process or of another one.
+type uploadHolder interface {
+	// stalled returns how many bytes the upload has, and whether the request has waited for more for too
+	// long.
+	stalled() (size int64, stalled bool)
+	// end ends the request, if it has not received anything meanwhile.
+	end(context.Context) error
+	// wait returns when to look at the request again: when the channel is closed, or after a time.
+	wait(context.Context) (<-chan struct{}, time.Duration, error)
+}
+
 // TakeUpload is ResumeUpload for a request that may be a retry. While another request has the upload,
 // TakeUpload waits for its end. If that one has stalled, ends is called with the number of bytes that the
 // upload has: the other one is ended if ends returns true, and its bytes are kept; otherwise the error is
-// a [*StalledError]. A request that still receives bytes is never ended.
+// a [*StalledError]. A request that still receives bytes is never ended. The other request may be one of
+// another process; see [Storage.AnswerUploads].
 func (s *Storage) TakeUpload(
 	ctx context.Context, repository, id string, ends func(size int64) bool,
 ) (*Upload, error) {
 	patience := time.NewTimer(2 * uploadStall)
 	defer patience.Stop()
+	away, leave := s.uploadsAway.await(s, id)
+	defer leave()
 	for {
 		u, err := s.ResumeUpload(ctx, repository, id)
-		user := s.uploadUsers.of(id)
-		if err != errUploadInUse || user == nil {
+		holder := s.uploadHolder(id, away)
+		if err != errUploadInUse || holder == nil {
 			return u, err
 		}
 		if _, err := s.uploadRow(ctx, repository, id); err != nil {
 			return nil, mapNotFound(err, oci.ErrBlobUploadUnknown)
 		}
-		if size, stalled := user.stalled(); stalled {
+		if size, stalled := holder.stalled(); stalled {
 			if !ends(size) {
 				return nil, &StalledError{size}
 			}
-			user.end()
+			if err := holder.end(ctx); err != nil {
+				return nil, err
+			}
+		}
+		changed, pause, err := holder.wait(ctx)
+		if err != nil {
+			return nil, err
 		}
 		select {
-		case <-user.done:
-		case <-time.After(user.untilStalled()):
+		case <-changed:
+		case <-time.After(pause):
 		case <-patience.C:
 			return nil, errUploadInUse
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// uploadHolder returns the request that uses an upload: one of this process or else, if there are other
+// processes, away. It is nil if the request has just left.
+func (s *Storage) uploadHolder(id string, away *awayUser) uploadHolder {
+	if user := s.uploadUsers.of(id); user != nil {
+		return user
+	}
+	if s.partials.session == nil {
+		return nil
+	}
+	return away
 }
 
 // uploadUsers has the request that uses each upload.
@@ -126,25 +158,31 @@ func (u *uploadUser) read(body io.Reader, p []byte, size int64) (int, error) {
 	return n, err
 }
 
-// stalled returns how many bytes the upload has, and whether its request has waited for more for too long.
+// stalled implements [uploadHolder].
 func (u *uploadUser) stalled() (size int64, stalled bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.size, u.body != nil && !u.waits.IsZero() && time.Since(u.waits) >= uploadStall
 }
 
-// untilStalled returns after which time to ask again whether the request has stalled.
-func (u *uploadUser) untilStalled() time.Duration {
+// wait implements [uploadHolder].
+func (u *uploadUser) wait(context.Context) (<-chan struct{}, time.Duration, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if left := uploadStall - time.Since(u.waits); !u.waits.IsZero() && left > 0 {
-		return left
+		return u.done, left, nil
 	}
-	return uploadStall
+	return u.done, uploadStall, nil
 }
 
-// end ends the wait for bytes.
-func (u *uploadUser) end() {
+// end implements [uploadHolder].
+func (u *uploadUser) end(context.Context) error {
+	u.interrupt()
+	return nil
+}
+
+// interrupt ends the wait for bytes.
+func (u *uploadUser) interrupt() {
 	u.mu.Lock()
 	body := u.body
 	u.mu.Unlock()
