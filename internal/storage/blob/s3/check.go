@@ -13,6 +13,9 @@ import (
 // identityKey is the key of the object with the id of the instance that owns the prefix.
 const identityKey = "instance-id"
 
+// checksDir is the prefix of the keys of the objects that a [Store.Check] writes.
+const checksDir = "checks/"
+
 // maxIdentity bounds the size of that object.
 const maxIdentity = 1024
 
@@ -36,7 +39,7 @@ func (e *NotOursError) Error() string {
 // Check returns nil if the store can be read and written, and honours the conditions of writes,
 // without which two processes would destroy each other's content. It leaves nothing behind.
 func (s *Store) Check(ctx context.Context) (err error) {
-	key := "checks/" + strings.ToLower(rand.Text())
+	key := checksDir + strings.ToLower(rand.Text())
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("check blob store s3://%s/%s: %w", s.bucket, s.prefix, err)

@@ -10,7 +10,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/opencontainers/go-digest"
@@ -367,24 +366,4 @@ func (s *Store) WalkPartials(ctx context.Context, fn func(id string, size int64)
 		}
 	}
 	return nil
-}
-
-// Clean implements [blob.Cleaner]: it ends the multipart uploads of commits that a crash has
-// interrupted.
-func (s *Store) Clean(ctx context.Context, before time.Time) (n int, err error) {
-	ctx, cancel := context.WithCancel(ctx) // ends the listing
-	defer cancel()
-	for u := range s.ListIncompleteUploads(ctx, s.bucket, s.prefix, true) {
-		if u.Err != nil {
-			return n, fmt.Errorf("list multipart uploads: %w", s.convert(ctx, u.Err))
-		}
-		if !u.Initiated.Before(before) {
-			continue
-		}
-		if err := s.abort(ctx, strings.TrimPrefix(u.Key, s.prefix), u.UploadID); ignoreMissing(err) != nil {
-			return n, fmt.Errorf("end multipart upload of %s: %w", u.Key, err)
-		}
-		n++
-	}
-	return n, nil
 }

@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
 	"ferry/internal/storage/blob/s3"
 )
 
@@ -109,9 +112,49 @@ func (s *Server) Options(prefix string) s3.Options {
 // Store returns the store below a prefix of the bucket, as a process does that starts.
 func (s *Server) Store(t testing.TB, prefix string) *s3.Store {
 	t.Helper()
-	store, err := s3.New(s.Options(prefix))
+	return New(t, s.Options(prefix))
+}
+
+// New returns the store that o describes.
+func New(t testing.TB, o s3.Options) *s3.Store {
+	t.Helper()
+	store, err := s3.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return store
+}
+
+// Objects returns the keys of all objects below a prefix of the bucket, without the prefix, and after
+// them those of multipart uploads that were not completed, with "?uploads" at the end.
+func (s *Server) Objects(t testing.TB, prefix string) (keys []string) {
+	t.Helper()
+	client := s.Client(t)
+	below := minio.ListObjectsOptions{Prefix: prefix + "/", Recursive: true}
+	for o := range client.ListObjectsIter(t.Context(), s.Bucket, below) {
+		if o.Err != nil {
+			t.Fatal(o.Err)
+		}
+		keys = append(keys, strings.TrimPrefix(o.Key, prefix+"/"))
+	}
+	for u := range client.ListIncompleteUploads(t.Context(), s.Bucket, prefix+"/", true) {
+		if u.Err != nil {
+			t.Fatal(u.Err)
+		}
+		keys = append(keys, strings.TrimPrefix(u.Key, prefix+"/")+"?uploads")
+	}
+	return keys
+}
+
+// Client returns a client of the server.
+func (s *Server) Client(t testing.TB) *minio.Client {
+	t.Helper()
+	client, err := minio.New(strings.TrimPrefix(s.Endpoint, "http://"), &minio.Options{
+		Creds: credentials.NewFileAWSCredentials(s.Credentials, ""), Region: "us-east-1",
+		BucketLookup: minio.BucketLookupPath,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
 }
