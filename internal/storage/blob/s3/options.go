@@ -34,6 +34,8 @@ type Options struct {
 	// Roots are the authorities that the endpoint's certificate is checked with; nil is those of
 	// the machine.
 	Roots *x509.CertPool
+	// Wrap, unless it is nil, wraps the transport of all requests to the store, retries included.
+	Wrap func(http.RoundTripper) http.RoundTripper
 }
 
 // The values of [Options.Addressing] and [Options.Encryption].
@@ -146,9 +148,9 @@ func (o Options) client() (*minio.Core, error) {
 	})
 }
 
-func (o Options) transport() *http.Transport {
+func (o Options) transport() http.RoundTripper {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
-	return &http.Transport{
+	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, TLSHandshakeTimeout: 10 * time.Second,
 		ResponseHeaderTimeout: stallTimeout, ExpectContinueTimeout: time.Second,
 		MaxIdleConns: 256, MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second,
@@ -156,4 +158,8 @@ func (o Options) transport() *http.Transport {
 		DisableCompression: true,
 		WriteBufferSize:    64 << 10, ReadBufferSize: 64 << 10,
 	}
+	if o.Wrap != nil {
+		return o.Wrap(transport)
+	}
+	return transport
 }
