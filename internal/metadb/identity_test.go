@@ -67,6 +67,8 @@ func TestDatabaseHasAnIdentity(t *testing.T) {
 			{func(tx *metadb.Tx) error { return tx.TouchRepository("a", epoch) }, metadb.Identity{Used: true}},
 			{func(tx *metadb.Tx) error { return tx.SetSetting(metadb.SettingInstance, "i") },
 				metadb.Identity{Instance: "i", Used: true}},
+			{func(tx *metadb.Tx) error { return tx.SetBlobStore(metadb.BlobStore{Mark: "m", Location: "s3://b/p"}) },
+				metadb.Identity{Instance: "i", Used: true, Store: metadb.BlobStore{Mark: "m", Location: "s3://b/p"}}},
 		} {
 			update(t, db, step.write)
 			view(t, db, func(tx *metadb.Tx) error {
@@ -78,4 +80,25 @@ func TestDatabaseHasAnIdentity(t *testing.T) {
 			})
 		}
 	})
+}
+
+func TestAnIdentityIsReadBesideAnotherProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ferry.db")
+	o := metadb.Options{URL: "sqlite:" + path, Ownership: metadb.Unowned}
+	if id, err := metadb.Identify(t.Context(), o); id != (metadb.Identity{}) || err != nil {
+		t.Errorf("no database is %+v, %v", id, err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a database was made: %v", err)
+	}
+	db, err := metadb.Open(t.Context(), o.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	update(t, db, func(tx *metadb.Tx) error { return tx.SetSetting(metadb.SettingInstance, "i") })
+	id, err := metadb.Identify(t.Context(), o)
+	if want := (metadb.Identity{Instance: "i", Used: true}); id != want || err != nil {
+		t.Errorf("the identity is %+v, %v; want %+v", id, err, want)
+	}
 }

@@ -70,7 +70,11 @@ func (in *instance) openBucket(ctx context.Context, cfg config.Config) (err erro
 	if err != nil {
 		return adviseBucket(err)
 	}
-	in.dir.useBucket(cfg.Blobs, owner, used)
+	mark, err := in.bucket.Mark(ctx)
+	if err != nil {
+		return adviseBucket(err)
+	}
+	in.dir.useBucket(cfg.Blobs, owner, used, mark)
 	return nil
 }
 

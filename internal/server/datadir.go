@@ -20,6 +20,7 @@ import (
 	"ferry/internal/control"
 	"ferry/internal/metadb"
 	"ferry/internal/storage"
+	blobfs "ferry/internal/storage/blob/fs"
 )
 
 // The files in the data directory with the id of its instance. The database has the same
@@ -44,6 +45,8 @@ type dataDir struct {
 	isFirstStart      bool   // this is the instance's first start
 	bucket            string // where blobs are, if they are not in the directory
 	owner             string // the instance that the bucket belongs to; "" is none
+	mark              string // of the blob store; "" is none
+	withoutBlobs      bool   // this process does not use the blobs
 }
 
 // openDataDir creates the data directory if necessary, locks it, and reads its instance id.
@@ -71,8 +74,11 @@ func openDataDir(path string, adopt bool, log *slog.Logger) (d *dataDir, err err
 	}
 	if err == nil {
 		var found bool
-		found, err = hasFiles(path, "blobs")
+		found, err = hasDirs(path, "blobs/sha256", "blobs/sha512")
 		d.lacksBlobDirs = !found
+	}
+	if err == nil {
+		d.mark, err = blobfs.MarkOf(path)
 	}
 	if err != nil {
 		d.unlock()
@@ -142,6 +148,17 @@ func hasFiles(dir string, below ...string) (bool, error) {
 	return false, nil
 }
 
+// hasDirs reports whether one of the directories below dir exists.
+func hasDirs(dir string, below ...string) (bool, error) {
+	for _, name := range below {
+		_, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name)))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
 // match returns nil if the database belongs to the data directory, or if both are empty. Any
 // other pair is an error, because the instance would serve none of its content, and delete
 // the blobs that the database does not know.
@@ -153,11 +170,13 @@ func (d *dataDir) match(db metadb.Identity) error {
 		return nil
 	case d.bucket != "" && db.Instance != d.owner && db.Instance+d.owner != "" && (d.owner != "" || db.Blobs):
 		return d.refuseBucket(db.Instance)
+	case d.hasOtherBlobs(db):
+		return d.refuseStore(db.Store)
 	case d.bucket != "" && db.Instance != "" && d.owner == db.Instance && d.instance == "":
 		return nil // another machine of the instance
 	case db.Instance == "" && db.Used:
 		return fmt.Errorf("the database was in use, and has no instance-id: %w", control.ErrDamaged)
-	case db.Instance != "" && db.Instance == d.instance && db.Blobs && d.lacksBlobDirs:
+	case db.Instance != "" && db.Instance == d.instance && db.Blobs && d.lacksBlobDirs && !d.withoutBlobs:
 		return d.refuse(fmt.Sprintf("the database knows blobs, and there is nothing in %s",
 			filepath.Join(d.path, "blobs")),
 			"mount its volume, or restore it", "goes on without the blobs, which have to be pushed or synced again")
@@ -189,9 +208,10 @@ func (d *dataDir) match(db metadb.Identity) error {
 	return d.begin()
 }
 
-// useBucket says that blobs are in a bucket, which belongs to an instance, and whether it has any.
-func (d *dataDir) useBucket(location, owner string, used bool) {
-	d.bucket, d.owner = location, owner
+// useBucket says that blobs are in a bucket, which belongs to an instance, whether it has any, and the
+// mark of the store.
+func (d *dataDir) useBucket(location, owner string, used bool, mark string) {
+	d.bucket, d.owner, d.mark = location, owner, mark
 	d.hasContent, d.lacksBlobDirs = used, !used
 }
 
@@ -203,8 +223,11 @@ func (d *dataDir) refuseBucket(instance string) error {
 		}
 		return thing + " belongs to instance " + to
 	}
-	return d.refuse(belongs("the database", instance)+", and "+belongs(d.bucket, d.owner),
-		"give the --blobs and the --database that belong together",
+	todo := "give the --blobs and the --database that belong together"
+	if d.owner == "" && instance == d.instance {
+		todo += ", or move the blobs there: " + copyCommand(d.bucket)
+	}
+	return d.refuse(belongs("the database", instance)+", and "+belongs(d.bucket, d.owner), todo,
 		"makes "+d.bucket+" belong to this database: objects that the database does not know are removed after a week")
 }
 

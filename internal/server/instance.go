@@ -244,6 +244,11 @@ func open(
 	if err := in.dir.claim(in.control.InstanceID()); err != nil {
 		return in, err
 	}
+	if o.SharedBlobs == nil {
+		if err := in.recordStore(ctx, blobs, locationOf(cfg)); err != nil {
+			return in, err
+		}
+	}
 	registries.Control = in.control
 	if in.fleet, err = fleet.New(ctx, registries); err != nil {
 		return in, err

@@ -30,7 +30,7 @@ func ResetPassword(ctx context.Context, cfg config.Config, operator string, log 
 		return "", err
 	}
 	defer dir.unlock()
-	dir.lacksBlobDirs = dir.lacksBlobDirs && cfg.Blobs == ""
+	dir.withoutBlobs = true
 	cfg.DatabaseWait = 0 // a person is waiting
 	db, err := openDatabase(ctx, cfg, dir, log)
 	if err != nil {

@@ -88,6 +88,16 @@ type Coarse interface {
 	LeastSync() int64
 }
 
+// A Marked store has a mark, by which the database that belongs to its blobs recognises it, wherever
+// its content is copied or restored: a short text of letters and digits; "" is none.
+type Marked interface {
+	Mark(ctx context.Context) (string, error)
+	// KeepMark sets the mark if the store has none, and returns the one that it has then.
+	KeepMark(ctx context.Context, mark string) (string, error)
+	// SetMark replaces the mark.
+	SetMark(ctx context.Context, mark string) error
+}
+
 // Info describes a complete blob.
 type Info struct {
 	Digest   digest.Digest

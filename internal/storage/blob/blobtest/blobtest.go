@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) (reopen func() blob.Store)) {
 		"AWalkMeetsEveryPartial":                    testWalkPartials,
 		"NoInputNamesAnotherFile":                   testHostile,
 		"AStoreSaysHowMuchRoomItHas":                testFree,
+		"AMarkStaysUntilItIsReplaced":               testMark,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -62,6 +63,36 @@ func testFree(t *testing.T, open func() blob.Store) {
 	free, err := open().Free(t.Context())
 	if err != nil || free <= 0 {
 		t.Errorf("Free = %d, %v", free, err)
+	}
+}
+
+func testMark(t *testing.T, reopen func() blob.Store) {
+	store := func() blob.Marked {
+		s, ok := reopen().(blob.Marked)
+		if !ok {
+			t.Skip("the store has no mark")
+		}
+		return s
+	}
+	want := func(want string) {
+		t.Helper()
+		if mark, err := store().Mark(t.Context()); mark != want || err != nil {
+			t.Errorf("Mark = %q, %v; want %q", mark, err, want)
+		}
+	}
+	want("")
+	for _, mark := range []string{"first", "second"} {
+		if kept, err := store().KeepMark(t.Context(), mark); kept != "first" || err != nil {
+			t.Errorf("KeepMark(%s) = %q, %v", mark, kept, err)
+		}
+		want("first")
+	}
+	if err := store().SetMark(t.Context(), "third"); err != nil {
+		t.Error(err)
+	}
+	want("third")
+	if err := reopen().Walk(t.Context(), func(i blob.Info) error { return errors.New(string(i.Digest)) }); err != nil {
+		t.Errorf("a mark counts as a blob: %v", err)
 	}
 }
 
