@@ -49,6 +49,7 @@ type Tx struct {
 	recording   *recording   // nil records nothing
 	committed   []func()     // see [Tx.AfterCommit]
 	trouble     trouble      // that a statement met; see [Tx.note]
+	run         string       // of the server, if the transaction may write; see [serverRun]
 }
 
 // AfterCommit makes fn run once the transaction is committed. fn must not use the transaction.

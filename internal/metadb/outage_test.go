@@ -463,6 +463,19 @@ func TestCommitWithoutAnAnswerIsUncertain(t *testing.T) {
 // After a crash, PostgreSQL gives the ids of transactions again of which it had written nothing.
 func TestLostCommitIsNotTakenForAnothers(t *testing.T) {
 	t.Parallel()
+	for name, crash := range map[string]func(*testing.T, *dbtest.Server){
+		"server":     func(t *testing.T, s *dbtest.Server) { s.Kill(t); s.Start(t) },
+		"connection": func(t *testing.T, s *dbtest.Server) { s.KillBackend(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			loseCommit(t, crash)
+		})
+	}
+}
+
+// loseCommit runs an update in which the server crashes, and checks what is said of it.
+func loseCommit(t *testing.T, crash func(*testing.T, *dbtest.Server)) {
 	s := dbtest.NewServer(t)
 	url := s.Create(t, "ferry")
 	db := openWith(t, metadb.Options{URL: url})
@@ -472,8 +485,7 @@ func TestLostCommitIsNotTakenForAnothers(t *testing.T) {
 			return tx.SetSetting("x", "y")
 		}
 		err := tx.SetSetting("x", "y")
-		s.Kill(t)
-		s.Start(t)
+		crash(t, s)
 		other, connectErr := pgx.Connect(t.Context(), url)
 		if connectErr != nil {
 			t.Fatal(connectErr)

@@ -67,8 +67,8 @@ func (db *DB) connectPostgres(ctx context.Context, o Options) error {
 	})
 	session := sessionOf(config, db.timeout)
 	db.read = db.pool(session, cmp.Or(o.Readers, DefaultReaders))
-	db.write = db.pool(session, cmp.Or(o.Writers, DefaultWriters))
-	long := db.pool(sessionOf(config, longTimeout), longConnections)
+	db.write = db.pool(session, cmp.Or(o.Writers, DefaultWriters), stdlib.OptionAfterConnect(readServerRun))
+	long := db.pool(sessionOf(config, longTimeout), longConnections, stdlib.OptionAfterConnect(readServerRun))
 	long.SetConnMaxIdleTime(longIdle)
 	db.long = &DB{
 		dialect: db.dialect, read: long, write: long, timeout: longTimeout, writers: db.writers, outage: db.outage,
@@ -135,12 +135,12 @@ func sessionOf(config *pgx.ConnConfig, limit time.Duration) *pgx.ConnConfig {
 
 // pool returns a pool of up to size connections, which is empty at first. After a connection was lost,
 // each of the others is tried before its next use.
-func (db *DB) pool(config *pgx.ConnConfig, size int) *sql.DB {
-	p := stdlib.OpenDB(*config, stdlib.OptionShouldPing(
+func (db *DB) pool(config *pgx.ConnConfig, size int, options ...stdlib.OptionOpenDB) *sql.DB {
+	p := stdlib.OpenDB(*config, append(options, stdlib.OptionShouldPing(
 		func(_ context.Context, idle stdlib.ShouldPingParams) bool {
 			return idle.IdleDuration > time.Second ||
 				time.Now().Add(-idle.IdleDuration).UnixNano() < db.outage.lostAt.Load()
-		}))
+		}))...)
 	p.SetMaxOpenConns(size)
 	p.SetMaxIdleConns(size)
 	return p

@@ -207,6 +207,7 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) error {
 			return err
 		}
 		if !certainlyNotCommitted(err) {
+			id := txID{id, t.run}
 			switch db.fateOf(context.WithoutCancel(ctx), id) {
 			case committed:
 				t.runCommitted()
@@ -224,28 +225,17 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) error {
 	return nil
 }
 
-// A txID is the id of a transaction and the run of the server that gave it.
-type txID struct{ id, run string }
-
-func (t *txID) fields() []any { return []any{&t.id, &t.run} }
-
-// serverRun is another text after each start of the server and, because a crash resets its statistics, after
-// each crash of one of its processes. Then the server gives the ids of transactions again of which it had
-// written nothing.
-const serverRun = `pg_postmaster_start_time()::text || ' ' ||
-	COALESCE((SELECT stats_reset FROM pg_stat_bgwriter)::text, '')`
-
 // lockWriters waits until no other update runs. It returns the id of the transaction, which tells its fate if
 // the connection is lost during the commit.
-func (db *DB) lockWriters(t *Tx) (id txID, err error) {
+func (db *DB) lockWriters(t *Tx) (id string, err error) {
 	owner, ok := db.owner.id()
 	if !ok {
 		t.trouble = refused
-		return id, errNotOwner
+		return "", errNotOwner
 	}
-	id, err = get[txID](t, "lock writers", `SELECT CASE WHEN $1::bigint <> 0 AND pg_try_advisory_xact_lock_shared($1)
-		THEN '' ELSE pg_current_xact_id()::text END, `+serverRun+` FROM pg_advisory_xact_lock(7162353)`, owner)
-	if err == nil && id.id == "" {
+	id, err = get[string](t, "lock writers", `SELECT CASE WHEN $1::bigint <> 0 AND pg_try_advisory_xact_lock_shared($1)
+		THEN '' ELSE pg_current_xact_id()::text END FROM pg_advisory_xact_lock(7162353)`, owner)
+	if err == nil && id == "" {
 		db.owner.lost(owner)
 		t.trouble = refused
 		err = errNotOwner
@@ -266,12 +256,13 @@ func (db *DB) begin(ctx context.Context, pool *sql.DB, opts *sql.TxOptions) (t *
 	if err != nil {
 		return nil, nil, beginTrouble(ctx, err)
 	}
+	run := serverRunOf(conn)
 	tx, err := conn.BeginTx(context.WithoutCancel(ctx), opts)
 	if err != nil {
 		conn.Close()
 		return nil, nil, beginTrouble(ctx, err)
 	}
-	return &Tx{ctx: ctx, tx: tx}, func() {
+	return &Tx{ctx: ctx, tx: tx, run: run}, func() {
 		_ = tx.Rollback() // does nothing after a commit
 		_ = conn.Close()  // returns it to the pool
 	}, nil
@@ -302,36 +293,6 @@ func (tx *Tx) failure(err error) error {
 		return troubled{err, tx.trouble}
 	}
 	return err
-}
-
-// A fate is what became of a transaction, in the words of PostgreSQL.
-type fate string
-
-const (
-	committed fate = "committed"
-	aborted   fate = "aborted"
-	forgotten fate = "" // it was too long ago, or in an earlier run of the server
-	undecided fate = "in progress"
-)
-
-// fateOf returns what became of a transaction. It waits a while until that is decided.
-func (db *DB) fateOf(ctx context.Context, id txID) fate {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for {
-		var f fate
-		err := db.read.QueryRowContext(ctx, `SELECT CASE WHEN status = 'committed' AND $2 <> `+serverRun+`
-			THEN '' ELSE COALESCE(status, '') END FROM pg_xact_status($1::text::xid8) AS status`,
-			id.id, id.run).Scan(&f)
-		if err == nil && f != undecided {
-			return f
-		}
-		select { // its process may still be ending
-		case <-time.After(retryFirst):
-		case <-ctx.Done():
-			return undecided
-		}
-	}
 }
 
 // OnUncertain makes the database call fn after a transaction was committed of which [DB.Update] returned

@@ -153,6 +153,29 @@ func (s *Server) Kill(t testing.TB) {
 	}
 }
 
+// KillBackend ends the process of one connection, as kill -9 does, and returns once the server answers
+// again: it ends all connections, and starts anew from its log.
+func (s *Server) KillBackend(t testing.TB) {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), s.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	other, err := pgx.Connect(t.Context(), s.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(context.Background())
+	syscall.Kill(int(other.PgConn().PID()), syscall.SIGKILL)
+	if _, err := c.Exec(t.Context(), `SELECT pg_sleep(60)`); err == nil {
+		t.Fatal("the server goes on after a crash")
+	}
+	if err := s.await(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Stop shuts the server down, and ends all connections.
 func (s *Server) Stop(t testing.TB) {
 	t.Helper()
@@ -205,6 +228,11 @@ func (s *Server) start() error {
 	if _, err := fmt.Fscan(out, &s.pid); err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
+	return s.await()
+}
+
+// await waits until the server accepts connections.
+func (s *Server) await() error {
 	ready := filepath.Join(binaries(), "pg_isready")
 	for range 600 {
 		if exec.Command(ready, "-q", "-h", s.dir).Run() == nil {
