@@ -14,8 +14,12 @@ import (
 	"ferry/internal/storage/blob/s3"
 )
 
-// bucketTimeout is how long the object store may take to answer at the start.
-const bucketTimeout = time.Minute
+const (
+	// bucketTimeout is how long the object store may take to answer at the start.
+	bucketTimeout = time.Minute
+	// bucketTries is how often it is asked at the start. The pause doubles with each try.
+	bucketTries, bucketPause = 6, 50 * time.Millisecond
+)
 
 // BucketOf returns the object store of cfg; nil if blobs are files. It makes no request.
 func BucketOf(cfg config.Config) (*s3.Store, error) {
@@ -61,12 +65,15 @@ func (in *instance) openBucket(ctx context.Context, cfg config.Config) (err erro
 	if in.bucket, err = BucketOf(cfg); err != nil || in.bucket == nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, bucketTimeout)
-	defer cancel()
-	if err := in.bucket.Check(ctx); err != nil {
-		return adviseBucket(err)
-	}
-	owner, used, err := in.bucket.Owner(ctx)
+	var owner string
+	var used bool
+	err = askBucket(ctx, func(ctx context.Context) (err error) {
+		if err := in.bucket.Check(ctx); err != nil {
+			return err
+		}
+		owner, used, err = in.bucket.Owner(ctx)
+		return err
+	})
 	if err != nil {
 		return adviseBucket(err)
 	}
@@ -76,6 +83,23 @@ func (in *instance) openBucket(ctx context.Context, cfg config.Config) (err erro
 	}
 	in.dir.useBucket(cfg.Blobs, owner, used, mark)
 	return nil
+}
+
+// askBucket calls ask, again if the object store did not answer it whole.
+func askBucket(ctx context.Context, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, bucketTimeout)
+	defer cancel()
+	for try, pause := 1, bucketPause; ; try, pause = try+1, 2*pause {
+		err := ask(ctx)
+		if !errors.Is(err, blob.ErrUnavailable) || try == bucketTries {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // openBlobs returns the blob store. The directories of files are created now.
@@ -94,10 +118,11 @@ func (in *instance) claimBucket(ctx context.Context) error {
 	if in.bucket == nil {
 		return nil
 	}
+	claim := in.bucket.Claim
 	if in.dir.adopt {
-		return in.bucket.Adopt(ctx, in.control.InstanceID())
+		claim = in.bucket.Adopt
 	}
-	return adviseBucket(in.bucket.Claim(ctx, in.control.InstanceID()))
+	return adviseBucket(askBucket(ctx, func(ctx context.Context) error { return claim(ctx, in.control.InstanceID()) }))
 }
 
 // adviseBucket adds a hint to an error of the object store at the start.

@@ -47,14 +47,14 @@ func (s *Store) Check(ctx context.Context) (err error) {
 	}()
 	etag, err := s.put(ctx, key, bytesOf([]byte("1")), ifAbsent, nil)
 	if err != nil {
-		return err
+		return orRepeated(err)
 	}
 	defer func() { err = errors.Join(err, s.remove(context.WithoutCancel(ctx), key)) }()
 	if _, err = s.put(ctx, key, bytesOf([]byte("2")), ifAbsent, nil); !errors.Is(err, errCondition) {
 		return orIgnored(err)
 	}
 	if _, err = s.put(ctx, key, bytesOf([]byte("3")), ifMatches(etag), nil); err != nil {
-		return err
+		return orRepeated(err)
 	}
 	if _, err = s.put(ctx, key, bytesOf([]byte("4")), ifMatches(etag), nil); !errors.Is(err, errCondition) {
 		return orIgnored(err)
@@ -62,6 +62,15 @@ func (s *Store) Check(ctx context.Context) (err error) {
 	content, _, err := s.get(ctx, key, 1)
 	if err == nil && string(content) != "3" {
 		err = ErrConditions
+	}
+	return err
+}
+
+// orRepeated returns the error of a write whose condition nobody else can have changed: the answer of the
+// first try was lost, and the client repeated it.
+func orRepeated(err error) error {
+	if errors.Is(err, errCondition) {
+		return fmt.Errorf("%w: a write was repeated: %w", blob.ErrUnavailable, err)
 	}
 	return err
 }
