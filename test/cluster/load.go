@@ -48,9 +48,10 @@ const pause = 20 * time.Millisecond
 
 // repository is what its pusher knows of a repository.
 type repository struct {
-	name string
-	mu   sync.RWMutex // held for writing while a tag or manifest changes
-	tags map[string]digest.Digest
+	name    string
+	mu      sync.RWMutex // held for writing while a tag or manifest changes
+	tags    map[string]digest.Digest
+	version int // is incremented by each change
 	// doubt is the change that failed last, which may have had an effect: a tag that was set to a
 	// digest, or "" and a digest that was deleted.
 	doubt struct {
@@ -149,6 +150,7 @@ func (l *Load) push(ctx context.Context, r *repository, img *image.Image, tag st
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.version++
 	resp, err := l.login.Do(ctx, http.MethodPut, "/v2/"+r.name+"/manifests/"+tag,
 		http.Header{"Content-Type": {v1.MediaTypeImageManifest}}, bytes.NewReader(text), int64(len(text)))
 	if err != nil {
@@ -163,6 +165,7 @@ func (l *Load) push(ctx context.Context, r *repository, img *image.Image, tag st
 func (l *Load) delete(ctx context.Context, r *repository, d digest.Digest) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.version++
 	resp, err := l.login.Do(ctx, http.MethodDelete, "/v2/"+r.name+"/manifests/"+d.String(), nil, nil, 0)
 	if err != nil && !isStatus(err, http.StatusNotFound) {
 		r.doubt.tag, r.doubt.digest = "", d

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
+	"ferry/internal/metadb/dbtest"
 	"ferry/test/cluster"
 	"ferry/test/image"
 	"ferry/test/instance"
@@ -23,10 +25,10 @@ import (
 // settleTimeout is how long connected registries and collections may take after the last fault.
 const settleTimeout = 2 * time.Minute
 
-// Processes are killed FERRY_KILLS times, and PostgreSQL a tenth as often, while FERRY_SEED decides
-// when. Garbage is collected each second.
+// Processes are killed FERRY_KILLS times, while FERRY_SEED decides when, and PostgreSQL fails in each of
+// the ways of [breakDatabase] a tenth as often. Garbage is collected each second.
 func TestAcknowledgedContentSurvivesKills(t *testing.T) {
-	kills, seed := number(t, "FERRY_KILLS", 6), uint64(number(t, "FERRY_SEED", 1))
+	kills, seed := number(t, "FERRY_KILLS", 10), uint64(number(t, "FERRY_SEED", 1))
 	c := cluster.Start(t, cluster.Options{Program: quick(t)})
 	admin := c.Root().Admin(t, "root")
 	var images []*image.Image
@@ -39,28 +41,34 @@ func TestAcknowledgedContentSurvivesKills(t *testing.T) {
 		connection := instance.Connect(t, admin, name, c.Proxy.Host, []string{"load/*"})
 		children = append(children, instance.Start(t, connection.Options(instance.Options{})))
 	}
+	var pollers []*cluster.Poller
+	for _, name := range []string{"poller1", "poller2"} {
+		connection := instance.Connect(t, admin, name, c.Proxy.Host, []string{"load/*"})
+		poller, err := cluster.NewPoller(connection.ConnectionString)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pollers = append(pollers, poller)
+	}
 
 	load := cluster.NewLoad(c.Root().AsAdmin(t), 4, images)
 	stop, end := context.WithCancel(t.Context())
 	defer end()
-	done := make(chan error, 1)
-	go func() { done <- load.Run(t.Context(), stop, seed) }()
+	all, ctx := errgroup.WithContext(t.Context())
+	all.Go(func() error { return load.Run(ctx, stop, seed) })
+	for _, poller := range pollers {
+		all.Go(func() error { return load.Poll(ctx, stop, poller) })
+	}
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for i := range kills {
 		select {
-		case err := <-done:
-			t.Fatalf("after %d kills and %s: %v", i, load, err)
+		case <-ctx.Done():
+			t.Fatalf("after %d kills and %s: %v", i, load, all.Wait())
 		case <-time.After(time.Duration(500+rng.IntN(1500)) * time.Millisecond):
 		}
 		p := c.Processes[rng.IntN(len(c.Processes))]
 		p.Kill(t)
-		if i%10 == 5 {
-			ended := load.Outage()
-			c.Database.Kill(t)
-			c.Database.Start(t)
-			c.AwaitReady(t)
-			ended()
-		}
+		breakDatabase(t, c, load, i%10, rng)
 		if i%5 == 2 {
 			c.Store.SetFaults(cluster.Faults{Refuse: 0.1, Cut: 0.05}, rng.Uint64())
 		}
@@ -71,22 +79,51 @@ func TestAcknowledgedContentSurvivesKills(t *testing.T) {
 	}
 	c.Store.SetFaults(cluster.Faults{}, 0)
 	end()
-	if err := <-done; err != nil {
+	if err := all.Wait(); err != nil {
 		t.Fatalf("after %d kills and %s: %v", kills, load, err)
 	}
-	t.Logf("%d kills, %s, %d requests to the store failed", kills, load, c.Store.Failed())
+	t.Logf("%d kills, %s, %v, %d requests to the store failed", kills, load, pollers, c.Store.Failed())
 
-	ctx, cancel := context.WithTimeout(t.Context(), settleTimeout)
+	settled, cancel := context.WithTimeout(t.Context(), settleTimeout)
 	defer cancel()
 	for _, p := range c.Processes {
 		l := c.Root().AsAdmin(t)
 		l.Host = p.Host
-		hasContent(ctx, t, l, load.Content())
+		hasContent(settled, t, l, load.Content())
 	}
 	for _, child := range children {
-		hasContent(ctx, t, child.AsAdmin(t), load.Content())
+		hasContent(settled, t, child.AsAdmin(t), load.Content())
 	}
-	rowsMatchObjects(ctx, t, c)
+	rowsMatchObjects(settled, t, c)
+}
+
+// breakDatabase makes PostgreSQL fail in one of several ways, or in none.
+func breakDatabase(t *testing.T, c *cluster.Cluster, load *cluster.Load, way int, rng *rand.Rand) {
+	t.Helper()
+	away := func(fail func()) {
+		ended := load.Outage()
+		fail()
+		c.AwaitReady(t)
+		ended()
+	}
+	switch way {
+	case 1:
+		away(func() { c.Database.KillBackend(t) })
+	case 3:
+		c.Database.TerminateAll(t)
+	case 5:
+		away(func() { c.Database.Kill(t); c.Database.Start(t) })
+	case 7:
+		away(func() {
+			c.Database.Stall(t)
+			time.Sleep(time.Duration(1000+rng.IntN(3000)) * time.Millisecond)
+			c.Database.Resume(t)
+		})
+	case 9:
+		end := dbtest.TakeConnections(t, c.Database.URL("postgres"))
+		time.Sleep(time.Second)
+		end()
+	}
 }
 
 // rowsMatchObjects waits until each row has its object, and each object its row.
