@@ -63,12 +63,12 @@ func (g *rawClient) get(request []byte) (size int64, err error) {
 	}
 }
 
-// bearer exchanges a login for a token that may pull a repository. It returns the value of the
-// Authorization header.
-func (g *rawClient) bearer(l instance.Login, repo string) (string, error) {
+// bearer exchanges a login for a token with rights to a repository, such as "pull,push". It returns
+// the value of the Authorization header.
+func (g *rawClient) bearer(l instance.Login, repo, actions string) (string, error) {
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(l.User+":"+l.Password))
-	size, err := g.get(endpoint{l.Host, "/oauth2/token?service=" + l.Host + "&scope=repository:" + repo + ":pull",
-		basic}.request())
+	size, err := g.get(endpoint{l.Host, "/oauth2/token?service=" + l.Host + "&scope=repository:" + repo + ":" +
+		actions, basic}.request())
 	if err != nil {
 		return "", err
 	}
@@ -82,14 +82,14 @@ func (g *rawClient) bearer(l instance.Login, repo string) (string, error) {
 }
 
 // bearerFor is [rawClient.bearer] over a connection of its own.
-func bearerFor(t *testing.T, l instance.Login, repo string) string {
+func bearerFor(t *testing.T, l instance.Login, repo, actions string) string {
 	t.Helper()
 	g, err := dialClient(l.Host, 8<<10)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer g.conn.Close()
-	header, err := g.bearer(l, repo)
+	header, err := g.bearer(l, repo, actions)
 	if err != nil {
 		t.Fatal(err)
 	}

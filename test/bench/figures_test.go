@@ -47,6 +47,7 @@ func TestFigures(t *testing.T) {
 		{"pushes", pushes},
 		{"memory", memory},
 		{"first sync", firstSync},
+		{"objects", objects},
 	} {
 		t.Run(c.name, func(t *testing.T) { figures = append(figures, c.measure(t)...) })
 	}

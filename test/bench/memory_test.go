@@ -43,7 +43,7 @@ func memory(t *testing.T) []figure {
 		t.Fatal(err)
 	}
 	blob := endpoint{child.Host, "/v2/bench/small/blobs/" + small.Manifest.Layers[0].Digest.String(),
-		bearerFor(t, reader, "bench/small")}
+		bearerFor(t, reader, "bench/small", "pull")}
 	request := blob.request()
 	synced, stopPulls := context.WithCancel(ctx)
 	var group errgroup.Group

@@ -36,7 +36,7 @@ func blobs(t *testing.T) []figure {
 	}
 	d := img.Manifest.Layers[0].Digest
 	stored := filepath.Join(root.DataDir, "blobs", d.Algorithm().String())
-	ferry := endpoint{root.Host, "/v2/bench/blob/blobs/" + d.String(), bearerFor(t, admin, "bench/blob")}
+	ferry := endpoint{root.Host, "/v2/bench/blob/blobs/" + d.String(), bearerFor(t, admin, "bench/blob", "pull")}
 	files, filesPID := startFileServer(t, stored)
 	other := endpoint{files, "/" + d.Encoded(), ""}
 
@@ -112,14 +112,14 @@ func manifests(t *testing.T) []figure {
 	root := instance.Start(t, instance.Options{})
 	admin := root.AsAdmin(t)
 	img := image.New(t, image.Options{Seed: 2, Layers: []int64{1000, 1000, 1000}})
-	distribution := instance.Login{Host: daemon.Distribution(t, tool(t, "registry"), "", "")}
+	distribution := instance.Login{Host: daemon.Distribution(t, tool(t, "registry"), daemon.DistributionConfig{})}
 	for _, l := range []instance.Login{admin, distribution} {
 		if err := l.Push(t.Context(), "bench/app", img); err != nil {
 			t.Fatal(err)
 		}
 	}
 	path := "/v2/bench/app/manifests/" + img.Tag
-	ferry := endpoint{root.Host, path, bearerFor(t, admin, "bench/app")}
+	ferry := endpoint{root.Host, path, bearerFor(t, admin, "bench/app", "pull")}
 	other := endpoint{distribution.Host, path, ""}
 	answers := func(s endpoint) float64 { rate, _ := s.load(t, clients, 0, each); return rate }
 	own, theirs, ratio := compare(rounds, ferry, other, answers)

@@ -5,6 +5,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func startServers(t *testing.T) servers {
 	reader.Host = root.Host
 	return servers{
 		ferry: root.AsAdmin(t), reader: reader,
-		distribution: instance.Login{Host: daemon.Distribution(t, tool(t, "registry"), "", "")},
+		distribution: instance.Login{Host: daemon.Distribution(t, tool(t, "registry"), daemon.DistributionConfig{})},
 	}
 }
 
@@ -65,7 +66,7 @@ func tagList(t *testing.T) []figure {
 		img.Tag = fmt.Sprintf("v1.%04d", i)
 		both.push(t, img)
 	}
-	authorization := map[string]string{both.ferry.Host: bearerFor(t, both.reader, "bench/app")}
+	authorization := map[string]string{both.ferry.Host: bearerFor(t, both.reader, "bench/app", "pull")}
 	list := func(l instance.Login) float64 {
 		rate, _ := endpoint{l.Host, "/v2/bench/app/tags/list", authorization[l.Host]}.load(t, clients, 0, roundTime)
 		return rate
@@ -83,7 +84,7 @@ func freshConnections(t *testing.T) []figure {
 	both.push(t, img)
 	get := func(l instance.Login) float64 {
 		manifest := endpoint{host: l.Host, path: "/v2/bench/app/manifests/" + img.Tag}
-		return callsPerSecond(t, clients, func(context.Context) error {
+		connect := func(context.Context) error {
 			g, err := dialClient(l.Host, 8<<10)
 			if err != nil {
 				return err
@@ -91,13 +92,14 @@ func freshConnections(t *testing.T) []figure {
 			defer g.conn.Close()
 			asked := manifest
 			if l.Host == both.ferry.Host {
-				if asked.authorization, err = g.bearer(both.reader, "bench/app"); err != nil {
+				if asked.authorization, err = g.bearer(both.reader, "bench/app", "pull"); err != nil {
 					return err
 				}
 			}
 			_, err = g.get(asked.request())
 			return err
-		})
+		}
+		return callsPerSecond(t, roundTime, slices.Repeat([]func(context.Context) error{connect}, clients))
 	}
 	own, theirs, ratio := compare(rounds, both.ferry, both.distribution, get)
 	return []figure{rateFigure("token and manifest over a fresh connection, 8 clients; beside it the manifest alone",
@@ -132,16 +134,16 @@ func pushes(t *testing.T) []figure {
 	return []figure{rateFigure("pushes of an image with a layer of 4 MiB, 40 in turn", 1.4, own, theirs, ratio)}
 }
 
-// callsPerSecond makes clients call do repeatedly for [roundTime], and returns the calls per
-// second.
-func callsPerSecond(t *testing.T, clients int, do func(ctx context.Context) error) float64 {
+// callsPerSecond makes each client do its work once, and repeatedly until some time has passed. It
+// returns the calls per second.
+func callsPerSecond(t *testing.T, each time.Duration, clients []func(context.Context) error) float64 {
 	t.Helper()
-	counts := make([]int, clients)
+	counts := make([]int, len(clients))
 	start := time.Now()
 	group, ctx := errgroup.WithContext(t.Context())
-	for i := range clients {
+	for i, do := range clients {
 		group.Go(func() error {
-			for time.Since(start) < roundTime {
+			for counts[i] == 0 || time.Since(start) < each {
 				if err := do(ctx); err != nil {
 					return err
 				}

@@ -31,6 +31,7 @@ type Options struct {
 	Program   string   // default that of [instance.Binary]
 	Args      []string // more arguments for `ferry serve`
 	DataDir   string   // of the first process; default a new one
+	Direct    bool     // the processes reach the store without the proxy that causes faults
 }
 
 // Prefix is where a new cluster keeps its objects, below [Bucket].
@@ -61,6 +62,9 @@ func (c *Cluster) serve(t testing.TB, o Options) {
 			DataDir: filepath.Join(t.TempDir(), "data"), Program: o.Program, Args: o.Args,
 			Env: append(c.Store.Env(c.prefix), "FERRY_DATABASE="+c.Database.URL(c.database)),
 		}}
+		if o.Direct {
+			p.options.Env = append(p.options.Env, "FERRY_BLOBS_ENDPOINT="+c.Store.Direct)
+		}
 		if o.Processes > 1 {
 			p.options.Env = append(p.options.Env, "FERRY_CLUSTER_SECRET_FILE="+c.secret)
 		}

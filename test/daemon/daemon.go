@@ -74,22 +74,31 @@ func Program(t testing.TB, name, install string) string {
 	return path
 }
 
-// Distribution runs CNCF distribution with files as storage and a cache in memory, and
-// returns its host:port. It does not log requests. auth is a section of its configuration, and
-// tls a part of the section http.
-func Distribution(t testing.TB, program, auth, tls string) string {
+// A DistributionConfig is parts of the configuration of CNCF distribution. The zero value stores
+// files, and serves everybody by HTTP.
+type DistributionConfig struct {
+	Storage string // in the section storage, instead of filesystem
+	Auth    string // the section auth
+	TLS     string // in the section http
+}
+
+// Distribution runs CNCF distribution with a cache in memory, and returns its host:port. It does
+// not log requests.
+func Distribution(t testing.TB, program string, c DistributionConfig) string {
 	t.Helper()
 	dir := t.TempDir()
+	if c.Storage == "" {
+		c.Storage = fmt.Sprintf("  filesystem: {rootdirectory: %q}\n", filepath.Join(dir, "store"))
+	}
 	addr := FreeAddress(t)
 	config := filepath.Join(dir, "config.yml")
 	text := fmt.Sprintf(`version: 0.1
 log: {level: info, accesslog: {disabled: true}}
 storage:
-  filesystem: {rootdirectory: %q}
-  cache: {blobdescriptor: inmemory}
+%s  cache: {blobdescriptor: inmemory}
 %shttp:
   addr: %q
-%s`, filepath.Join(dir, "store"), auth, addr, tls)
+%s`, c.Storage, c.Auth, addr, c.TLS)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,8 @@ func TestRootMirrorsAndImportsFromDistribution(t *testing.T) {
 		"private-authority": {tls: tls, flags: []string{"--ca-file", cert}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			host := daemon.Distribution(t, program(t, "registry"), from.auth, from.tls)
+			host := daemon.Distribution(t, program(t, "registry"),
+				daemon.DistributionConfig{Auth: from.auth, TLS: from.tls})
 			img := image.New(t, image.Options{Seed: 50, Layers: []int64{100_000, 2_000_000}})
 			skopeo := command{path: program(t, "skopeo"), args: []string{"--insecure-policy"}}
 			if _, err := skopeo.run("copy", "--quiet", "--dest-tls-verify=false", "--dest-creds",

@@ -13,7 +13,7 @@ import (
 
 // The root mirrors only one platform of an image with two.
 func TestMachinesPullTheirPlatformOfASparseIndex(t *testing.T) {
-	host := daemon.Distribution(t, program(t, "registry"), "", "")
+	host := daemon.Distribution(t, program(t, "registry"), daemon.DistributionConfig{})
 	push := command{path: program(t, "crane"), args: []string{"--insecure"}}
 	args := []string{"index", "append", "-t", host + "/team/app:v1"}
 	for i, arch := range []string{"amd64", "arm64"} {
