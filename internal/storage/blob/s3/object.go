@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"time"
 
@@ -129,15 +130,20 @@ func (o *objects) get(ctx context.Context, key string, limit int64) (content []b
 	}
 }
 
-// getRange opens length bytes of an object from an offset, if the object still has an ETag. The
-// body ends with an error if it stalls.
-func (o *objects) getRange(ctx context.Context, key, etag string, offset, length int64) (io.ReadCloser, error) {
+// everything is the range of all bytes of an object.
+var everything = blob.Range{End: math.MaxInt64}
+
+// getRange opens a range of an object, if the object still has an ETag. The body ends with an error
+// if it stalls.
+func (o *objects) getRange(ctx context.Context, key, etag string, asked blob.Range) (io.ReadCloser, error) {
 	options := minio.GetObjectOptions{}
 	if err := options.SetMatchETag(etag); err != nil {
 		return nil, err
 	}
-	if err := options.SetRange(offset, offset+length-1); err != nil {
-		return nil, err
+	if asked != everything {
+		if err := options.SetRange(asked.Start, asked.End-1); err != nil {
+			return nil, err
+		}
 	}
 	ctx, watchdog := retry.Watch(ctx, requestTimeout)
 	body, _, _, err := o.GetObject(ctx, o.bucket, o.prefix+key, options)

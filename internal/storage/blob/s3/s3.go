@@ -80,7 +80,9 @@ func (s *Store) Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, e
 	if err != nil {
 		return nil, wrap("open", d, err)
 	}
-	return s.reader(ctx, key, info.ETag, 0, info.Size), nil
+	r := s.reader(ctx, key, info.ETag, 0, info.Size)
+	r.whole = true
+	return r, nil
 }
 
 // Stat implements [blob.Store].
