@@ -3,6 +3,7 @@ package server
 import (
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 )
@@ -12,6 +13,7 @@ import (
 const (
 	writeChunk = 1 << 20
 	writeStall = 10 * time.Minute
+	copyBuffer = 256 << 10
 )
 
 // A recorder is a ResponseWriter that records the status and the size of an answer, and
@@ -23,6 +25,7 @@ type recorder struct {
 	prefix string // of paths in the headers, as the client sees them
 	status int    // 0 until the header is written
 	sent   int64  // bytes of the body
+	buffer []byte // of [recorder.copy], once it is needed
 }
 
 var _ io.ReaderFrom = (*recorder)(nil)
@@ -62,7 +65,7 @@ func (r *recorder) ReadFrom(src io.Reader) (sent int64, err error) {
 			part.N = min(part.N, whole.N)
 		}
 		r.extend()
-		n, err := io.Copy(r.ResponseWriter, part) // calls the writer's ReadFrom
+		n, err := r.copy(part)
 		sent += n
 		r.sent += n
 		if whole != nil {
@@ -72,6 +75,18 @@ func (r *recorder) ReadFrom(src io.Reader) (sent int64, err error) {
 			return sent, err
 		}
 	}
+}
+
+// copy sends part. What is no file is copied with a large buffer: with that of [io.Copy], system calls
+// take a third more processor time.
+func (r *recorder) copy(part *io.LimitedReader) (int64, error) {
+	if _, isFile := part.R.(*os.File); isFile || part.N <= copyBuffer {
+		return io.Copy(r.ResponseWriter, part) // calls the writer's ReadFrom
+	}
+	if r.buffer == nil {
+		r.buffer = make([]byte, copyBuffer)
+	}
+	return io.CopyBuffer(struct{ io.Writer }{r.ResponseWriter}, part, r.buffer)
 }
 
 // extend gives the reader time for the next chunk.
