@@ -102,7 +102,7 @@ kubernetes: packages kubernetes-tools ## Ferry on a Kubernetes node, as root
 	go test -count=1 -v -tags kubernetes -timeout 15m ./test/kubernetes
 
 bench: ## the figures of docs/performance.md; UPDATE=1 writes them there
-	@test/tools.sh registry
+	@test/tools.sh registry versitygw
 	go test -count=1 -v -tags bench -timeout 60m -run Figures ./test/bench $(if $(UPDATE),-args -update)
 
 bench-links: ## poor links, beside regsync and skopeo; UPDATE=1 writes the table into docs/performance.md

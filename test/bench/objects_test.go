@@ -32,14 +32,14 @@ type objectCase struct {
 }
 
 var objectPulls = []objectCase{
-	{"a 64 MiB layer, 4 at a time", 64 << 20, 4, 15, 0},
+	{"a 64 MiB layer, 4 at a time", 64 << 20, 4, 11, 0},
 	{"a 256 MiB layer, 4 at a time", 256 << 20, 4, 7, 0},
 	{"layers of 16 KiB, 8 at a time", 16 << 10, 8, rounds, roundTime},
 }
 
 var objectPushes = []objectCase{
-	{"a 64 MiB layer, 2 at a time", 64 << 20, 2, 7, 0},
-	{"a 256 MiB layer", 256 << 20, 1, 5, 0},
+	{"a 64 MiB layer, 2 at a time", 64 << 20, 2, 5, 0},
+	{"a 256 MiB layer", 256 << 20, 1, 3, 0},
 	{"layers of 16 KiB, 8 at a time", 16 << 10, 8, rounds, roundTime},
 }
 
