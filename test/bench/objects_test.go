@@ -276,7 +276,8 @@ func (c objectCase) measure(t *testing.T, name string, own, other *blobClient,
 	}
 	t.Logf("%s: %s, %s, ratio %.2f", name, show(rate), show(otherRate), ratio)
 	return figure{
-		name: "object store: " + name, ferry: show(rate), peer: "CNCF distribution on the same store: " + show(otherRate),
+		name: "object store: " + name, ferry: show(rate),
+		peer:  "CNCF distribution on the same store: " + show(otherRate),
 		ratio: fmt.Sprintf("%.2f", ratio), target: "1", met: ratio >= 1,
 	}
 }
