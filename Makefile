@@ -73,7 +73,7 @@ deploy: packages ## the alert rules, their unit tests, and the dashboard, agains
 	go test -count=1 -v ./test/deploy
 
 # The end-to-end tests whose root may be a cluster.
-CLUSTER_CLIENTS = '^Test(Clients|Operator|Oras|Helm|Ferrys|UserStory)'
+CLUSTER_CLIENTS = '^Test(Clients|Operator|Oras|Helm|Ferrys|UserStory|Links)'
 
 cluster: packages ## a root on PostgreSQL and an object store behind a proxy: the specification's suite, clients, faults
 	@test/tools.sh versitygw conformance crane regctl oras helm
@@ -83,7 +83,6 @@ cluster: packages ## a root on PostgreSQL and an object store behind a proxy: th
 oidc: ## logins of people, with a real OpenID Connect provider in the process of the test
 	cd test/oidc && go vet ./... && go test -count=1 ./...
 
-s3: export FERRY_TEST_VERSITYGW := $(CURDIR)/.tools/versitygw
 s3: ## blobs in an object store: its contract, all tests of storage on it, and instances that use it
 	@test/tools.sh versitygw
 	go vet -tags s3 ./internal/storage/... ./internal/server

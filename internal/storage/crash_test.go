@@ -368,7 +368,7 @@ func (c *repeater) prepare(t *testing.T, f *fixture, at bucket) {
 	d := f.push(t, "a", c.content)
 	damaged := bytes.NewReader(make([]byte, len(c.content)))
 	key := at.prefix + "/blobs/sha256/" + d.Encoded()
-	if _, err := at.Client(t).PutObject(t.Context(), at.Bucket, key, damaged, damaged.Size(),
+	if _, err := at.Client().PutObject(t.Context(), at.Bucket, key, damaged, damaged.Size(),
 		minio.PutObjectOptions{}); err != nil {
 		t.Fatal(err)
 	}

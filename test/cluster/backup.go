@@ -43,15 +43,11 @@ func (c *Cluster) Restore(t testing.TB, dump, prefix string) *Cluster {
 func (s *Store) Copy(t testing.TB, from, to string) {
 	t.Helper()
 	ctx := t.Context()
-	present, err := s.Objects(ctx, to)
+	present, err := s.Sizes(ctx, to)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := s.Objects(ctx, from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := s.client()
+	all, err := s.Sizes(ctx, from)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +55,7 @@ func (s *Store) Copy(t testing.TB, from, to string) {
 		if _, ok := present[key]; ok || strings.HasPrefix(key, "partials/") {
 			continue
 		}
-		_, err := client.CopyObject(ctx, minio.CopyDestOptions{Bucket: Bucket, Object: to + "/" + key},
+		_, err := s.Client().CopyObject(ctx, minio.CopyDestOptions{Bucket: Bucket, Object: to + "/" + key},
 			minio.CopySrcOptions{Bucket: Bucket, Object: from + "/" + key})
 		if err != nil {
 			t.Fatal(err)

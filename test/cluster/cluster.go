@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"crypto/rand"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -128,15 +127,3 @@ func (p *Process) Start(t testing.TB) {
 	p.Instance = instance.Start(t, p.options)
 	p.options.Listen = p.Host
 }
-
-// Env returns the environment in which `ferry serve` keeps its objects below a prefix of the store.
-func (s *Store) Env(prefix string) []string {
-	return []string{
-		"FERRY_BLOBS=s3://" + Bucket + "/" + prefix, "FERRY_BLOBS_ENDPOINT=" + s.Endpoint,
-		"FERRY_BLOBS_REGION=" + Region, "FERRY_BLOBS_CREDENTIALS_FILE=" + s.credentials,
-	}
-}
-
-// credentialsFile is a file in Amazon's form.
-var credentialsFile = fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n",
-	AccessKey, SecretKey)

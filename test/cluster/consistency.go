@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
 // Differences compares the rows of the database with the objects of the store, and the manifests
@@ -37,7 +35,7 @@ func (c *Cluster) Differences(ctx context.Context) ([]string, error) {
 	}); err != nil {
 		return nil, err
 	}
-	objects, err := c.Store.Objects(ctx, c.prefix)
+	objects, err := c.Store.Sizes(ctx, c.prefix)
 	if err != nil {
 		return nil, err
 	}
@@ -73,28 +71,4 @@ func (c *Cluster) Differences(ctx context.Context) ([]string, error) {
 	found = append(found, lines...)
 	slices.Sort(found)
 	return found, err
-}
-
-// Objects returns the sizes of the objects below a prefix, by their keys without it.
-func (s *Store) Objects(ctx context.Context, prefix string) (map[string]int64, error) {
-	client, err := s.client()
-	if err != nil {
-		return nil, err
-	}
-	objects := map[string]int64{}
-	all := minio.ListObjectsOptions{Prefix: prefix + "/", Recursive: true}
-	for o := range client.ListObjectsIter(ctx, Bucket, all) {
-		if o.Err != nil {
-			return nil, o.Err
-		}
-		objects[strings.TrimPrefix(o.Key, prefix+"/")] = o.Size
-	}
-	return objects, nil
-}
-
-// client returns a client of the store that causes no faults.
-func (s *Store) client() (*minio.Client, error) {
-	return minio.New(strings.TrimPrefix(s.Direct, "http://"), &minio.Options{
-		Creds: credentials.NewStaticV4(AccessKey, SecretKey, ""), Region: Region, BucketLookup: minio.BucketLookupPath,
-	})
 }

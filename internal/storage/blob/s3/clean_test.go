@@ -43,7 +43,7 @@ func write(t *testing.T, s *s3.Store, id, content string, offset int64) blob.Par
 
 func TestCleanDeletesOldObjectsThatNobodyOwns(t *testing.T) {
 	server := s3test.Start(t)
-	client := server.Client(t)
+	client := server.Client()
 	s := server.Store(t, "a")
 	p := write(t, s, "kept", "content", 0)
 	if err := p.Close(); err != nil {

@@ -3,9 +3,8 @@
 package s3test
 
 import (
-	"crypto/rand"
+	"errors"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,58 +18,101 @@ import (
 	"ferry/internal/storage/blob/s3"
 )
 
-// A Server is an object store, which ends with the test.
+// The login and the region of every [Server].
+const (
+	AccessKey = "tests"
+	SecretKey = "secret-of-tests"
+	Region    = "us-east-1"
+)
+
+// A Server is an object store with one bucket, which a test can kill and start again.
 type Server struct {
-	Endpoint    string // its URL
-	Credentials string // file with the credentials
+	Endpoint    string // http://127.0.0.1:PORT
+	Credentials string // file with the login, in Amazon's form
 	Bucket      string
+
+	dir     string // has a directory for each bucket
+	program string
+	cmd     *exec.Cmd
+	log     strings.Builder
 }
 
-const accessKey = "tests"
-
-// Start starts an object store with an empty bucket. Variable FERRY_TEST_VERSITYGW names the
-// program. Tests that need it have the build tag s3.
+// Start starts an object store with an empty bucket. It ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	return Serve(t, t.TempDir())
 }
 
 // Serve is [Start] for the bucket in a directory: each object is a file in it with the name of
-// its key. A second call returns the same server.
+// its key. Another call returns a server of the same objects that cannot be killed.
 func Serve(t testing.TB, dir string) *Server {
 	t.Helper()
-	program := os.Getenv("FERRY_TEST_VERSITYGW")
-	if program == "" {
-		t.Fatal("FERRY_TEST_VERSITYGW is not set; make s3 sets it")
-	}
-	parent, bucket := filepath.Split(dir)
-	s := &Server{Credentials: filepath.Join(parent, "credentials-of-"+bucket), Bucket: bucket}
+	parent, bucket := filepath.Split(filepath.Clean(dir))
+	s := &Server{Credentials: filepath.Join(parent, "credentials-of-"+bucket), Bucket: bucket, dir: parent}
 	running := filepath.Join(parent, "server-of-"+bucket)
 	if endpoint, err := os.ReadFile(running); err == nil {
 		s.Endpoint = string(endpoint)
 		return s
 	}
-	secret, address := rand.Text(), freeAddress(t)
-	s.Endpoint = "http://" + address
-	write(t, s.Credentials, "[default]\naws_access_key_id = "+accessKey+"\naws_secret_access_key = "+secret+"\n")
+	s.program, s.Endpoint = program(t), "http://"+freeAddress(t)
+	write(t, s.Credentials, "[default]\naws_access_key_id = "+AccessKey+"\naws_secret_access_key = "+SecretKey+"\n")
 	write(t, running, s.Endpoint)
-	cmd := exec.Command(program, "--quiet", "--port", address, "posix", parent)
-	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+accessKey, "ROOT_SECRET_ACCESS_KEY="+secret)
-	log := new(strings.Builder)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // it was killed
+		s.Kill(t)
 		_ = os.Remove(running)
 		if t.Failed() {
-			t.Logf("versitygw: %s", log)
+			t.Logf("versitygw: %s", &s.log)
 		}
 	})
-	s.await(t)
+	s.Start(t)
 	return s
+}
+
+// Start starts the server again after a kill, and returns once it accepts connections.
+func (s *Server) Start(t testing.TB) {
+	t.Helper()
+	address := strings.TrimPrefix(s.Endpoint, "http://")
+	s.cmd = exec.Command(s.program, "--quiet", "--port", address, "--region", Region, "--keep-alive", "posix", s.dir)
+	s.cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+AccessKey, "ROOT_SECRET_ACCESS_KEY="+SecretKey)
+	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 1500 {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			conn.Close()
+			return
+		}
+		<-tick.C
+	}
+	t.Fatal("versitygw does not answer")
+}
+
+// Kill ends the server as a power cut does. Its objects stay.
+func (s *Server) Kill(testing.TB) {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait() // it was killed
+	s.cmd = nil
+}
+
+// program returns the path of versitygw in .tools.
+func program(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	for err == nil && dir != "/" {
+		path := filepath.Join(dir, ".tools", "versitygw")
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+		dir = filepath.Dir(dir)
+	}
+	t.Fatal(errors.Join(err, errors.New("versitygw is not installed: test/tools.sh versitygw")))
+	return ""
 }
 
 func write(t testing.TB, path, text string) {
@@ -89,22 +131,10 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// await waits until the server answers.
-func (s *Server) await(t testing.TB) {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
-		if r, err := http.Get(s.Endpoint); err == nil {
-			r.Body.Close()
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Fatal("versitygw does not answer")
-}
-
 // Options describe the store below a prefix of the bucket.
 func (s *Server) Options(prefix string) s3.Options {
 	return s3.Options{
-		Location: s3.Location{Bucket: s.Bucket, Prefix: prefix}, Endpoint: s.Endpoint, Region: "us-east-1",
+		Location: s3.Location{Bucket: s.Bucket, Prefix: prefix}, Endpoint: s.Endpoint, Region: Region,
 		CredentialsFile: s.Credentials,
 	}
 }
@@ -129,7 +159,7 @@ func New(t testing.TB, o s3.Options) *s3.Store {
 // them those of multipart uploads that were not completed, with "?uploads" at the end.
 func (s *Server) Objects(t testing.TB, prefix string) (keys []string) {
 	t.Helper()
-	client := s.Client(t)
+	client := s.Client()
 	below := minio.ListObjectsOptions{Prefix: prefix + "/", Recursive: true}
 	for o := range client.ListObjectsIter(t.Context(), s.Bucket, below) {
 		if o.Err != nil {
@@ -147,14 +177,13 @@ func (s *Server) Objects(t testing.TB, prefix string) (keys []string) {
 }
 
 // Client returns a client of the server.
-func (s *Server) Client(t testing.TB) *minio.Client {
-	t.Helper()
+func (s *Server) Client() *minio.Client {
 	client, err := minio.New(strings.TrimPrefix(s.Endpoint, "http://"), &minio.Options{
-		Creds: credentials.NewFileAWSCredentials(s.Credentials, ""), Region: "us-east-1",
+		Creds: credentials.NewStaticV4(AccessKey, SecretKey, ""), Region: Region,
 		BucketLookup: minio.BucketLookupPath,
 	})
 	if err != nil {
-		t.Fatal(err)
+		panic(err) // the options are right
 	}
 	return client
 }
