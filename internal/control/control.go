@@ -59,6 +59,7 @@ type Service struct {
 	waiting  map[string]chan struct{} // by lower-case connected registry; see [Service.Changed]
 	changed  map[string]int64         // by lower-case connected registry: the version that last affected it
 	reloaded int64                    // the version at which everything was last read again, which affects all
+	recent   recentWrites
 }
 
 // New returns the service of an instance. At the first start it creates the instance ID, the role
@@ -152,7 +153,7 @@ func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 	if next.version != old.version+1 {
 		s.publishAll(next)
 	} else {
-		s.publish(next, affectedChildren(old, next, rows, s.self))
+		s.publish(next, rows, affectedChildren(old, next, rows, s.self))
 	}
 	return nil
 }
@@ -197,7 +198,7 @@ func (s *Service) Follow(tx *metadb.Tx) error {
 	next, err := old.with(tx, rows, version)
 	if err == nil {
 		next.change = c.Last
-		s.publish(next, affectedChildren(old, next, rows, s.self))
+		s.publish(next, rows, affectedChildren(old, next, rows, s.self))
 	}
 	return err
 }
@@ -235,13 +236,14 @@ func (s *Service) reloadLate() {
 }
 
 // publish makes next the current state, unless there is a newer one, and wakes all waiters for a
-// change that affects one of the connected registries.
-func (s *Service) publish(next *State, affected []string) {
+// change that affects one of the connected registries. The rows are those that differ.
+func (s *Service) publish(next *State, rows []metadb.ControlRow, affected []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if next.version < s.state.Load().version {
 		return // whoever published that has woken the waiters
 	}
+	s.recent.add(s.state.Load().version, next.version, rows)
 	s.state.Store(next)
 	for _, name := range affected {
 		s.changed[name] = next.version
@@ -260,6 +262,7 @@ func (s *Service) publishAll(next *State) {
 		return
 	}
 	s.state.Store(next)
+	s.recent = recentWrites{}
 	s.reloaded = next.version
 	clear(s.changed)
 	s.wakeLocked()

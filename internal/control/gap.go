@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -67,6 +68,23 @@ func (s *State) Gaps(r *Registry) (gaps []Gap) {
 		}
 	}
 	return gaps
+}
+
+// PossibleGaps returns patterns that take at least as many bytes as [State.Gaps] of a connected
+// registry, whatever its ancestors may sync.
+func (s *State) PossibleGaps(r *Registry) (patterns []string) {
+	own := s.Token(r.SyncToken)
+	if r.Parent == "" || own == nil {
+		return nil
+	}
+	for _, action := range syncActions(r.Settings.Mode) {
+		patterns = append(patterns, own.Permissions.Patterns(action)...)
+	}
+	slices.SortFunc(patterns, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b))
+	})
+	patterns = slices.Compact(patterns)
+	return patterns[:min(len(patterns), maxGaps)]
 }
 
 // syncActions are the actions with which content moves in a mode.

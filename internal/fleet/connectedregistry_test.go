@@ -394,8 +394,11 @@ func TestTreeGrowsNoLargerThanAChildAccepts(t *testing.T) {
 	root.Connect(t, "Ship02", "", "a")
 	root.Connect(t, "Desk01", "Cabin1", "a")
 	d, err := root.Desired(t.Context(), "Ship01")
-	if err != nil || gateway.CheckDesired(d) != nil {
-		t.Errorf("the desired state: %v, %v", err, gateway.CheckDesired(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size, err := gateway.SizeOf(d); err != nil || !size.Fits() {
+		t.Errorf("the desired state: %v, %v", size, err)
 	}
 }
 

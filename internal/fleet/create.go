@@ -237,7 +237,7 @@ func (c *creation) readToken(tx *metadb.Tx) error {
 
 // create writes everything.
 func (c *creation) create(tx *metadb.Tx) error {
-	if err := checkRoom(c.state, c.ancestors, c.spec.ClientTokens); err != nil {
+	if err := c.s.checkRoom(c.state, c.ancestors, c.spec.ClientTokens); err != nil {
 		return err
 	}
 	if c.ownToken {

@@ -6,12 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"slices"
 
 	"ferry/internal/control"
 	"ferry/internal/gateway"
-	"ferry/internal/jsonlimit"
 	"ferry/internal/wire"
 )
 
@@ -34,7 +32,8 @@ func (s *Service) Desired(_ context.Context, name string) (*wire.Desired, error)
 	if ok && known.version >= at && known.announced == announced {
 		return known.value, nil
 	}
-	b := newBuilder(state, child)
+	b := newBuilder(state)
+	b.tree(child)
 	b.d.ParentEndpoint = announced
 	if accepts {
 		b.ownToken(child.SyncToken)
@@ -50,28 +49,6 @@ func (s *Service) Desired(_ context.Context, name string) (*wire.Desired, error)
 	}
 	s.desired[name] = cachedDesired{d, state.Version(), announced}
 	return d, nil
-}
-
-// checkRoom returns an error if more client tokens for the connected registry at the start of path
-// make a child's desired state so large that the child would refuse it. The child is the last on the
-// path.
-func checkRoom(state *control.State, path []*control.Registry, clientTokens []string) error {
-	if len(path) == 0 {
-		return nil
-	}
-	top := path[len(path)-1]
-	b := newBuilder(state, top)
-	for _, name := range clientTokens {
-		b.clientToken(name)
-	}
-	err := gateway.CheckDesired(&b.d)
-	if errors.Is(err, jsonlimit.ErrTooLarge) {
-		return control.Conflict("the connected registry '%s' accepts no more below it: there are %d others, "+
-			"and tokens and scope maps for all of them", top.Name, len(b.d.ConnectedRegistries)).
-			WithHint("create more connected registries at the top, without --parent, or below another one; or use " +
-				"fewer client tokens").Naming(control.KindRegistry + "/" + top.Name)
-	}
-	return err
 }
 
 // child returns the connected registry name if it is a child of this instance, else
@@ -107,14 +84,16 @@ type builder struct {
 	tokens, scopeMaps map[string]bool // names that d has
 }
 
-// newBuilder returns the builder of a child's desired state, complete but for the version.
-func newBuilder(state *control.State, child *control.Registry) *builder {
-	b := &builder{state: state, tokens: map[string]bool{}, scopeMaps: map[string]bool{}}
+func newBuilder(state *control.State) *builder {
+	return &builder{state: state, tokens: map[string]bool{}, scopeMaps: map[string]bool{}}
+}
+
+// tree adds everything that a child's desired state has, except the version.
+func (b *builder) tree(child *control.Registry) {
 	b.d.Self = b.registry(child, nil)
-	for _, below := range state.Below(child.Name) {
+	for _, below := range b.state.Below(child.Name) {
 		b.d.ConnectedRegistries = append(b.d.ConnectedRegistries, b.registry(below, &below.SyncToken))
 	}
-	return b
 }
 
 // registry returns the wire form of a connected registry, and adds its tokens and scope maps.
@@ -161,7 +140,12 @@ func (b *builder) scopeMapOf(token string) []string {
 	if t == nil {
 		return nil
 	}
-	m := b.state.ScopeMap(t.ScopeMap)
+	return b.scopeMap(t.ScopeMap)
+}
+
+// scopeMap adds a scope map, if it exists, and returns its actions.
+func (b *builder) scopeMap(name string) []string {
+	m := b.state.ScopeMap(name)
 	if m == nil {
 		return nil
 	}

@@ -30,6 +30,14 @@ func newInstance(t *testing.T, db *metadb.DB, self string) *instance {
 	return &instance{fleettest.New(t, db, self)}
 }
 
+// look looks at every descendant, as [fleet.Service.Run] does soon after each change.
+func (i *instance) look(t *testing.T) {
+	t.Helper()
+	if _, err := i.Standings(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func contains(v any, part string) bool {
 	s, _ := v.(string)
 	return strings.Contains(s, part)

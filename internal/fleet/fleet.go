@@ -63,6 +63,7 @@ type Service struct {
 	reports     reports
 	connections connections
 	tracker     tracker
+	rooms       rooms
 
 	announce func() string
 
@@ -92,6 +93,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		events:  o.Events,
 		reports: reports{unsaved: map[string]bool{}},
 		tracker: tracker{of: map[string]*tracked{}, backlogs: map[backlogKey]*backlog{}},
+		rooms:   rooms{of: map[string]*room{}},
 		desired: map[string]cachedDesired{}, asked: map[string][]wire.PasswordChange{}, announce: o.Announce,
 	}
 	if s.announce == nil {

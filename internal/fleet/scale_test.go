@@ -59,7 +59,10 @@ func newLargeFleet(t testing.TB, n int) *largeFleet {
 
 func seedName(i int) string { return fmt.Sprintf("ship%05d", i) }
 
-func seedRegistry(tx *metadb.Tx, i int, now time.Time) error {
+func seedRegistry(tx *metadb.Tx, i int, now time.Time) error { return seedBelow(tx, i, "", now) }
+
+// seedBelow writes a connected registry below parent, with its token and its scope map.
+func seedBelow(tx *metadb.Tx, i int, parent string, now time.Time) error {
 	name := seedName(i)
 	m := metadb.ScopeMap{Name: name, Type: api.UserDefined, CreatedAt: now,
 		Actions: []string{"repositories/apps/*/content/read", "repositories/apps/*/metadata/read"}}
@@ -78,7 +81,7 @@ func seedRegistry(tx *metadb.Tx, i int, now time.Time) error {
 	if i%10 == 0 {
 		spec.Schedule, spec.SyncWindow = fmt.Sprintf("%d %d * * *", i/10%60, i/600%24), "PT1H"
 	}
-	row := metadb.ConnectedRegistry{Name: name, SyncToken: name, CreatedAt: now}
+	row := metadb.ConnectedRegistry{Name: name, Parent: parent, SyncToken: name, CreatedAt: now}
 	if err := control.PutSpec(tx, row, spec); err != nil {
 		return err
 	}

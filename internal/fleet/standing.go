@@ -104,8 +104,11 @@ func (s *Service) standings(c *storage.View) ([]Standing, error) {
 	return s.standingsOf(s.tracker.below), nil
 }
 
-// standing returns the standing of one connected registry: a descendant, or this one itself.
+// standing returns the standing of one connected registry: a descendant, or this one itself. It looks at
+// the registries on the way to it, and at no others.
 func (s *Service) standing(c *storage.View, name string) (*Standing, error) {
+	s.tracker.mu.Lock()
+	defer s.tracker.mu.Unlock()
 	state := s.control.State()
 	r := state.Registry(name)
 	switch {
@@ -115,18 +118,12 @@ func (s *Service) standing(c *storage.View, name string) (*Standing, error) {
 		own := s.ownStanding(r)
 		return &own, nil
 	}
-	s.tracker.mu.Lock()
-	defer s.tracker.mu.Unlock()
-	if err := s.refreshLocked(c); err != nil {
+	path := s.pathTo(state, r)
+	if _, err := s.lookAt(c, state, path); err != nil {
 		return nil, err
 	}
-	path := s.pathTo(state, r)
 	slices.Reverse(path)
 	all := s.standingsOf(path)
-	if len(all) < len(path) { // it was deleted just now
-		return &Standing{Name: r.Name, State: api.Unknown, Reason: reasonInactive, registry: r, report: &lastReport{},
-			verdict: evidence{unknown: unknownInactive}.verdict()}, nil
-	}
 	return &all[len(all)-1], nil
 }
 

@@ -38,6 +38,7 @@ func TestStandingsAgreeWithVerdicts(t *testing.T) {
 		root.receive(t, st)
 	}
 	root.Connect(t, "unused", "", "a")
+	root.look(t)
 	root.Now = root.Now.Add(time.Minute)
 	root.push(t, "a", "v2") // "behind" and "outdated" receive this
 	heard := start

@@ -159,6 +159,7 @@ func TestChildWaitsForItsParent(t *testing.T) {
 	ship, cabin := tree(t, root)
 	ship.LastSyncSuccess, cabin.LastSyncSuccess = start, start
 	root.receiveBoth(t, ship, cabin)
+	root.look(t)
 	root.Call(t, "PATCH", "/connected-registries/ship1",
 		object{"syncSchedule": "0 2 * * *", "syncWindow": "PT1H"}).OK(t, nil)
 	root.Now = root.Now.Add(time.Second)

@@ -32,13 +32,6 @@ type tracked struct {
 	place     int // in the standings that were made last
 }
 
-// isOutdated reports whether a descendant was outdated at the last look.
-func (t *tracker) isOutdated(name string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.of[name] != nil && t.of[name].unheard.any
-}
-
 // refresh brings the tracker to the content of a view, and records since when each descendant is not
 // equal to its parent.
 func (s *Service) refresh(c *storage.View) error {
@@ -49,32 +42,14 @@ func (s *Service) refresh(c *storage.View) error {
 
 func (s *Service) refreshLocked(c *storage.View) error {
 	t, state := &s.tracker, s.control.State()
-	cache, err := newRequestCache(c)
-	if err != nil {
-		return err
-	}
-	cache.entries, cache.backlogs, cache.unheard = map[string]storage.FeedEntry{}, t.backlogs, map[unheardKey]unheard{}
-	fresh := map[string]bool{} // the patterns of repositories that changed since the last look
-	if cache.head > t.head {
-		entries, err := cache.changedSince(c, t.head)
-		if err != nil {
-			return err
-		}
-		for _, entry := range entries {
-			for pattern := range patternsOf(entry.Repository) {
-				fresh[pattern] = true
-			}
-		}
-	}
 	if t.state != state {
 		t.state, t.below = state, state.Below(s.control.Self())
 	}
-	for _, r := range t.below {
-		if err := s.look(c, state, r, cache, fresh); err != nil {
-			return err
-		}
+	head, err := s.lookAt(c, state, t.below)
+	if err != nil {
+		return err
 	}
-	if t.head = max(t.head, cache.head); len(t.of) > len(t.below) {
+	if t.head = max(t.head, head); len(t.of) > len(t.below) {
 		for name, row := range t.of {
 			if row.version != state.Version() {
 				delete(t.of, name)
@@ -82,6 +57,36 @@ func (s *Service) refreshLocked(c *storage.View) error {
 		}
 	}
 	return nil
+}
+
+// lookAt brings the tracker's rows of some descendants to the present, and returns the feed's head.
+func (s *Service) lookAt(
+	c *storage.View, state *control.State, some []*control.Registry,
+) (head int64, err error) {
+	t := &s.tracker
+	cache, err := newRequestCache(c)
+	if err != nil {
+		return 0, err
+	}
+	cache.entries, cache.backlogs, cache.unheard = map[string]storage.FeedEntry{}, t.backlogs, map[unheardKey]unheard{}
+	fresh := map[string]bool{} // the patterns of repositories that changed since the last look at all
+	if cache.head > t.head {
+		entries, err := cache.changedSince(c, t.head)
+		if err != nil {
+			return 0, err
+		}
+		for _, entry := range entries {
+			for pattern := range patternsOf(entry.Repository) {
+				fresh[pattern] = true
+			}
+		}
+	}
+	for _, r := range some {
+		if err := s.look(c, state, r, cache, fresh); err != nil {
+			return 0, err
+		}
+	}
+	return cache.head, nil
 }
 
 // look brings the tracker's row of one descendant to the present.

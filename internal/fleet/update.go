@@ -31,7 +31,7 @@ func (s *Service) Update(ctx context.Context, by control.Caller, name string, pa
 			return err
 		}
 		state := s.control.State() // as it is in this transaction
-		return checkRoom(state, state.Ancestors(name), v.ClientTokens)
+		return s.checkRoom(state, state.Ancestors(name), v.ClientTokens)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/control"
+	"ferry/internal/metadb"
 	"ferry/internal/storage"
 	"ferry/internal/wire"
 )
@@ -146,11 +147,18 @@ func (s *Service) ownVerdict() (*wire.Status, api.Verdict) {
 
 // verdict returns the verdict on a descendant. The view is of the content of this instance.
 func (s *Service) verdict(c *storage.View, v descendant) (api.Verdict, error) {
-	if err := s.refresh(c); err != nil {
+	s.tracker.mu.Lock()
+	defer s.tracker.mu.Unlock()
+	state := s.control.State()
+	r := state.Registry(v.Name)
+	if r == nil {
+		return api.Verdict{}, control.MapNotFound(metadb.ErrNotFound, "connected registry", v.Name)
+	}
+	if _, err := s.lookAt(c, state, []*control.Registry{r}); err != nil {
 		return api.Verdict{}, err
 	}
 	e := s.descendantEvidence(v.subscriptionPath, &v.report, s.dueOf)
-	return s.verdictOn(e, s.tracker.isOutdated(v.Name)), nil
+	return s.verdictOn(e, s.tracker.of[r.Name].unheard.any), nil
 }
 
 // verdictOn returns the verdict on a descendant that is outdated or not.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -36,21 +37,37 @@ const (
 	maxDesiredValues = maxResponseValues / 4 * 3
 )
 
-var desiredStates = jsonlimit.New[wire.Desired](maxDesiredValues)
+var desiredStates = jsonlimit.New[wire.Desired](math.MaxInt)
 
-// CheckDesired returns [jsonlimit.ErrTooLarge], wrapped, for a desired state that may be more than
-// a child accepts in an answer.
-func CheckDesired(d *wire.Desired) error {
+// A DesiredSize is the size of a desired state, or of a part of one.
+type DesiredSize struct {
+	Text   int // bytes of its JSON
+	Memory int // bytes that its values take, estimated
+}
+
+// SizeOf returns the size of a desired state.
+func SizeOf(d *wire.Desired) (size DesiredSize, err error) {
 	text, err := json.Marshal(d)
 	if err != nil {
-		return err
+		return size, err
 	}
-	if len(text) > maxDesired {
-		return fmt.Errorf("%w: a desired state of %d bytes", jsonlimit.ErrTooLarge, len(text))
-	}
-	_, err = desiredStates.Measure(text)
-	return err
+	size.Text = len(text)
+	size.Memory, err = desiredStates.Measure(text)
+	return size, err
 }
+
+// Plus returns the size of two parts together.
+func (s DesiredSize) Plus(other DesiredSize) DesiredSize {
+	return DesiredSize{s.Text + other.Text, s.Memory + other.Memory}
+}
+
+// Minus returns the size without a part.
+func (s DesiredSize) Minus(part DesiredSize) DesiredSize {
+	return DesiredSize{s.Text - part.Text, s.Memory - part.Memory}
+}
+
+// Fits reports whether a child certainly accepts a desired state of the size in an answer.
+func (s DesiredSize) Fits() bool { return s.Text <= maxDesired && s.Memory <= maxDesiredValues }
 
 // compressFrom is the size in bytes from which a body is worth compressing.
 const compressFrom = 512
