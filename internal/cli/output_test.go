@@ -183,6 +183,19 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	}
 }
 
+func TestNarrowTablesOmitNoMoreColumnsThanNeeded(t *testing.T) {
+	text := func(s string) string { return s }
+	columns := []column[string]{{title: "A", text: text}, {title: "B", text: text, rank: 1},
+		{title: "C", text: text, rank: 1}, {title: "D", text: text}}
+	rows := []string{strings.Repeat("x", 10)}
+	for limit, want := range map[int]int{46: 4, 45: 3, 34: 3, 33: 2, 22: 2} {
+		line := strings.Split(layout(rows, columns, limit), "\n")[2]
+		if got := strings.Count(line, rows[0]); got != want || strings.Contains(line, "…") {
+			t.Errorf("%d: %q, want %d columns", limit, line, want)
+		}
+	}
+}
+
 func TestNarrowTablesShortenTheLastCell(t *testing.T) {
 	rows := []string{strings.Repeat("x", 20)}
 	text := func(s string) string { return s }

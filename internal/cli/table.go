@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -25,7 +24,7 @@ type column[T any] struct {
 	text  func(row T) string
 
 	// If the terminal is too narrow, columns with a rank above 0 are omitted, the highest
-	// rank first, and the texts of columns with cut are shortened. If that is not enough, the
+	// rank first and the last column of a rank first, and the texts of columns with cut are shortened. If that is not enough, the
 	// last column is shortened, or omitted. A column with whole is always shown completely, such
 	// as a password, which is shown only once.
 	rank       int
@@ -82,12 +81,17 @@ func layout[T any](rows []T, columns []column[T], limit int) string {
 	}
 	if limit > 0 {
 		for room < 0 {
-			worst := slices.MaxFunc(laidOut, func(a, b layoutColumn) int { return cmp.Compare(a.rank, b.rank) })
-			if worst.rank == 0 {
+			worst := 0 // the last one of those with the highest rank
+			for i, s := range laidOut {
+				if s.rank >= laidOut[worst].rank {
+					worst = i
+				}
+			}
+			if laidOut[worst].rank == 0 {
 				break
 			}
-			laidOut = slices.DeleteFunc(laidOut, func(s layoutColumn) bool { return s.rank == worst.rank })
-			room += worst.least + 2
+			room += laidOut[worst].least + 2
+			laidOut = slices.Delete(laidOut, worst, worst+1)
 		}
 		for room < 0 && len(laidOut) > 1 && !laidOut[len(laidOut)-1].whole {
 			last := &laidOut[len(laidOut)-1]
