@@ -55,7 +55,7 @@ func (h *handler) purge(ctx context.Context, by control.Caller, q api.PurgePost)
 	if by.Limits.Any() {
 		step.Covers = by.Limits.Covers
 	}
-	if err := step.Policy.Check(); err != nil {
+	if err := step.Check(); err != nil {
 		return v, control.Invalid("%s", err)
 	}
 	r, err := h.Purger.Purge(ctx, step)

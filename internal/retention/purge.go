@@ -88,19 +88,29 @@ type Step struct {
 	Note func(repository string) storage.Note
 }
 
+// Check returns an error for people unless the policy and the place are valid.
+func (q Step) Check() error {
+	_, _, err := q.parse()
+	return err
+}
+
+func (q Step) parse() (p policy, at place, err error) {
+	if p, err = q.Policy.parse(); err != nil || q.Next == "" {
+		return p, at, err
+	}
+	if err := json.Unmarshal([]byte(q.Next), &at); err != nil || oci.CheckRepository(at.Repository) != nil {
+		return p, at, errors.New("next is not that of an earlier step")
+	}
+	return p, at, nil
+}
+
 // Purge removes what a policy selects, up to a limit of work. A dry run removes nothing, and takes whole
 // repositories.
 func (s *Service) Purge(ctx context.Context, q Step) (Result, error) {
 	r := Result{Removed: []Item{}, Kept: []Item{}}
-	p, err := q.Policy.parse()
+	p, at, err := q.parse()
 	if err != nil {
 		return r, err
-	}
-	var at place
-	if q.Next != "" {
-		if err := json.Unmarshal([]byte(q.Next), &at); err != nil || oci.CheckRepository(at.Repository) != nil {
-			return r, errors.New("next is not that of an earlier step")
-		}
 	}
 	registries, err := s.fleet.Holders(ctx)
 	if err != nil {

@@ -342,8 +342,11 @@ func TestAStepIsBoundedAndContinues(t *testing.T) {
 	if err != nil || r.Next == "" || len(r.Removed) < 1000 {
 		t.Errorf("%d items, next %q, %v", len(r.Removed), r.Next, err)
 	}
-	if _, err := f.Purge(t.Context(), retention.Step{Policy: policy, Next: `{"repository":"../x"}`}); err == nil {
-		t.Error("a wrong place is accepted")
+	for _, next := range []string{`{"repository":"../x"}`, "x", "null", "[]"} {
+		wrong := retention.Step{Policy: policy, Next: next}
+		if _, err := f.Purge(t.Context(), wrong); err == nil || wrong.Check() == nil {
+			t.Errorf("the wrong place %s is accepted", next)
+		}
 	}
 	f.purge(policy, false)
 	if got, n := f.tags("app"), f.manifests("app"); got != "latest" || n != 1 {
