@@ -1,8 +1,10 @@
 package control
 
 import (
+	"fmt"
 	"slices"
 
+	"ferry/internal/api"
 	"ferry/internal/auth"
 )
 
@@ -22,6 +24,32 @@ func excluded(text string) (pattern string, action auth.Action, ok bool) {
 // HasExclusions reports whether any of the actions is an exclusion.
 func HasExclusions(actions []string) bool {
 	return slices.ContainsFunc(actions, func(text string) bool { _, _, ok := excluded(text); return ok })
+}
+
+// excludedWarnings returns a warning of actions that were added to a scope map, and that an exclusion
+// among all of its actions takes away.
+func excludedWarnings(name string, added, all []string) []api.Warning {
+	for _, text := range all {
+		pattern, action, ok := excluded(text)
+		if !ok {
+			continue
+		}
+		hole, err := auth.ParsePermissions([]string{auth.OnRepository + "/" + pattern + "/" + string(action)})
+		if err != nil {
+			continue
+		}
+		for _, text := range added {
+			kind, repository, has, err := auth.ParseAction(text)
+			if err != nil || kind != auth.OnRepository || has != action || !hole.AllowsRepository(repository, has) {
+				continue
+			}
+			return []api.Warning{{
+				Message: fmt.Sprintf("the scope map '%s' excludes '%s', so that %s allows nothing", name, pattern, text),
+				Hint:    fmt.Sprintf("ferry scope-map update -n %s --remove-repository '!%s' %s", name, pattern, action),
+			}}
+		}
+	}
+	return nil
 }
 
 // Grant returns the actions of the scope map name after a grant: they allow everything that have

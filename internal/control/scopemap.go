@@ -80,7 +80,7 @@ func (s *Service) PutScopeMap(
 		return s.auditAnonymous(tx, by, old.AnonymousNetworks, m)
 	})
 	if err == nil {
-		m.Warnings = s.PermissionWarnings(by, name)
+		m.Warnings = append(excludedWarnings(name, m.Actions, m.Actions), s.PermissionWarnings(by, name)...)
 	}
 	return m, err
 }
@@ -89,7 +89,7 @@ func (s *Service) PutScopeMap(
 func (s *Service) UpdateScopeMap(
 	ctx context.Context, by Caller, name string, patch api.ScopeMapPatch, when Precondition,
 ) (m api.ScopeMap, err error) {
-	var missing []string // of the actions to remove
+	var missing, added []string // missing are those of the actions to remove
 	err = s.Write(ctx, by, "update", "scope-maps/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ScopeMap(name)
 		if err := when.CheckChange(row.Version, err, "scope map", name); err != nil {
@@ -103,7 +103,7 @@ func (s *Service) UpdateScopeMap(
 		if err != nil {
 			return err
 		}
-		missing = Without(remove, row.Actions)
+		missing, added = Without(remove, row.Actions), add
 		before := row.AnonymousNetworks
 		row.Actions = Union(Without(row.Actions, remove), add)
 		set(&row.Description, patch.Description)
@@ -116,7 +116,8 @@ func (s *Service) UpdateScopeMap(
 		return s.auditAnonymous(tx, by, before, m)
 	})
 	if err == nil {
-		m.Warnings = append(MissingWarnings(name, missing), s.PermissionWarnings(by, name)...)
+		m.Warnings = slices.Concat(
+			MissingWarnings(name, missing), excludedWarnings(name, added, m.Actions), s.PermissionWarnings(by, name))
 	}
 	return m, err
 }

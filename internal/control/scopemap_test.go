@@ -47,6 +47,39 @@ func TestScopeMapLifecycle(t *testing.T) {
 	})
 }
 
+func TestActionsThatAnExclusionTakesAwayAreWarnedOf(t *testing.T) {
+	root := fleettest.NewRoot(t)
+	warnings := func(method string, body any) string {
+		t.Helper()
+		var m api.ScopeMap
+		root.Call(t, method, "/scope-maps/pullers", body).OK(t, &m)
+		var all []string
+		for _, w := range m.Warnings {
+			all = append(all, w.Message+"; "+w.Hint)
+		}
+		return strings.Join(all, "\n")
+	}
+	const excluded = "the scope map 'pullers' excludes 'a/*', so that repositories/a/b/content/read allows nothing; " +
+		"ferry scope-map update -n pullers --remove-repository '!a/*' content/read"
+	whole := []string{"repositories/*/content/read", "repositories/!a/*/content/read"}
+	for _, test := range []struct {
+		method string
+		body   object
+		want   string
+	}{
+		{"PUT", object{"actions": whole}, ""},
+		{"PATCH", object{"addActions": []string{"repositories/a/b/content/read"}}, excluded},
+		{"PATCH", object{"addActions": []string{"repositories/a/b/metadata/read", "repositories/b/content/read"}}, ""},
+		{"PATCH", object{"removeActions": []string{"repositories/!a/*/content/read"},
+			"addActions": []string{"repositories/a/b/content/read"}}, ""},
+		{"PUT", object{"actions": append(whole, "repositories/a/b/content/read")}, excluded},
+	} {
+		if got := warnings(test.method, test.body); got != test.want {
+			t.Errorf("%s %v: %q, want %q", test.method, test.body, got, test.want)
+		}
+	}
+}
+
 func TestSystemScopeMapsCannotBeChanged(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	var list struct{ Value []api.ScopeMap }
