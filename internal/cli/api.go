@@ -173,6 +173,20 @@ func (dir notRunningError) Error() string {
 	return "no ferry serve runs with the data directory " + string(dir)
 }
 
+// A noAnswerError is why a request got no answer, or half of one.
+type noAnswerError struct{ cause error }
+
+func (e noAnswerError) Error() string { return e.cause.Error() }
+
+func (e noAnswerError) Unwrap() error { return e.cause }
+
+// transient reports whether a registry that answered before may soon do so again: it cannot be
+// reached, is unwell or asks for patience.
+func transient(err error) bool {
+	status := statusOf(err)
+	return errors.As(err, new(noAnswerError)) || status >= 500 || status == http.StatusTooManyRequests
+}
+
 // unreachable explains a request that got no answer, or half of one.
 func (c *client) unreachable(err error) error {
 	switch {
@@ -193,7 +207,7 @@ func (c *client) unreachable(err error) error {
 	if strings.Contains(text, "timeout awaiting response headers") {
 		within = answerTimeout
 	}
-	err = fmt.Errorf("reach %s: %w", c.base, retry.Unanswered(cause, "it", within))
+	err = fmt.Errorf("reach %s: %w", c.base, noAnswerError{retry.Unanswered(cause, "it", within)})
 	switch {
 	case errors.Is(err, context.Canceled):
 		return errors.New("interrupted")

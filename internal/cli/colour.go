@@ -14,7 +14,7 @@ func (e *Env) coloured() bool {
 	case e.Getenv("FORCE_COLOR") != "":
 		return true
 	}
-	return columnsOf(e.Stdout) > 0 && e.Getenv("TERM") != "dumb"
+	return columnsOf(e.Stdout) > 0 && !e.dumb()
 }
 
 // Colours of the parts of a result, which a terminal has in its own theme.

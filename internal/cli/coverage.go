@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ferry/internal/api"
+	"ferry/internal/retry"
 )
 
 func newCoverageCommand(env *Env) *cobra.Command {
@@ -192,12 +193,20 @@ func (o *waitOptions) run(ctx context.Context, env *Env, c *client) error {
 	over := time.Now().Add(o.timeout)
 	line := newStatusLine(env)
 	defer line.end()
-	for wait := time.Duration(0); ; {
+	asked := false
+	for wait := time.Duration(0); ; asked = true {
 		query := coverageValues(o.image.text, o.filter, true)
 		query.Set("percent", strconv.FormatFloat(o.percent, 'f', -1, 64))
 		query.Set("wait", strconv.Itoa(int(wait/time.Second)))
 		query.Set("n", "1")
 		v, err := ask[api.Coverage](ctx, c, call{method: "GET", path: api.Root + "/coverage", query: query})
+		if asked && err != nil && transient(err) && time.Now().Before(over) { // the root restarts, or the link is down
+			line.show(err.Error() + "; trying again")
+			if wait = 0; retry.Sleep(ctx, time.Second, nil) != nil {
+				return errInterrupted
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -243,7 +252,7 @@ type statusLine struct {
 }
 
 func newStatusLine(env *Env) *statusLine {
-	return &statusLine{env: env, terminal: isTerminal(env.Stderr)}
+	return &statusLine{env: env, terminal: env.draws(env.Stderr)}
 }
 
 func (l *statusLine) show(text string) {
@@ -251,7 +260,7 @@ func (l *statusLine) show(text string) {
 		return
 	}
 	if l.last = text; l.terminal {
-		fmt.Fprintf(l.env.Stderr, "\r\x1b[K%s", text)
+		fmt.Fprintf(l.env.Stderr, "\r\x1b[K%s", cutText(text, columnsOf(l.env.Stderr)-1))
 	} else {
 		fmt.Fprintln(l.env.Stderr, text)
 	}

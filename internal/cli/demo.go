@@ -68,7 +68,7 @@ func (o *demoOptions) run(ctx context.Context, env *Env, _ *client) error {
 		return fmt.Errorf("find the running program: %w", err)
 	}
 	columns := columnsOf(env.Stdout)
-	terminal := isTerminal(env.Stdout) && env.Getenv("TERM") != "dumb"
+	terminal := env.draws(env.Stdout)
 	return demo.Run(ctx, demo.Options{
 		Dir: o.dir, Port: o.port, Images: o.images, Once: o.once, LinkRate: perSecond, Program: program,
 		Out: env.Stdout, Terminal: terminal, Color: terminal && env.Getenv("NO_COLOR") == "",

@@ -248,7 +248,7 @@ func watchVar(set *pflag.FlagSet, to *bool) {
 func (q fleetQuery) watch(
 	ctx context.Context, env *Env, c *client, draw func(ctx context.Context) (text string, err error),
 ) error {
-	if isTerminal(env.Stdout) {
+	if env.draws(env.Stdout) {
 		return repeat(ctx, env, func(ctx context.Context) error {
 			text, err := draw(ctx)
 			if err == nil {

@@ -53,7 +53,7 @@ func (e *Env) begin(cmd *cobra.Command) error {
 	if e.onlyErrors && !serves { // an instance writes its log there
 		e.Stderr = io.Discard
 	}
-	e.waits = &waits{out: e.Stderr}
+	e.waits = &waits{out: e.Stderr, dumb: e.dumb()}
 	if e.file.path != "" && serves {
 		return usagef("--to-file: ferry %s has no result", cmd.Name())
 	}
@@ -79,7 +79,8 @@ const (
 // Waits writes what a command waits for, if that takes longer than [waitShown]: as a spinner on a
 // terminal, else as a line now and then. The zero value writes nothing.
 type waits struct {
-	out io.Writer
+	out  io.Writer
+	dumb bool // out is no terminal, or one on which nothing can be drawn anew
 
 	mu     sync.Mutex
 	active int // begun and not ended
@@ -115,6 +116,9 @@ func (w *waits) begin(reason func() string) (end func()) {
 // show writes what the command waits for, until stop is closed.
 func (w *waits) show(reason func() string, stop <-chan struct{}) {
 	width := columnsOf(w.out)
+	if w.dumb {
+		width = 0
+	}
 	started := time.Now()
 	for n, pause := 0, waitShown; ; n++ {
 		select {

@@ -17,20 +17,22 @@ func TestLongWaitsAreShownOnStandardError(t *testing.T) {
 	reason := func() string { return "waiting for http://registry.example to answer" }
 	for name, test := range map[string]struct {
 		columns int
+		dumb    bool
 		took    time.Duration
 		want    string
 	}{
-		"short":               {0, waitShown - 1, ""},
-		"without a screen":    {0, 40 * time.Second, reason() + " (2 s)\n" + reason() + " (32 s)\n"},
-		"short on a terminal": {80, waitShown - 1, ""},
-		"on a terminal": {80, waitShown + waitDrawn + 1,
+		"short":               {0, false, waitShown - 1, ""},
+		"without a screen":    {0, false, 40 * time.Second, reason() + " (2 s)\n" + reason() + " (32 s)\n"},
+		"short on a terminal": {80, false, waitShown - 1, ""},
+		"on a terminal": {80, false, waitShown + waitDrawn + 1,
 			"\r\x1b[K| " + reason() + " (2 s)\r\x1b[K/ " + reason() + " (2 s)\r\x1b[K"},
-		"on a narrow terminal": {23, waitShown + 1, "\r\x1b[K| waiting for http://…\r\x1b[K"},
+		"on a narrow terminal": {23, false, waitShown + 1, "\r\x1b[K| waiting for http://…\r\x1b[K"},
+		"on a dumb terminal":   {80, true, waitShown + 1, reason() + " (2 s)\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				said := capturedOutput{columns: test.columns}
-				w := &waits{out: &said}
+				w := &waits{out: &said, dumb: test.dumb}
 				end := w.begin(reason)
 				inner := w.begin(func() string { return "never shown" })
 				time.Sleep(test.took)

@@ -67,7 +67,7 @@ func await[T any](
 		return sample{all: of(v.value)}, nil
 	}
 	watch := printProgress
-	if isTerminal(e.Stderr) {
+	if e.draws(e.Stderr) {
 		watch = drawProgress
 	}
 	defer e.waits.suspend()()
@@ -94,20 +94,28 @@ func printProgress(ctx context.Context, out io.Writer, now progress, ask func(co
 // poll shows a sample and asks for the next one, until the sync is over.
 func poll(
 	ctx context.Context, now sample, show func(sample), ask func(context.Context) (sample, error),
-) (err error) {
-	for now.all.running {
+) error {
+	for answered := time.Now(); now.all.running; {
 		show(now)
 		select {
 		case <-time.After(pollInterval):
 		case <-ctx.Done():
 			return errInterrupted
 		}
-		if now, err = ask(ctx); err != nil {
+		next, err := ask(ctx)
+		switch {
+		case err == nil:
+			now, answered = next, time.Now()
+		case !transient(err) || time.Since(answered) > patience:
 			return err
 		}
 	}
 	return nil
 }
+
+// patience is how long a command that waits for the end of something lets its registry be away,
+// such as for a restart.
+const patience = time.Minute
 
 const (
 	// maxImageBars bounds the number of images with a bar of their own.

@@ -169,7 +169,7 @@ func (e *Env) watchPush(ctx context.Context, p *remote.PushProgress, push func(c
 		begin := time.Now()
 		ask := func(context.Context) (sample, error) { return sample{all: pushProgress(p, time.Since(begin))}, nil }
 		watch := printProgress
-		if isTerminal(e.Stderr) {
+		if e.draws(e.Stderr) {
 			watch = drawProgress
 		}
 		_ = watch(watched, e.Stderr, pushProgress(p, 0), ask) // it ends only if stopped

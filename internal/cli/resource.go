@@ -298,3 +298,9 @@ func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
+
+// draws reports whether stream is a terminal on which text can be drawn anew.
+func (e *Env) draws(stream any) bool { return isTerminal(stream) && !e.dumb() }
+
+// dumb reports whether terminals understand no control sequences.
+func (e *Env) dumb() bool { return e.Getenv("TERM") == "dumb" }

@@ -131,7 +131,7 @@ func (o *syncStatus) run(ctx context.Context, env *Env, c *client) error {
 	if err != nil {
 		return err
 	}
-	if env.asText() && isTerminal(env.Stdout) {
+	if env.asText() && env.draws(env.Stdout) {
 		now := func() progress { return progressOf(s.value.State, nil, s.value.ByteProgress) }
 		err := drawProgress(ctx, env.Stdout, now(), func(ctx context.Context) (m sample, err error) {
 			if s, err = ask[api.SyncStatus](ctx, c, status); err != nil {

@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -87,4 +91,93 @@ func TestScreenFitsTheTerminal(t *testing.T) {
 	if got := screen(text, 24); !strings.Contains(got, "\n... and 9 lines, ") {
 		t.Errorf("it does not say how many lines are left out: %q", got)
 	}
+}
+
+func TestNothingIsDrawnAnewOnADumbTerminal(t *testing.T) {
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("this machine has no pseudo-terminals:", err)
+	}
+	defer screen.Close()
+	for name, want := range map[string]bool{"xterm": true, "": true, "dumb": false} {
+		env := &Env{LookupEnv: Variables(map[string]string{"TERM": name})}
+		if got := env.draws(screen); got != want {
+			t.Errorf("TERM=%s: %v, want %v", name, got, want)
+		}
+		if env.draws(&bytes.Buffer{}) {
+			t.Error("a buffer is no terminal")
+		}
+	}
+}
+
+// roundTrip is a transport without a network.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// answers returns a client of a registry that answers with these statuses and bodies in turn, and
+// with the last one from then on. Status 0 is no answer.
+func answers(t *testing.T, all ...any) *client {
+	c := clientOf(t, "http://root.example")
+	times := 0
+	c.http.Transport = roundTrip(func(*http.Request) (*http.Response, error) {
+		i := min(times, len(all)/2-1) * 2
+		times++
+		status := all[i].(int)
+		if status == 0 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		return &http.Response{StatusCode: status, Status: http.StatusText(status), Header: http.Header{},
+			Body: io.NopCloser(strings.NewReader(all[i+1].(string)))}, nil
+	})
+	return c
+}
+
+func TestWaitGoesOnWhileTheRootRestarts(t *testing.T) {
+	const none, all = `{"sites":2,"have":0,"percent":0}`, `{"sites":2,"have":2,"percent":100}`
+	for name, test := range map[string]struct {
+		answers []any
+		fails   string
+	}{
+		"restarts":        {[]any{200, none, 0, "", 503, "", 429, "", 200, all}, ""},
+		"is gone":         {[]any{200, none, 0, ""}, "unexpected EOF"},
+		"refuses":         {[]any{200, none, 404, ""}, "Not Found"},
+		"was never there": {[]any{0, "", 200, all}, "unexpected EOF"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				env := &Env{Stdout: &out, Stderr: io.Discard, LookupEnv: Variables(nil), output: "json"}
+				o := &waitOptions{image: imageArgument{"factory/app:1.0"}, percent: 100, timeout: time.Minute}
+				err := o.run(t.Context(), env, answers(t, test.answers...))
+				if test.fails == "" && err != nil || test.fails != "" && !strings.Contains(fmt.Sprint(err), test.fails) {
+					t.Errorf("%v, want %q", err, test.fails)
+				}
+			})
+		})
+	}
+}
+
+func TestProgressGoesOnWhileTheRegistryRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		running := sample{all: progress{running: true}}
+		away := fmt.Errorf("reach home: %w", noAnswerError{io.ErrUnexpectedEOF})
+		times := 0
+		err := poll(t.Context(), running, func(sample) {}, func(context.Context) (sample, error) {
+			switch times++; {
+			case times < 5:
+				return running, nil
+			case times < 60:
+				return sample{}, away
+			}
+			return sample{}, nil
+		})
+		if err != nil || times != 60 {
+			t.Errorf("%v after %d questions", err, times)
+		}
+		err = poll(t.Context(), running, func(sample) {}, func(context.Context) (sample, error) { return running, away })
+		if !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("the registry stays away: %v", err)
+		}
+	})
 }
