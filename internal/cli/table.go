@@ -24,9 +24,9 @@ type column[T any] struct {
 	text  func(row T) string
 
 	// If the terminal is too narrow, columns with a rank above 0 are omitted, the highest
-	// rank first and the last column of a rank first, and the texts of columns with cut are shortened. If that is not enough, the
-	// last column is shortened, or omitted. A column with whole is always shown completely, such
-	// as a password, which is shown only once.
+	// rank first and the last column of a rank first, and the texts of columns with cut are
+	// shortened. If that is not enough, the last column is shortened, or omitted. A column with
+	// whole is always shown completely, such as a password, which is shown only once.
 	rank       int
 	cut, whole bool
 }

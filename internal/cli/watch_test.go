@@ -150,7 +150,7 @@ func TestWaitGoesOnWhileTheRootRestarts(t *testing.T) {
 				env := &Env{Stdout: &out, Stderr: io.Discard, LookupEnv: Variables(nil), output: "json"}
 				o := &waitOptions{image: imageArgument{"factory/app:1.0"}, percent: 100, timeout: time.Minute}
 				err := o.run(t.Context(), env, answers(t, test.answers...))
-				if test.fails == "" && err != nil || test.fails != "" && !strings.Contains(fmt.Sprint(err), test.fails) {
+				if got := fmt.Sprint(err); (err == nil) != (test.fails == "") || !strings.Contains(got, test.fails) {
 					t.Errorf("%v, want %q", err, test.fails)
 				}
 			})
@@ -175,7 +175,8 @@ func TestProgressGoesOnWhileTheRegistryRestarts(t *testing.T) {
 		if err != nil || times != 60 {
 			t.Errorf("%v after %d questions", err, times)
 		}
-		err = poll(t.Context(), running, func(sample) {}, func(context.Context) (sample, error) { return running, away })
+		gone := func(context.Context) (sample, error) { return running, away }
+		err = poll(t.Context(), running, func(sample) {}, gone)
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("the registry stays away: %v", err)
 		}

@@ -44,8 +44,10 @@ func excludedWarnings(name string, added, all []string) []api.Warning {
 				continue
 			}
 			return []api.Warning{{
-				Message: fmt.Sprintf("the scope map '%s' excludes '%s', so that %s allows nothing", name, pattern, text),
-				Hint:    fmt.Sprintf("ferry scope-map update -n %s --remove-repository '!%s' %s", name, pattern, action),
+				Message: fmt.Sprintf("the scope map '%s' excludes '%s', so that %s allows nothing",
+					name, pattern, text),
+				Hint: fmt.Sprintf("ferry scope-map update -n %s --remove-repository '!%s' %s",
+					name, pattern, action),
 			}}
 		}
 	}
