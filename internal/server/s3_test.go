@@ -5,10 +5,14 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -84,6 +88,35 @@ func TestInstanceServesBlobsOfAnObjectStore(t *testing.T) {
 	}
 	if files, err := os.ReadDir(filepath.Join(dir, "blobs")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the data directory has blobs: %v, %v", files, err)
+	}
+}
+
+// TestObjectStoreWithAPrivateCAIsUsed has a store whose certificate only --blobs-ca makes valid.
+func TestObjectStoreWithAPrivateCAIsUsed(t *testing.T) {
+	store := s3test.Start(t)
+	to, err := url.Parse(store.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewUnstartedServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = to.Scheme, to.Host, r.In.Host // it is signed
+	}})
+	front.Config.ErrorLog = log.New(io.Discard, "", 0)
+	front.StartTLS()
+	defer front.Close()
+	cfg := configOn(store, t.TempDir(), "a")
+	cfg.BlobsEndpoint = front.URL
+	if err := start(t, cfg, server.Options{}); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("without the CA, the start = %v", err)
+	}
+	cfg.BlobsCA = filepath.Join(t.TempDir(), "ca.pem")
+	block := &pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}
+	if err := os.WriteFile(cfg.BlobsCA, pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at, _ := run(t, cfg)
+	if resp := push(t, at.URL, cfg.DataDir, []byte("content")); resp.StatusCode != http.StatusCreated {
+		t.Errorf("with the CA, the push answers %s", resp.Status)
 	}
 }
 

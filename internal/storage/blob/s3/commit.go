@@ -173,7 +173,9 @@ func (s *Store) complete(
 ) error {
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
-	_, err := s.CompleteMultipartUpload(ctx, s.bucket, s.prefix+key, upload, parts, s.options(c, nil))
+	options := s.options(c, nil)
+	options.ServerSideEncryption = nil // it was said when the upload began, and may not be repeated
+	_, err := s.CompleteMultipartUpload(ctx, s.bucket, s.prefix+key, upload, parts, options)
 	return s.convert(ctx, err)
 }
 

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/minio/minio-go/v7/pkg/encrypt"
 )
 
@@ -25,8 +24,9 @@ type Options struct {
 	// Addressing is how the bucket is named in a URL: AddressByPath, AddressByHost, or "" for what
 	// the endpoint usually wants.
 	Addressing string
-	// CredentialsFile has credentials in Amazon's form. "" means those of the environment, of the
-	// file in the usual place, or of the role of the machine, whichever there is.
+	// CredentialsFile has credentials in Amazon's form, and is read again when it has changed. ""
+	// means those of the environment, of the file in the usual place, or of the role of the machine,
+	// whichever there is.
 	CredentialsFile string
 	// Encryption is what the store is asked for: "" for its default, EncryptS3, EncryptKMS, or
 	// EncryptKMS, a colon and the id of a key.
@@ -136,15 +136,8 @@ func (o Options) client() (*minio.Core, error) {
 	case AddressByHost:
 		lookup = minio.BucketLookupDNS
 	}
-	transport := o.transport()
-	creds := credentials.NewChainCredentials([]credentials.Provider{
-		&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{},
-	})
-	if o.CredentialsFile != "" {
-		creds = credentials.NewFileAWSCredentials(o.CredentialsFile, "")
-	}
 	return minio.NewCore(endpoint, &minio.Options{
-		Creds: creds, Secure: secure, Transport: transport, Region: o.Region, BucketLookup: lookup, MaxRetries: tries,
+		Creds: o.credentials(), Secure: secure, Transport: o.transport(), Region: o.Region, BucketLookup: lookup, MaxRetries: tries,
 	})
 }
 
