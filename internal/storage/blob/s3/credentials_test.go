@@ -147,7 +147,8 @@ func TestMalformedChangeOfTheFileKeepsTheOldCredentials(t *testing.T) {
 	c := &clock{time.Now()}
 	path := filepath.Join(t.TempDir(), "credentials")
 	writeKey(t, path, "first")
-	of := credentials.New(&login{sources: []credentials.Provider{newFile(path)}, now: func() time.Time { return c.now }})
+	now := func() time.Time { return c.now }
+	of := credentials.New(&login{sources: []credentials.Provider{newFile(path)}, now: now})
 	for _, step := range []struct {
 		text, want string
 		passes     time.Duration

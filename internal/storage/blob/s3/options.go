@@ -137,7 +137,8 @@ func (o Options) client() (*minio.Core, error) {
 		lookup = minio.BucketLookupDNS
 	}
 	return minio.NewCore(endpoint, &minio.Options{
-		Creds: o.credentials(), Secure: secure, Transport: o.transport(), Region: o.Region, BucketLookup: lookup, MaxRetries: tries,
+		Creds: o.credentials(), Secure: secure, Transport: o.transport(), Region: o.Region, BucketLookup: lookup,
+		MaxRetries: tries,
 	})
 }
 
