@@ -2,6 +2,9 @@ package api
 
 import "time"
 
+// Cancelled is the state of an [Import] that an operator ended.
+const Cancelled = "Cancelled"
+
 // An Import is the import of an image from another registry.
 type Import struct {
 	ID        string     `json:"id"`
@@ -9,7 +12,7 @@ type Import struct {
 	Source    string     `json:"source"`
 	Images    []string   `json:"images" nullable:"false" doc:"The images that it creates here."`
 	Digest    *string    `json:"digest" doc:"Null until the source has answered."`
-	State     string     `json:"state" enum:"Pending,Running,Succeeded,Failed"`
+	State     string     `json:"state" enum:"Pending,Running,Succeeded,Failed,Cancelled"`
 	Error     *string    `json:"error" doc:"Why it failed, or makes no progress."`
 	Hint      *string    `json:"hint" doc:"What to do about the error."`
 	StartTime time.Time  `json:"startTime"`

@@ -44,14 +44,18 @@ registry that gets the image, and --registry the one that it is copied from;
 then --source begins with the repository. A login that is saved for the source
 is not used: give --username.
 
-If an import is interrupted, run the same command again: it continues from the
-same byte. After --no-wait, ferry import list and ferry import show report the
-progress and the result.`
+An import goes on in the registry when this command is interrupted, and from the
+same byte when the registry is stopped and started. After --no-wait, ferry import
+list and ferry import show report the progress and the result; ferry import cancel
+ends it. If an import failed, run the same command again: it continues from the
+same byte.`
 	cmd.AddCommand(
 		verb(env, "list", "List the latest imports, with their progress or result",
 			"ferry import list -r home -o table", &listOptions[api.Import]{resource: imports}),
 		verb(env, "show", "Show the progress or the result of an import",
 			"ferry import show -r home -n 0123456789abcdef", &showOptions[api.Import]{resource: imports}, "name"),
+		verb(env, "cancel", "Cancel an import that has not ended",
+			"ferry import cancel -r home -n 0123456789abcdef", &importCancel{}, "name"),
 	)
 	return cmd
 }
@@ -151,10 +155,22 @@ func (o *importCreate) run(ctx context.Context, env *Env, c *client) error {
 		return withHint(err, "see ferry import show -n %s", name)
 	case err != nil:
 		return err
+	case i.value.State == api.Cancelled:
+		return errors.New("an operator cancelled the import")
 	case i.value.State == api.Failed:
 		return withHint(errors.New(value(i.value.Error)), "%s", value(i.value.Hint))
 	}
 	printSourceWarnings(env, i.value.Warnings)
+	return show(env, i, imports.columns)
+}
+
+type importCancel struct{ named }
+
+func (o *importCancel) run(ctx context.Context, env *Env, c *client) error {
+	i, err := write[api.Import](ctx, c, http.MethodPost, nil, imports.kind, o.name, "cancel")
+	if err != nil {
+		return err
+	}
 	return show(env, i, imports.columns)
 }
 

@@ -16,50 +16,57 @@ func (h *handler) imports() {
 			Call
 			Body api.ImportPost
 		}) (*shown, error) {
-			by := in.by
 			q := mirror.ImportRequest{
 				Source: in.Body.Source, Images: in.Body.Images, Repository: in.Body.Repository, Force: in.Body.Force,
 				Username: in.Body.Username, Password: in.Body.Password, CA: in.Body.CertificateAuthority,
+				Actor: in.by.Actor(), Sender: in.by.Sender,
 			}
 			if in.by.Limits.Any() {
 				q.Covers = in.by.Limits.Covers
-			}
-			audited := make(chan struct{}) // the start, which the log has before the end
-			defer close(audited)
-			q.Ended = func(i mirror.Import) {
-				<-audited
-				outcome := "succeeded"
-				if i.State == mirror.ImportFailed {
-					outcome = "failed: " + i.Problem
-				}
-				h.Control.AuditOutcome(ctx, by, "import", "imports/"+i.ID, outcome)
 			}
 			i, err := h.Mirrors.Import(ctx, q)
 			if err != nil {
 				return nil, importProblem(err)
 			}
-			return &shown{importOf(i)}, h.Control.AuditAlone(ctx, in.by, "import", "imports/"+i.ID, "from "+i.Source)
+			return &shown{importOf(i)}, nil
 		})
 	register(h, operation{"GET /imports", "list-imports", "List the imports, newest first"},
-		func(_ context.Context, in *Call) (*collection[api.Import], error) {
+		func(ctx context.Context, in *Call) (*collection[api.Import], error) {
+			imports, err := h.Mirrors.Imports(ctx)
 			all := []api.Import{}
-			for _, i := range h.Mirrors.Imports() {
+			for _, i := range imports {
 				if seesImages(in.by.Limits, i.Targets) {
 					all = append(all, importOf(i))
 				}
 			}
-			return listed(all, nil)
+			return listed(all, err)
 		})
 	register(h, operation{"GET /imports/{name}", "get-import", "Get the state of an import"},
-		func(_ context.Context, in *About) (*shown, error) {
-			i, ok := h.Mirrors.ImportOf(in.Name)
-			if !ok || !seesImages(in.by.Limits, i.Targets) {
-				return nil, control.Refuse(api.CodeNotFound, "the import '%.100s' could not be found", in.Name).
-					WithHint("see ferry import list; the registry may have been restarted since: " +
-						"run the import again; it resumes at the same byte")
+		func(ctx context.Context, in *About) (*shown, error) {
+			i, err := h.visibleImport(ctx, in)
+			return &shown{importOf(i)}, err
+		})
+	register(h, operation{"POST /imports/{name}/cancel", "cancel-import", "Cancel an import that has not ended"},
+		func(ctx context.Context, in *About) (*shown, error) {
+			if _, err := h.visibleImport(ctx, in); err != nil {
+				return nil, err
+			}
+			i, err := h.Mirrors.CancelImport(ctx, in.Name, in.by.Actor(), in.by.Sender)
+			if err != nil {
+				return nil, importProblem(err)
 			}
 			return &shown{importOf(i)}, nil
 		})
+}
+
+// visibleImport returns an import all of whose images are within the limits of the caller.
+func (h *handler) visibleImport(ctx context.Context, in *About) (mirror.Import, error) {
+	i, err := h.Mirrors.ImportOf(ctx, in.Name)
+	if errors.Is(err, mirror.ErrNoImport) || err == nil && !seesImages(in.by.Limits, i.Targets) {
+		err = control.Refuse(api.CodeNotFound, "the import '%.100s' could not be found", in.Name).
+			WithHint("see ferry import list")
+	}
+	return i, err
 }
 
 func importOf(i mirror.Import) api.Import {
@@ -73,7 +80,7 @@ func importOf(i mirror.Import) api.Import {
 	}
 }
 
-// importProblem returns the answer to an import that did not start.
+// importProblem returns the answer to an import that did not start, or was not cancelled.
 func importProblem(err error) error {
 	switch {
 	case errors.Is(err, mirror.ErrOutside):
@@ -81,11 +88,11 @@ func importProblem(err error) error {
 	case errors.Is(err, mirror.ErrExists):
 		return control.Conflict("%s", err).WithHint("repeat the import with --force, which moves the tag")
 	case errors.Is(err, mirror.ErrDiffers):
-		return control.Conflict("%s", err).WithHint("run it again when that import has ended; see ferry import list")
+		return control.Conflict("%s", err).WithHint("run it again when that import has ended, or cancel that one; see ferry import list")
 	case errors.Is(err, mirror.ErrBusy):
 		return control.Refuse(api.CodeTooMany, "%s", err).WithHint("try again when some imports have ended")
-	case errors.Is(err, mirror.ErrStopped):
-		return control.Refuse(api.CodeInternal, "%s", err).WithHint("try again when the registry is running again")
+	case errors.Is(err, mirror.ErrEnded):
+		return control.Conflict("%s", err).WithHint("see ferry import show")
 	case errors.As(err, new(mirror.RequestError)):
 		return control.Invalid("%s", err)
 	}

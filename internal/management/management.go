@@ -39,12 +39,14 @@ type Repositories interface {
 // Mirrors runs mirror rules and imports; [mirror.Service] implements it.
 type Mirrors interface {
 	control.MirrorRunner
-	// Import starts the import of an image.
+	// Import begins the import of an image, and records who requested it.
 	Import(ctx context.Context, q mirror.ImportRequest) (mirror.Import, error)
 	// Imports returns the latest imports, newest first.
-	Imports() []mirror.Import
+	Imports(ctx context.Context) ([]mirror.Import, error)
 	// ImportOf returns the current state of an import.
-	ImportOf(id string) (mirror.Import, bool)
+	ImportOf(ctx context.Context, id string) (mirror.Import, error)
+	// CancelImport ends an import, and records who did so.
+	CancelImport(ctx context.Context, id, actor, sender string) (mirror.Import, error)
 }
 
 // Options configure the management API. Control, Fleet, Authenticator and Repositories are

@@ -91,9 +91,10 @@ var rules = map[string]reach{
 	"delete-purge-rule": whole,
 	"run-purge-rule":    whole,
 
-	"import":       filtered,
-	"list-imports": filtered,
-	"get-import":   filtered,
+	"import":        filtered,
+	"list-imports":  filtered,
+	"get-import":    filtered,
+	"cancel-import": filtered,
 
 	"list-operators":        whole,
 	"get-operator":          self,

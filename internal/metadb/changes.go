@@ -19,6 +19,7 @@ const (
 	EventTopic      Topic = "events"     // events were recorded
 	WebhookTopic    Topic = "webhooks"   // webhooks or their deliveries
 	RuleTopic       Topic = "rules"      // mirror rules and purge rules
+	ImportTopic     Topic = "imports"    // imports began or ended
 	LoginTopic      Topic = "login"      // logins failed: NAME is their number, their sender, and the time
 	UploadTopic     Topic = "uploads"    // NAME is a message about an upload; see package storage
 	QuestionTopic   Topic = "questions"  // a process asks the one that does the work of which there is only one

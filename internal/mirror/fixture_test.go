@@ -165,6 +165,7 @@ type instance struct {
 	content
 	*mirror.Service
 	upstream *upstream
+	key      *mirror.Key
 }
 
 // newInstance returns an instance. Its service runs until the test ends.
@@ -177,7 +178,11 @@ func newInstance(t *testing.T) *instance {
 
 func newStoppedInstance(t *testing.T) *instance {
 	t.Helper()
-	h := &instance{content: newContent(t), upstream: newUpstream(t)}
+	key, err := mirror.OpenKey(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &instance{content: newContent(t), upstream: newUpstream(t), key: key}
 	h.newService(t)
 	return h
 }
@@ -191,12 +196,15 @@ func (h *instance) newService(t *testing.T) {
 // newServiceWith replaces the service by one that dials with dial.
 func (h *instance) newServiceWith(t *testing.T, dial mirror.Dial) {
 	t.Helper()
-	key, err := mirror.OpenKey(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
 	h.Service = mirror.New(mirror.Options{
-		DB: h.content.DB, Storage: h.content.Storage, Key: key, Connections: 4, Dial: dial,
+		DB: h.content.DB, Storage: h.content.Storage, Key: h.key, Connections: 4, Dial: dial,
+		Audit: func(actor, sender, action, object, detail string) func(*metadb.Tx) error {
+			return func(tx *metadb.Tx) error {
+				return tx.AddAudit(metadb.AuditEntry{
+					At: time.Now(), Actor: actor, Sender: sender, Action: action, Object: object, Detail: detail,
+				}, 1000)
+			}
+		},
 	})
 }
 

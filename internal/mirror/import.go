@@ -13,25 +13,29 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
 )
 
 // Limits on imports.
 const (
-	maxImports   = 100 // waiting, running and remembered ones together
-	maxTargets   = 50  // of one import
-	importTries  = 5   // to resolve the image at a source that cannot be reached
+	maxImports   = 100                 // waiting, running and remembered ones together
+	importAge    = 30 * 24 * time.Hour // how long an import is remembered after its end
+	maxTargets   = 50                  // of one import
+	importTries  = 5                   // to resolve the image at a source that cannot be reached
 	importSource = "import/"
 )
 
-// Errors of [Service.Import].
+// Errors of [Service.Import] and [Service.CancelImport].
 var (
-	ErrBusy    = errors.New("too many imports are waiting")
-	ErrStopped = errors.New("the registry is stopping")
-	ErrExists  = errors.New("the tag exists already")
-	ErrOutside = errors.New("the repository is outside of the limits of the operator")
-	ErrDiffers = errors.New("it is already running, with another user, password, certificate authority or force")
+	ErrBusy      = errors.New("too many imports are waiting")
+	ErrExists    = errors.New("the tag exists already")
+	ErrOutside   = errors.New("the repository is outside of the limits of the operator")
+	ErrDiffers   = errors.New("it is already running, with another user, password, certificate authority or force")
+	ErrEnded     = errors.New("the import has ended")
+	ErrNoImport  = errors.New("there is no such import")
+	errCancelled = errors.New("an operator cancelled it")
 )
 
 // A RequestError says why a request is invalid.
@@ -48,18 +52,13 @@ type ImportRequest struct {
 	Force              bool     // move existing tags
 	Username, Password string   // "" is the login in Docker's configuration
 	CA                 string   // PEM; see [Spec]
+	Actor, Sender      string   // who requests it, and from where, for the audit log
 	// Covers reports whether the caller may write to a repository; nil is to every one.
 	Covers func(repository string) bool
-	// Ended is called once, when the import has succeeded or failed; nil is allowed. A request for an import that
-	// runs already has no call.
-	Ended func(Import)
 }
 
-// sameSettings reports whether both requests, which have the same ID, agree in all other
-// settings.
-func (q ImportRequest) sameSettings(o ImportRequest) bool {
-	return q.Username == o.Username && q.Password == o.Password && q.CA == o.CA && q.Force == o.Force
-}
+// access returns the access to the source.
+func (q ImportRequest) access() access { return access{q.Username, q.Password, q.CA} }
 
 // destinations returns the destinations of the import.
 func (q ImportRequest) destinations(from Image) ([]destination, error) {
@@ -112,16 +111,21 @@ type Import struct {
 	ID        string
 	Source    string
 	Targets   []string
-	Digest    digest.Digest // "" until the source has resolved the tag
 	State     ImportState
-	Problem   string // why it failed, or why it makes no progress at the moment
-	Hint      string // how to solve the problem; may be ""
 	StartedAt time.Time
 	EndedAt   time.Time // zero until it ends
-	Progress  replication.Progress
-	Warnings  []Warning
+	ImportStatus
+}
 
-	BytesPerSecond int64 // over the last seconds; 0 once it has ended
+// An ImportStatus is the progress of an import and, in the end, its result.
+type ImportStatus struct {
+	Digest   digest.Digest        `json:"digest,omitempty"`  // "" until the source has resolved the tag
+	Problem  string               `json:"problem,omitempty"` // why it failed, or makes no progress at the moment
+	Hint     string               `json:"hint,omitempty"`    // how to solve the problem; may be ""
+	Progress replication.Progress `json:"progress"`
+	Warnings []Warning            `json:"warnings"`
+
+	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // over the last seconds; 0 once it has ended
 }
 
 // An ImportState is a phase of an [Import].
@@ -133,76 +137,80 @@ const (
 	ImportRunning   ImportState = "Running"
 	ImportSucceeded ImportState = "Succeeded"
 	ImportFailed    ImportState = "Failed"
+	ImportCancelled ImportState = "Cancelled"
 )
 
-// Import starts an import and returns immediately. While it runs, the same request
-// returns the same import. After it failed, the same request resumes from the same byte.
-// An import does not survive the process; only the bytes that it fetched do. If a tag is
+// Import records an import and returns immediately. [Service.Run] runs it, in this process or another one with
+// the same database; if that ends, another Run continues from the same byte. Until the import ends, the same request
+// returns the same import. After it failed or was cancelled, the same request resumes from the same byte. If a tag is
 // created here in the meantime, the import fails unless it is forced.
 //
-// The error is a [RequestError]; or it wraps [ErrOutside] if the caller may not write to a
-// destination, [ErrExists] if a tag exists and must not be moved, or [ErrDiffers] if the same
-// import runs with other settings; or it is [ErrBusy], [ErrStopped], or an error of the database.
-func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
+// The error is a [RequestError]; or it wraps [ErrOutside] if the caller may not write to a destination,
+// [ErrExists] if a tag exists and must not be moved, or [ErrDiffers] if the same import runs with other
+// settings; or it is [ErrBusy], or an error of the database.
+func (s *Service) Import(ctx context.Context, q ImportRequest) (i Import, err error) {
 	from, err := parseImage(q.Source)
 	if err != nil {
-		return Import{}, RequestError{err}
+		return i, RequestError{err}
 	}
 	to, err := q.destinations(from)
 	if err != nil {
-		return Import{}, RequestError{err}
+		return i, RequestError{err}
 	}
 	if q.Covers != nil {
 		for _, d := range to {
 			if !q.Covers(d.Repository) {
-				return Import{}, fmt.Errorf("import to %s: %w", d, ErrOutside)
+				return i, fmt.Errorf("import to %s: %w", d, ErrOutside)
 			}
 		}
 	}
-	src, err := s.source(from.Location, access{q.Username, q.Password, q.CA})
+	src, err := s.source(from.Location, q.access())
 	if err != nil {
-		return Import{}, RequestError{err}
+		return i, RequestError{err}
 	}
+	src.close()
 	if !q.Force {
 		if err := s.checkAbsent(ctx, to); err != nil {
-			return Import{}, err
+			return i, err
 		}
 	}
-	j := newImportJob(s, q, src, from.reference(), to)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if i := slices.IndexFunc(s.imports, func(o *importJob) bool { return o.state.ID == j.state.ID }); i >= 0 {
-		if same := s.imports[i]; !same.ended() {
-			if !same.request.sameSettings(q) {
-				return Import{}, fmt.Errorf("import %s: %w", same.state.ID, ErrDiffers)
-			}
-			return same.snapshot(), nil
-		}
-		s.imports = slices.Delete(s.imports, i, i+1)
+	row, err := s.newImportRow(q, from, to)
+	if err != nil {
+		return i, err
 	}
-	if err := s.evictOldest(); err != nil {
-		return Import{}, err
-	}
-	s.imports = append(s.imports, j)
-	jobContext := s.jobContext
-	s.jobs.Go(func() { j.run(jobContext) })
-	return j.snapshot(), nil
+	err = s.DB.UpdateWithReserve(ctx, func(tx *metadb.Tx) (err error) {
+		i, err = s.record(tx, row, q, from)
+		return err
+	})
+	s.Wake()
+	return i, err
 }
 
-// evictOldest forgets the oldest ended import if there are too many imports.
-func (s *Service) evictOldest() error {
-	if s.jobContext == nil {
-		return ErrStopped
+// record records a new import, unless the same one has not ended.
+func (s *Service) record(tx *metadb.Tx, row metadb.Import, q ImportRequest, from Image) (Import, error) {
+	all, err := tx.UnfinishedImports()
+	if err != nil {
+		return Import{}, err
 	}
-	if len(s.imports) < maxImports {
-		return nil
+	if i := slices.IndexFunc(all, func(o metadb.Import) bool { return o.ID == row.ID }); i >= 0 {
+		if !s.sameSettings(all[i], q, from) {
+			return Import{}, fmt.Errorf("import %s: %w", row.ID, ErrDiffers)
+		}
+		return s.importOf(all[i])
 	}
-	i := slices.IndexFunc(s.imports, (*importJob).ended)
-	if i < 0 {
-		return ErrBusy
+	if len(all) >= maxImports {
+		return Import{}, ErrBusy
 	}
-	s.imports = slices.Delete(s.imports, i, i+1)
-	return nil
+	if _, err := tx.PutImport(row); err != nil {
+		return Import{}, err
+	}
+	if err := tx.TrimImports(s.Now().Add(-importAge), maxImports); err != nil {
+		return Import{}, err
+	}
+	if err := s.audit(tx, row, q.Sender, "import", "from "+q.Source); err != nil {
+		return Import{}, err
+	}
+	return s.importOf(row)
 }
 
 // checkAbsent returns [ErrExists] if one of the tags exists.
@@ -222,26 +230,61 @@ func (s *Service) checkAbsent(ctx context.Context, to []destination) error {
 	return nil
 }
 
-// Imports returns the remembered imports, the latest first.
-func (s *Service) Imports() []Import {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []Import
-	for _, j := range slices.Backward(s.imports) {
-		all = append(all, j.snapshot())
-	}
-	return all
+// CancelImport ends an import; what it has fetched is collected as garbage later, unless something else needs it.
+// The process that runs it notices. actor and sender are for the audit log. An import that is cancelled already
+// stays so. The error wraps [ErrNoImport] or, if the import has ended in another way, [ErrEnded].
+func (s *Service) CancelImport(ctx context.Context, id, actor, sender string) (i Import, err error) {
+	err = s.DB.UpdateWithReserve(ctx, func(tx *metadb.Tx) error {
+		row, err := importRow(tx, id)
+		if err != nil {
+			return err
+		}
+		if i, err = s.importOf(row); err != nil || i.State == ImportCancelled {
+			return err
+		}
+		if !i.EndedAt.IsZero() {
+			return fmt.Errorf("import %s: %w: %s", id, ErrEnded, i.State)
+		}
+		i.State, i.EndedAt, i.BytesPerSecond = ImportCancelled, s.Now(), 0
+		i.Problem, i.Hint = "", ""
+		row = withState(row, i)
+		if err := tx.EndImport(row); err != nil {
+			return err
+		}
+		if err := replication.ForgetSource(tx, importSource+id); err != nil {
+			return err
+		}
+		row.Actor = actor
+		return s.audit(tx, row, sender, "cancel", "")
+	})
+	s.Wake()
+	return i, err
 }
 
-// ImportOf returns the state of the import with this ID; ok is false if it is not
-// remembered.
-func (s *Service) ImportOf(id string) (_ Import, ok bool) {
-	for _, i := range s.Imports() {
-		if i.ID == id {
-			return i, true
-		}
+// Imports returns the remembered imports, the latest first.
+func (s *Service) Imports(ctx context.Context) ([]Import, error) {
+	rows, err := metadb.Read(ctx, s.DB, (*metadb.Tx).Imports)
+	if err != nil {
+		return nil, err
 	}
-	return Import{}, false
+	all := make([]Import, 0, len(rows))
+	for _, row := range rows {
+		i, err := s.importOf(row)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, i)
+	}
+	return all, nil
+}
+
+// ImportOf returns the state of the import with this ID. The error wraps [ErrNoImport] if it is not remembered.
+func (s *Service) ImportOf(ctx context.Context, id string) (Import, error) {
+	row, err := metadb.Read(ctx, s.DB, func(tx *metadb.Tx) (metadb.Import, error) { return importRow(tx, id) })
+	if err != nil {
+		return Import{}, err
+	}
+	return s.importOf(row)
 }
 
 // importID derives the ID from the request, so that a repeated request has the same ID.

@@ -18,21 +18,39 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// runImport starts an import and waits until it has ended.
+// runImport begins an import and waits until it has ended.
 func (h *instance) runImport(t *testing.T, q mirror.ImportRequest) mirror.Import {
 	t.Helper()
-	synctest.Wait() // until the service runs
-	ended := make(chan mirror.Import, 1)
-	q.Ended = func(i mirror.Import) { ended <- i }
+	return h.awaitImport(t, h.beginImport(t, q))
+}
+
+func (h *instance) beginImport(t *testing.T, q mirror.ImportRequest) mirror.Import {
+	t.Helper()
 	i, err := h.Import(t.Context(), q)
 	if err != nil {
 		t.Fatal(err)
 	}
-	i = h.awaitImport(t, i)
-	if end := <-ended; end.ID != i.ID || end.State != i.State || end.Problem != i.Problem {
-		t.Errorf("the end of the import is %+v, want %+v", end, i)
+	return i
+}
+
+// importOf returns the state of an import.
+func (h *instance) importOf(t *testing.T, id string) mirror.Import {
+	t.Helper()
+	i, err := h.ImportOf(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return i
+}
+
+// imports returns all imports.
+func (h *instance) imports(t *testing.T) []mirror.Import {
+	t.Helper()
+	all, err := h.Imports(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // awaitImport waits until the import has ended.
@@ -40,10 +58,7 @@ func (h *instance) awaitImport(t *testing.T, i mirror.Import) mirror.Import {
 	t.Helper()
 	for i.EndedAt.IsZero() {
 		time.Sleep(time.Second)
-		ok := false
-		if i, ok = h.ImportOf(i.ID); !ok {
-			t.Fatal("the import is forgotten")
-		}
+		i = h.importOf(t, i.ID)
 	}
 	return i
 }
@@ -173,7 +188,7 @@ func TestImportsAreListedLatestFirst(t *testing.T) {
 			}
 		}
 		var got []string
-		for _, i := range h.Imports() {
+		for _, i := range h.imports(t) {
 			got = append(got, i.ID)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -184,10 +199,10 @@ func TestImportsAreListedLatestFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		if i := h.Imports()[0]; i.BytesPerSecond < 128<<10 || i.BytesPerSecond > 1<<20 || i.Progress.BytesDone == 0 {
+		if i := h.imports(t)[0]; i.BytesPerSecond < 128<<10 || i.BytesPerSecond > 1<<20 || i.Progress.BytesDone == 0 {
 			t.Errorf("on its way: %+v", i)
 		}
-		h.awaitImport(t, h.Imports()[0])
+		h.awaitImport(t, h.imports(t)[0])
 	})
 }
 

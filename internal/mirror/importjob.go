@@ -2,121 +2,266 @@ package mirror
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/retry"
 )
 
-// An importJob is a waiting, running or remembered import.
+// saveInterval is how often the progress of an import is written for other processes.
+const saveInterval = 2 * time.Second
+
+// An importJob is an import that waits or runs in this process.
 type importJob struct {
 	*task
-	request      ImportRequest
+	row          metadb.Import
+	force        bool
 	source       *source
 	reference    string // at the source
 	destinations []destination
+	cancel       context.CancelCauseFunc
 
 	mu    sync.Mutex
-	state Import
+	state ImportState
+	known ImportStatus // from an earlier process, or the digest alone
 }
 
-func newImportJob(s *Service, q ImportRequest, from *source, reference string, to []destination) *importJob {
-	id := importID(q.Source, to)
-	j := &importJob{
-		task: s.newTask(s.Log.With("source", q.Source), s.importSlots, replication.Options{
-			Source: importSource + id, Prune: replication.PruneNone, KeepTags: !q.Force,
-		}),
-		request: q, source: from, reference: reference, destinations: to,
-		state: Import{ID: id, Source: q.Source, State: ImportPending, StartedAt: s.Now()},
+// newImportJob returns the job of an import that has not ended. An earlier process may have begun it.
+func (s *Service) newImportJob(row metadb.Import, cancel context.CancelCauseFunc) (*importJob, error) {
+	var v importSpec
+	j := &importJob{row: row, cancel: cancel, state: ImportPending}
+	if err := errors.Join(json.Unmarshal(row.Spec, &v), json.Unmarshal(row.Status, &j.known)); err != nil {
+		return nil, err
 	}
-	for _, d := range to {
-		j.state.Targets = append(j.state.Targets, d.String())
+	from, err := parseImage(v.Source)
+	if err != nil {
+		return nil, err
 	}
-	return j
+	j.force, j.reference, j.known.BytesPerSecond = v.Force, from.reference(), 0
+	q := ImportRequest{Images: v.Images, Repository: v.Repository}
+	if j.destinations, err = q.destinations(from); err != nil {
+		return nil, err
+	}
+	access, err := s.openAccess(from.Location, row.Secret)
+	if err != nil {
+		return nil, err
+	}
+	if j.source, err = s.source(from.Location, access); err != nil {
+		return nil, err
+	}
+	j.task = s.newTask(s.Log.With("source", v.Source), s.importSlots, replication.Options{
+		Source: importSource + row.ID, Prune: replication.PruneNone, KeepTags: !v.Force,
+	})
+	return j, nil
 }
 
-// snapshot returns the state of the import.
-func (j *importJob) snapshot() Import {
+// startImports starts the imports that no job here runs, and stops the jobs whose import has ended.
+func (s *Service) startImports(ctx context.Context) error {
+	// A job records its result before it leaves this map. So the row of an import that is not in the map,
+	// which is read afterwards, is up to date.
+	s.mu.Lock()
+	running := maps.Clone(s.imports)
+	s.mu.Unlock()
+	rows, err := metadb.Read(ctx, s.DB, (*metadb.Tx).UnfinishedImports)
+	if err != nil {
+		return err
+	}
+	unfinished := map[int64]bool{}
+	for _, row := range rows {
+		unfinished[row.Number] = true
+		if running[row.ID] == nil {
+			s.startImport(ctx, row)
+		}
+	}
+	for _, j := range running {
+		if !unfinished[j.row.Number] {
+			j.cancel(errCancelled)
+		}
+	}
+	return nil
+}
+
+func (s *Service) startImport(ctx context.Context, row metadb.Import) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	j, err := s.newImportJob(row, cancel)
+	if err != nil {
+		s.Log.Error("import cannot begin", "import", row.ID, "err", err)
+		j = &importJob{task: s.newTask(s.Log, nil, replication.Options{}), row: row, source: &source{}, cancel: cancel}
+	}
+	s.mu.Lock()
+	s.imports[row.ID] = j
+	s.mu.Unlock()
+	s.jobs.Go(func() {
+		defer cancel(nil)
+		if err == nil {
+			err = j.run(ctx)
+		}
+		j.end(ctx, err)
+		s.mu.Lock()
+		delete(s.imports, row.ID)
+		s.mu.Unlock()
+		s.Wake()
+	})
+}
+
+// importJob returns the job of an import; nil if it does not run in this process.
+func (s *Service) importJob(row metadb.Import) *importJob {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if j := s.imports[row.ID]; j != nil && j.row.Number == row.Number {
+		return j
+	}
+	return nil
+}
+
+// status returns the status of the import. Before it runs, that is the status of an earlier process.
+func (j *importJob) status() ImportStatus {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	i := j.state
-	i.Warnings = j.source.warnings.list()
-	if i.Progress = j.engine.Progress(); i.EndedAt.IsZero() {
+	i := j.known
+	if j.state != ImportPending {
+		i.Warnings, i.Progress = j.source.warnings.list(), j.engine.Progress()
 		i.BytesPerSecond, i.Problem = j.engine.Rate(), j.problem()
 	}
 	return i
 }
 
-// ended reports whether the import has ended.
-func (j *importJob) ended() bool {
+// set changes the state, and saves it.
+func (j *importJob) set(ctx context.Context, change func()) {
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	return !j.state.EndedAt.IsZero()
+	change()
+	j.mu.Unlock()
+	j.save(ctx)
 }
 
-func (j *importJob) set(change func(*Import)) {
+// save writes the state, for other processes and for one that continues the import. If the import has ended, which
+// another process may have done, the job ends.
+func (j *importJob) save(ctx context.Context) {
+	i := Import{ImportStatus: j.status()}
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	change(&j.state)
+	i.State = j.state
+	j.mu.Unlock()
+	row := withState(j.row, i)
+	err := j.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.SetImport(row) })
+	switch {
+	case errors.Is(err, metadb.ErrNotFound):
+		j.cancel(errCancelled)
+	case err != nil && ctx.Err() == nil:
+		j.log.Warn("progress of an import is not saved", "err", err)
+	}
+}
+
+// saveOften saves the state until ctx ends, if other processes may show it.
+func (j *importJob) saveOften(ctx context.Context) {
+	var last replication.Progress
+	for j.DB.Shared() && retry.Sleep(ctx, saveInterval, nil) == nil {
+		if p := j.engine.Progress(); p != last {
+			last = p
+			j.save(ctx)
+		}
+	}
 }
 
 // run runs the import once there is a slot for it.
-func (j *importJob) run(ctx context.Context) {
-	err := j.acquireSlot(ctx)
+func (j *importJob) run(ctx context.Context) error {
+	defer j.source.close()
 	defer j.releaseSlot()
-	if err == nil {
-		j.set(func(i *Import) { i.State = ImportRunning })
-		j.log.Info("import started", "images", j.state.Targets)
-		err = j.copy(ctx)
-		j.source.close()
+	if err := j.acquireSlot(ctx); err != nil {
+		return err
 	}
-	if err != nil && ctx.Err() != nil {
-		err = ErrStopped
-	}
-	if forgetErr := j.forget(context.WithoutCancel(ctx), err == nil); err == nil {
-		err = forgetErr
-	}
-	j.set(func(i *Import) {
-		i.EndedAt, i.State = j.Now(), ImportSucceeded
-		if err != nil {
-			i.State, i.Problem, i.Hint = ImportFailed, err.Error(), hint(err)
+	j.log.Info("import started", "images", j.destinations)
+	j.set(ctx, func() { j.state = ImportRunning })
+	saving, stop := context.WithCancel(ctx)
+	var saver sync.WaitGroup
+	saver.Go(func() { j.saveOften(saving) })
+	defer saver.Wait()
+	defer stop()
+	for {
+		err := j.copy(ctx)
+		if !errors.Is(err, metadb.ErrUnavailable) || errors.As(err, &unreachableError{}) {
+			return err
 		}
-	})
-	if j.request.Ended != nil {
-		j.request.Ended(j.snapshot())
+		j.log.Warn("import waits for the database", "err", err)
+		if err := j.pause(ctx, unavailablePause, nil); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		j.log.Warn("import failed", "err", err)
-		return
-	}
-	j.log.Info("import finished", "images", j.state.Targets, "bytes", j.engine.Progress().Received)
 }
 
-// forget deletes the records of the import's items. If it is done, it also ends the
-// leases that kept its content from garbage collection.
-func (j *importJob) forget(ctx context.Context, done bool) error {
-	source := importSource + j.state.ID
-	return j.DB.Update(ctx, func(tx *metadb.Tx) error {
-		if done {
-			return replication.ForgetSource(tx, source)
+// unavailablePause is how long an import waits for a database that does not answer.
+const unavailablePause = 5 * time.Second
+
+// end records how the import ended: the error is why it failed. If the service stops instead, the import is left as it
+// is, and continues with the next [Service.Run].
+func (j *importJob) end(ctx context.Context, why error) {
+	i := Import{ImportStatus: j.status(), State: ImportSucceeded, EndedAt: j.Now()}
+	i.BytesPerSecond, i.Problem, i.Hint = 0, "", ""
+	outcome := "succeeded"
+	if why != nil {
+		i.State, i.Problem, i.Hint = ImportFailed, why.Error(), hint(why)
+		outcome = "failed: " + i.Problem
+	}
+	row := withState(j.row, i)
+	for ctx.Err() == nil {
+		err := j.DB.UpdateWithReserve(ctx, func(tx *metadb.Tx) error {
+			return errors.Join(tx.EndImport(row), j.forget(tx, why == nil), j.audit(tx, row, row.Sender, "import", outcome))
+		})
+		switch {
+		case errors.Is(err, metadb.ErrNotFound):
+			j.cancel(errCancelled)
+		case err != nil:
+			j.log.Error("end of an import is not recorded", "err", err)
+			_ = retry.Sleep(ctx, unavailablePause, nil)
+		case why != nil:
+			j.log.Warn("import failed", "err", why)
+			return
+		default:
+			j.log.Info("import finished", "images", j.destinations, "bytes", i.Progress.Received)
+			return
 		}
-		return tx.ForgetSource(source)
-	})
+	}
+	if !errors.Is(context.Cause(ctx), errCancelled) {
+		j.log.Info("import stopped; it continues from the same byte", "err", context.Cause(ctx))
+		return
+	}
+	j.log.Info("import cancelled", "images", j.destinations)
+	// What was recorded since the import was cancelled.
+	err := j.DB.UpdateWithReserve(context.WithoutCancel(ctx), func(tx *metadb.Tx) error { return j.forget(tx, true) })
+	if err != nil {
+		j.log.Error("items of a cancelled import are not deleted", "err", err)
+	}
+}
+
+// forget deletes the records of the import's items. If its content is not needed any more, or is here, it also ends
+// the leases that kept the content from garbage collection.
+func (j *importJob) forget(tx *metadb.Tx, leases bool) error {
+	source := importSource + j.row.ID
+	if leases {
+		return replication.ForgetSource(tx, source)
+	}
+	return tx.ForgetSource(source)
 }
 
 // copy fetches the image.
 func (j *importJob) copy(ctx context.Context) error {
-	d, err := j.resolve(ctx)
-	if err != nil {
-		return err
+	d := j.status().Digest
+	if d == "" {
+		var err error
+		if d, err = j.resolve(ctx); err != nil {
+			return err
+		}
+		j.set(ctx, func() { j.known.Digest = d })
 	}
-	j.set(func(i *Import) { i.Digest = d })
 	for _, to := range j.destinations {
 		err := j.engine.ApplyListing(ctx, replication.Listing{
 			Repository: to.Repository, Short: true, Items: []replication.ListedItem{{Tag: to.Tag, Digest: d}},
@@ -172,7 +317,7 @@ func (j *importJob) itemsError(ctx context.Context) error {
 func (j *importJob) itemError(ctx context.Context, i metadb.SyncItem) error {
 	if i.Tag != "" {
 		tag, err := j.Storage.Tag(ctx, i.Repository, i.Tag)
-		if err == nil && string(tag.Digest) != i.Digest && !j.request.Force {
+		if err == nil && string(tag.Digest) != i.Digest && !j.force {
 			return ErrExists
 		}
 		if err != nil || string(tag.Digest) != i.Digest {

@@ -4,7 +4,7 @@
 // parent does, so an interrupted transfer resumes from the same byte.
 //
 // A [Service] (service.go) starts the runs of rules (run.go) when they are due (due.go),
-// and imports (import.go, job.go). Both read from a source (source.go), with retries
+// and imports (import.go, importrow.go, importjob.go). Both read from a source (source.go), with retries
 // (retry.go). The source makes plans for the engine (plan.go).
 //
 // A listing (listing.go, item.go) has the items that a rule selects. If it shrank by much,

@@ -51,7 +51,7 @@ func hint(err error) string {
 	switch {
 	case errors.Is(err, ErrExists):
 		return "--force moves it"
-	case errors.Is(err, ErrStopped) || errors.As(err, &unreachableError{}):
+	case errors.As(err, &unreachableError{}):
 		return "run the same import again: it resumes from the same byte"
 	case speaksNoTLS(err):
 		return "the source does not use TLS: put http:// before it"

@@ -158,12 +158,9 @@ func TestImportShowsRetryAfter(t *testing.T) {
 			return true
 		}
 		synctest.Wait()
-		i, err := h.Import(t.Context(), mirror.ImportRequest{Source: "http://upstream.example/app:1"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		i, _ = h.ImportOf(i.ID)
+		i := h.beginImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
+		time.Sleep(time.Second)
+		i = h.importOf(t, i.ID)
 		until := began.Add(90 * time.Second).UTC().Format("15:04:05 UTC")
 		if want := "the source asks for a pause until " + until +
 			": TOOMANYREQUESTS: too many requests"; i.Problem != want ||
@@ -200,12 +197,9 @@ func TestImportShowsWhyItsLayersWait(t *testing.T) {
 					return true
 				}
 				synctest.Wait()
-				i, err := h.Import(t.Context(), mirror.ImportRequest{Source: "http://upstream.example/app:1"})
-				if err != nil {
-					t.Fatal(err)
-				}
+				i := h.beginImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
 				time.Sleep(20 * time.Second)
-				if i, _ = h.ImportOf(i.ID); !strings.Contains(i.Problem, v.want) {
+				if i = h.importOf(t, i.ID); !strings.Contains(i.Problem, v.want) {
 					t.Errorf("%+v, want %q", i, v.want)
 				}
 				if i = h.awaitImport(t, i); i.State != mirror.ImportSucceeded || i.Problem != "" {

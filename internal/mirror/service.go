@@ -53,6 +53,8 @@ type Options struct {
 	Traffic     *telemetry.Traffic // counts the bytes of connections; nil does not
 	Log         *slog.Logger       // nil discards
 	Now         func() time.Time   // nil is time.Now
+	// Audit returns a function that writes an entry of the audit log; nil writes none.
+	Audit func(actor, sender, action, object, detail string) func(*metadb.Tx) error
 }
 
 // A Service runs the rules of one instance, and its imports. It is safe for
@@ -65,12 +67,11 @@ type Service struct {
 	importSlots slots
 	jobs        sync.WaitGroup
 
-	mu         sync.Mutex
-	running    map[string]*run          // by rule
-	retries    map[string]*retryState   // by rule
-	losses     map[string]suspectedLoss // by rule
-	imports    []*importJob             // oldest first
-	jobContext context.Context          // the context of imports: that of Run; nil unless Run runs
+	mu      sync.Mutex
+	running map[string]*run          // by rule
+	retries map[string]*retryState   // by rule
+	losses  map[string]suspectedLoss // by rule
+	imports map[string]*importJob    // that wait or run in this process, by ID
 }
 
 // New returns a service. It does nothing until [Service.Run] is called.
@@ -83,6 +84,7 @@ func New(o Options) *Service {
 		Options: o, hosts: &hostBackoff{now: o.Now, until: map[hostRequests]time.Time{}},
 		wake: make(chan struct{}, 1), ruleSlots: make(slots, maxRuns), importSlots: make(slots, maxRuns),
 		running: map[string]*run{}, retries: map[string]*retryState{}, losses: map[string]suspectedLoss{},
+		imports: map[string]*importJob{},
 	}
 }
 
@@ -132,28 +134,30 @@ func (s *Service) Wake() {
 }
 
 // Run runs rules when they are due, and imports, until ctx ends. It returns once all of
-// them have stopped; they keep every byte that they received. It may be called only once.
+// them have stopped; they keep every byte that they received, and the next Run, perhaps in another process, continues
+// from there. Two must not run at a time.
 func (s *Service) Run(ctx context.Context) error {
-	// The items of an earlier process's imports would keep images that rules must
-	// remove. Their leases stay until they expire, as after any failed import, so that
-	// the same import resumes from the same byte.
+	// The items of imports that were interrupted would keep images that rules must
+	// remove. Their leases stay until they expire, so that imports resume from the same byte.
 	err := s.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.ForgetSources(importSource) })
 	if err != nil && ctx.Err() == nil {
 		s.Log.Error("items of earlier imports are not deleted", "err", err)
 	}
 	s.mu.Lock()
-	s.jobContext = ctx
+	clear(s.retries) // another process may have run the rules since
+	clear(s.losses)
 	s.mu.Unlock()
 	for ctx.Err() == nil {
 		pause, err := s.startDue(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.Log.Error("mirror rules cannot be read", "err", err)
 		}
+		if err := s.startImports(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Error("imports cannot be read", "err", err)
+			pause = min(pause, unavailablePause)
+		}
 		retry.Sleep(ctx, pause, s.wake)
 	}
-	s.mu.Lock()
-	s.jobContext = nil // no more imports start
-	s.mu.Unlock()
 	s.jobs.Wait()
 	return nil
 }

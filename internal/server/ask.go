@@ -19,7 +19,7 @@ import (
 	"ferry/internal/retry"
 )
 
-// The state of imports, of the runs of mirror rules and of scrubs is in the memory of the process that
+// The state of the runs of mirror rules and of scrubs is in the memory of the process that
 // does them. Other processes of the root pass requests about them on to that one, through the database:
 // processes need no addresses of each other, and the state has one owner.
 
@@ -72,7 +72,7 @@ func (a *passedAnswer) Write(p []byte) (int, error) {
 func isForLeader(path string) bool {
 	rest, ok := strings.CutPrefix(path, api.Root+"/")
 	first, _, _ := strings.Cut(rest, "/")
-	return ok && (first == "imports" || first == "mirror-rules" || first == "scrub")
+	return ok && (first == "mirror-rules" || first == "scrub")
 }
 
 // askLeader returns h for every process: requests that only the leader can answer are passed on to it, which
@@ -87,7 +87,7 @@ func (in *instance) askLeader(h http.Handler) http.Handler {
 		}
 		a, err := in.ask(r)
 		if err != nil {
-			in.log.Warn("the process that does imports, mirrors and scrubs does not answer", "err", err)
+			in.log.Warn("the process that mirrors and scrubs does not answer", "err", err)
 			w.Header().Set("Retry-After", retryLeaderSec)
 			writeError(w, http.StatusServiceUnavailable, "UNAVAILABLE",
 				"the process that does this does not answer; try again")

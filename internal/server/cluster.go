@@ -154,6 +154,9 @@ func (in *instance) followOthers() {
 			in.mirrors.Wake()
 			in.retention.Wake()
 		}
+		if c.Has(metadb.ImportTopic) {
+			in.mirrors.Wake()
+		}
 		in.countFailures(c)
 		if c.Has(metadb.QuestionTopic) {
 			in.cluster.asked.Notify()

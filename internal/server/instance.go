@@ -338,7 +338,7 @@ func (in *instance) mirror(cfg config.Config) error {
 	}
 	in.mirrors = mirror.New(mirror.Options{
 		DB: in.db, Storage: in.storage, Key: &mirror.Key{Key: key}, ChunkSize: cfg.ChunkSize, Log: in.log,
-		Meter: in.meter, Traffic: in.traffic,
+		Meter: in.meter, Traffic: in.traffic, Audit: in.control.AuditNote,
 	})
 	return nil
 }
