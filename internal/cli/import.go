@@ -44,11 +44,11 @@ registry that gets the image, and --registry the one that it is copied from;
 then --source begins with the repository. A login that is saved for the source
 is not used: give --username.
 
-An import goes on in the registry when this command is interrupted, and from the
-same byte when the registry is stopped and started. After --no-wait, ferry import
-list and ferry import show report the progress and the result; ferry import cancel
-ends it. If an import failed, run the same command again: it continues from the
-same byte.`
+An import goes on in the registry when this command is interrupted, and from
+the same byte when the registry is started again. After --no-wait, ferry import
+list and ferry import show report the progress and the result; ferry import
+cancel ends it. If an import failed, run the same command again: it continues
+from the same byte.`
 	cmd.AddCommand(
 		verb(env, "list", "List the latest imports, with their progress or result",
 			"ferry import list -r home -o table", &listOptions[api.Import]{resource: imports}),

@@ -237,7 +237,8 @@ func (m *managed) prepare(t *testing.T, o *operation) (name string, body any) {
 	case "get-import":
 		name = m.call(t, m.root, "POST", "/imports", importBody)["name"].(string)
 	case "cancel-import": // of an image that does not come
-		name = m.call(t, m.root, "POST", "/imports", map[string]any{"source": "http://127.0.0.1:9/app:1"})["name"].(string)
+		importBody = map[string]any{"source": "http://127.0.0.1:9/app:1"}
+		name = m.call(t, m.root, "POST", "/imports", importBody)["name"].(string)
 	case "put-mirror-rule", "update-mirror-rule":
 		body.(map[string]any)["source"] = source // a registry on loopback
 	case "delete-repository":

@@ -88,7 +88,8 @@ func importProblem(err error) error {
 	case errors.Is(err, mirror.ErrExists):
 		return control.Conflict("%s", err).WithHint("repeat the import with --force, which moves the tag")
 	case errors.Is(err, mirror.ErrDiffers):
-		return control.Conflict("%s", err).WithHint("run it again when that import has ended, or cancel that one; see ferry import list")
+		return control.Conflict("%s", err).
+			WithHint("cancel that import, or run this one when it has ended; see ferry import list")
 	case errors.Is(err, mirror.ErrBusy):
 		return control.Refuse(api.CodeTooMany, "%s", err).WithHint("try again when some imports have ended")
 	case errors.Is(err, mirror.ErrEnded):

@@ -83,7 +83,7 @@ func TestImportsStartForTheirOperator(t *testing.T) {
 	root.Call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).Fails(t, 429, "TOO_MANY_REQUESTS")
 }
 
-func TestImportIsCancelledByWhoMaySeeIt(t *testing.T) {
+func TestImportsAreCancelledByTheirName(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
 	var v api.Import
 	root.Call(t, "POST", "/imports/abc/cancel", nil).OK(t, &v)

@@ -214,7 +214,8 @@ func (j *importJob) end(ctx context.Context, why error) {
 	row := withState(j.row, i)
 	for ctx.Err() == nil {
 		err := j.DB.UpdateWithReserve(ctx, func(tx *metadb.Tx) error {
-			return errors.Join(tx.EndImport(row), j.forget(tx, why == nil), j.audit(tx, row, row.Sender, "import", outcome))
+			return errors.Join(tx.EndImport(row), j.forget(tx, why == nil),
+				j.audit(tx, row, row.Sender, "import", outcome))
 		})
 		switch {
 		case errors.Is(err, metadb.ErrNotFound):

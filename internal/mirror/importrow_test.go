@@ -100,7 +100,7 @@ func TestCancelledImportStopsInEveryProcess(t *testing.T) {
 		u := h.upstream
 		d := u.image("app", "large", size, "1")
 		u.rate = 512 << 10
-		q := mirror.ImportRequest{Source: "http://upstream.example/app:1", Username: "bot", Password: "hush", Actor: "ann"}
+		q := mirror.ImportRequest{Source: "http://upstream.example/app:1", Password: "hush", Actor: "ann"}
 		i := h.beginImport(t, q)
 		u.half(size)
 		runs := h.Service
@@ -211,8 +211,8 @@ func TestOldImportsAreForgotten(t *testing.T) {
 			h.update(func(tx *metadb.Tx) (err error) {
 				for n := 0; n < count && err == nil; n++ {
 					row := metadb.Import{
-						ID: fmt.Sprint(name, n), Spec: []byte(`{"source":"upstream.example/app:1"}`), State: "Succeeded",
-						StartedAt: time.Now(), EndedAt: ended, Status: []byte(`{}`),
+						ID: fmt.Sprint(name, n), Spec: []byte(`{"source":"upstream.example/app:1"}`),
+						State: "Succeeded", StartedAt: time.Now(), EndedAt: ended, Status: []byte(`{}`),
 					}
 					if row.Number, err = tx.PutImport(row); err == nil {
 						err = tx.EndImport(row)

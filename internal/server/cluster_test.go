@@ -48,13 +48,16 @@ func (s shared) start(t *testing.T) *member {
 	t.Helper()
 	cfg := configIn(t.TempDir())
 	cfg.Database, cfg.ClusterSecretFile = s.database, s.secret
+	return startMember(t, cfg, server.Options{SharedBlobs: storagetest.Files(t, s.blobs), Adopt: true})
+}
+
+// startMember starts a process.
+func startMember(t *testing.T, cfg config.Config, o server.Options) *member {
+	t.Helper()
 	at, done := make(chan server.Ready, 1), make(chan error, 1)
+	o.Ready = func(r server.Ready) { at <- r }
 	ctx, stop := context.WithCancel(context.Background())
-	go func() {
-		done <- server.Run(ctx, cfg, server.Options{
-			SharedBlobs: storagetest.Files(t, s.blobs), Adopt: true, Ready: func(r server.Ready) { at <- r },
-		})
-	}()
+	go func() { done <- server.Run(ctx, cfg, o) }()
 	m := &member{}
 	select {
 	case m.Ready = <-at:
