@@ -30,7 +30,9 @@ type slowSource struct {
 
 type everybody struct{ registry.Authorizer }
 
-func (everybody) Authorize(*http.Request, ...auth.Access) (auth.Grant, error) { return auth.Grant{}, nil }
+func (everybody) Authorize(*http.Request, ...auth.Access) (auth.Grant, error) {
+	return auth.Grant{}, nil
+}
 
 // newSlowSource returns a source whose layer has size bytes.
 func newSlowSource(t *testing.T, size int) *slowSource {
