@@ -24,7 +24,8 @@ func TestChaosEndsInSync(t *testing.T) {
 	for seed := range randomSeeds(t, 5) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { chaos(t, uint64(seed)) })
+			on := newBase(t)
+			synctest.Test(t, func(t *testing.T) { chaos(t, uint64(seed), on) })
 		})
 	}
 }
@@ -43,8 +44,10 @@ func randomSeeds(t *testing.T, usual int) int {
 	return n
 }
 
-func chaos(t *testing.T, seed uint64) {
-	w := &randomParent{parent: newSeededParent(t, seed), rng: rand.New(rand.NewPCG(seed, 7)), maxLayer: 200 << 10}
+func chaos(t *testing.T, seed uint64, on *base) {
+	w := &randomParent{
+		parent: newSeededParent(t, seed, on), rng: rand.New(rand.NewPCG(seed, 7)), maxLayer: 200 << 10,
+	}
 	refusals, wrong := &randomRefusals{rng: rand.New(rand.NewPCG(seed, 8))}, newWrongAnswers(seed, allWrongAnswers()...)
 	w.respond, w.intercept = refusals.refuse, wrong.answer
 	w.hasPlatforms, w.hasFilters = seed%4 == 3, seed%3 == 2

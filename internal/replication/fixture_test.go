@@ -23,6 +23,7 @@ import (
 	"ferry/internal/oci"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
+	"ferry/internal/storage/blob"
 	"ferry/internal/storage/storagetest"
 	"ferry/internal/wire"
 )
@@ -38,6 +39,7 @@ func TestMain(m *testing.M) {
 type parent struct {
 	storagetest.Content
 	dir     string
+	base    *base // nil is SQLite and files in dir
 	gateway http.Handler
 	network *faultnet.Network
 	server  *httptest.Server
@@ -58,33 +60,39 @@ type parent struct {
 	inFlight sync.WaitGroup
 }
 
+// A base is where a parent keeps its content, instead of files in its directory.
+type base struct {
+	database string // URL
+	blobs    blob.Store
+}
+
 func newParent(t testing.TB) *parent {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startParent(t, l, 1)
+	return startParent(t, l, 1, nil)
 }
 
 // newPipeParent returns a parent on an in-memory network, for tests in a synctest bubble.
 func newPipeParent(t testing.TB) *parent {
 	t.Helper()
-	return newSeededParent(t, 1)
+	return newSeededParent(t, 1, nil)
 }
 
 // newSeededParent is [newPipeParent] with the seed of the network's random faults.
-func newSeededParent(t testing.TB, seed uint64) *parent {
+func newSeededParent(t testing.TB, seed uint64, on *base) *parent {
 	t.Helper()
 	pipe := faultnet.NewPipe()
-	p := startParent(t, pipe, seed)
+	p := startParent(t, pipe, seed, on)
 	p.dial = pipe.Dial
 	return p
 }
 
-func startParent(t testing.TB, l net.Listener, seed uint64) *parent {
+func startParent(t testing.TB, l net.Listener, seed uint64, on *base) *parent {
 	t.Helper()
-	p := &parent{Content: storagetest.Content{T: t}, dir: t.TempDir(), network: faultnet.New(seed)}
+	p := &parent{Content: storagetest.Content{T: t}, dir: t.TempDir(), base: on, network: faultnet.New(seed)}
 	p.open()
 	t.Cleanup(func() { p.DB.Close() })
 	mux := http.NewServeMux()
@@ -136,8 +144,15 @@ func (p *parent) listen(l net.Listener, handler http.HandlerFunc) *httptest.Serv
 // open opens the parent's storage.
 func (p *parent) open() {
 	p.T.Helper()
+	o := storage.Options{Grace: time.Hour}
 	var err error
-	if p.Storage, p.DB, err = storagetest.Open(p.T.Context(), p.dir, storage.Options{Grace: time.Hour}); err != nil {
+	if p.base != nil {
+		o.Blobs = p.base.blobs
+		if o.DB, err = metadb.Open(p.T.Context(), p.base.database); err != nil {
+			p.T.Fatal(err)
+		}
+	}
+	if p.Storage, p.DB, err = storagetest.Open(p.T.Context(), p.dir, o); err != nil {
 		p.T.Fatal(err)
 	}
 	p.gateway = gateway.NewServer(gateway.ServerOptions{Storage: p.Storage, ControlPlane: controlPlane{parent: p},

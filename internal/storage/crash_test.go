@@ -21,10 +21,10 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob/s3/s3test"
+	"ferry/internal/storage/storagetest"
 )
 
 // A fate is what happens at one request of a process to its object store.
@@ -162,7 +162,7 @@ func randomBytes(seed byte, size int) []byte {
 // breakAt runs a client whose n-th request to the object store breaks. It returns false if there is
 // no such request.
 func breakAt(t *testing.T, server *s3test.Server, c client, fate fate, n int) bool {
-	f, db := newFixture(t), dbtest.SQLite(t)
+	f, db := newFixture(t), storagetest.Database(t)
 	at := bucket{server, path.Join(strings.ToLower(t.Name()), fmt.Sprint(n))}
 	f.step = time.Since(epoch)
 	f.openOn(t, db, server.Store(t, at.prefix))

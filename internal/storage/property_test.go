@@ -11,7 +11,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"pgregory.net/rapid"
 
-	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob"
@@ -48,7 +47,7 @@ var (
 func TestNeededContentIsNeverCollected(t *testing.T) {
 	f := newFixture(t)
 	files := storagetest.Blobs(t, f.dir)
-	f.openOn(t, dbtest.SQLite(t), files)
+	f.openOn(t, storagetest.Database(t), files)
 	rapid.Check(t, func(r *rapid.T) {
 		m := &machine{
 			t: t, f: f, files: files,

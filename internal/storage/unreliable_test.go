@@ -16,11 +16,11 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob/s3"
 	"ferry/internal/storage/blob/s3/s3test"
+	"ferry/internal/storage/storagetest"
 )
 
 // An unreliable store passes requests on to an object store. Some it refuses with 503, of some it
@@ -107,7 +107,7 @@ func unreliableStore(t *testing.T, dir string, seed uint64) (*s3.Store, *unrelia
 // just started, until each is acknowledged, and reads them.
 func TestUnreliableStoreLosesNoAcknowledgedPush(t *testing.T) {
 	f := newFixture(t)
-	db := dbtest.SQLite(t)
+	db := storagetest.Database(t)
 	store, network := unreliableStore(t, f.dir, 1)
 	ctx := t.Context()
 	refused := 0

@@ -5,12 +5,17 @@ package storagetest
 import (
 	"testing"
 
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage/blob"
 	"ferry/internal/storage/blob/s3/s3test"
 )
 
 // Blobs returns the blob store in dir: files, or, with the tag s3, an object store.
 func Blobs(t testing.TB, dir string) blob.Store { return s3test.Serve(t, dir).Store(t, "") }
+
+// Database returns a fresh database for the blobs: SQLite or, with the tag s3, PostgreSQL.
+func Database(t testing.TB) *metadb.DB { return dbtest.Postgres(t) }
 
 // OnlyFiles skips a test that looks at files, if the blob store has none.
 func OnlyFiles(t testing.TB) { t.Skip("the test looks at files") }

@@ -51,16 +51,18 @@ func Files(t testing.TB, dir string) *fs.Store {
 	return files
 }
 
-// Open opens the storage in dir, as a process does that starts: a SQLite database and, unless o has
-// another store, its blobs. The first call makes them. The caller closes the database.
+// Open opens the storage in dir, as a process does that starts: unless o has others, a SQLite database and
+// its blobs. The first call makes them. The caller closes the database.
 func Open(ctx context.Context, dir string, o storage.Options) (*storage.Storage, *metadb.DB, error) {
-	path := filepath.Join(dir, "ferry.db")
-	if err := dbtest.Prepare(path); err != nil {
-		return nil, nil, err
-	}
 	var err error
-	if o.DB, err = metadb.Open(ctx, "sqlite:"+path); err != nil {
-		return nil, nil, err
+	if o.DB == nil {
+		path := filepath.Join(dir, "ferry.db")
+		if err := dbtest.Prepare(path); err != nil {
+			return nil, nil, err
+		}
+		if o.DB, err = metadb.Open(ctx, "sqlite:"+path); err != nil {
+			return nil, nil, err
+		}
 	}
 	if o.Blobs == nil {
 		if o.Blobs, err = fs.New(dir); err != nil {
