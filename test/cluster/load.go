@@ -41,7 +41,7 @@ func (l *Load) Outage() (ended func()) {
 }
 
 // Patience is how long a request is tried again before it counts as failed.
-const Patience = 20 * time.Second
+const Patience = time.Minute
 
 // pause is how long each client waits between two requests.
 const pause = 20 * time.Millisecond
