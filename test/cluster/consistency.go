@@ -48,7 +48,7 @@ func (c *Cluster) Differences(ctx context.Context) ([]string, error) {
 		}
 		want, ok := owned[owner]
 		switch {
-		case !ok && key != "instance-id":
+		case !ok && key != "instance-id" && key != "store-id":
 			found = append(found, "no row has the object "+key)
 		case ok && want >= 0 && want != size:
 			found = append(found, fmt.Sprintf("object %s has %d bytes, its row says %d", key, size, want))
