@@ -109,9 +109,11 @@ bench-links: ## poor links, beside regsync and skopeo; UPDATE=1 writes the table
 	@test/tools.sh regsync
 	go test -count=1 -v -tags bench -timeout 60m -run Links ./test/bench $(if $(UPDATE),-args -update)
 
-bench-fleet: ## the load of many connected registries on a root; SITES=1000 and IDLE=30s for less; UPDATE=1 writes the table
-	go test -count=1 -v -tags bench -timeout 70m -run Fleet ./test/bench \
-		-args $(if $(SITES),-sites $(SITES)) $(if $(IDLE),-idle $(IDLE)) $(if $(UPDATE),-update)
+bench-fleet: ## the load of many connected registries on a root of one process, and of two; SITES=1000 SHARED=1000 and IDLE=30s for less; UPDATE=1 writes the table
+	@test/tools.sh versitygw
+	go test -count=1 -run XXX -bench LargeFleet ./internal/fleet
+	go test -count=1 -v -tags bench -timeout 70m -run Fleet ./test/bench -args $(if $(SITES),-sites $(SITES)) \
+		$(if $(SHARED),-shared $(SHARED)) $(if $(IDLE),-idle $(IDLE)) $(if $(UPDATE),-update)
 
 chaos: ## SEEDS random histories of a site with failing links and parents, and of its listings
 	CHAOS_SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -run 'TestChaos|OverABadLink' ./internal/replication

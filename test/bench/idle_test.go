@@ -100,10 +100,10 @@ func idleCycle(t *testing.T) figure {
 	after, asked := l.Stats(t), w.after(seen)
 	down, up := after.Down-before.Down, after.Up-before.Up
 	return figure{
-		name:   fmt.Sprintf("idle cycle, once a minute; %d repositories of %d tags", repositories, tags),
-		ferry:  fmt.Sprintf("%d request, %d bytes up, %d down", len(asked), up, down),
-		target: "1 request, under 1 KiB each way",
-		met:    len(asked) == 1 && up < 1<<10 && down < 1<<10,
+		name:    fmt.Sprintf("idle cycle, once a minute; %d repositories of %d tags", repositories, tags),
+		ferry:   fmt.Sprintf("%d request, %d bytes up, %d down", len(asked), up, down),
+		target:  "1 request, under 1 KiB each way",
+		reached: min(share(1, len(asked)), share(1<<10, up), share(1<<10, down)),
 	}
 }
 
@@ -154,6 +154,6 @@ func firstLayer(t *testing.T) figure {
 	return figure{
 		name:   "first layer of 500 images of 20 KiB that changed at once; 600 ms",
 		ferry:  fmt.Sprintf("%.1f s, %.1f round trips", first.Sub(listed).Seconds(), trips),
-		target: "within 3 round trips", met: trips <= 3,
+		target: "within 3 round trips", reached: share(3, trips),
 	}
 }

@@ -79,10 +79,10 @@ func memory(t *testing.T) []figure {
 	}
 	t.Logf("%d pulls of 16 MiB meanwhile", total)
 	return []figure{{
-		name:   "memory of a connected registry that syncs a 2 GiB layer and serves pulls, 4 at a time",
-		ferry:  fmt.Sprintf("%.1f MiB resident at most", float64(resident)/(1<<20)),
-		target: "under 64 MiB",
-		met:    resident < 64<<20,
+		name:    "memory of a connected registry that syncs a 2 GiB layer and serves pulls, 4 at a time",
+		ferry:   fmt.Sprintf("%.1f MiB resident at most", float64(resident)/(1<<20)),
+		target:  "under 64 MiB",
+		reached: share(64<<20, resident),
 	}}
 }
 

@@ -36,11 +36,18 @@ func memoryOf(t *testing.T, pid int, field string) int64 {
 // counts nanoseconds; /proc/PID/stat would count hundredths of a second.
 func cpuOf(t *testing.T, pid int) time.Duration {
 	t.Helper()
-	var now unix.Timespec
-	if err := unix.ClockGettime(int32(^pid<<3|2), &now); err != nil { // clock_getcpuclockid(3)
+	used, err := cpuTime(pid)
+	if err != nil {
 		t.Fatalf("read processor time of %d: %v", pid, err)
 	}
-	return time.Duration(now.Nano())
+	return used
+}
+
+// cpuTime is [cpuOf] for a process that may have ended.
+func cpuTime(pid int) (time.Duration, error) {
+	var now unix.Timespec
+	err := unix.ClockGettime(int32(^pid<<3|2), &now) // clock_getcpuclockid(3)
+	return time.Duration(now.Nano()), err
 }
 
 // raiseFileLimit allows this process, and those that it starts, n open files each.

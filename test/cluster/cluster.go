@@ -121,6 +121,9 @@ type Process struct {
 	options instance.Options
 }
 
+// NewProcess returns a process that has not started.
+func NewProcess(o instance.Options) *Process { return &Process{options: o} }
+
 // Start starts the process for the first time, or after it has ended.
 func (p *Process) Start(t testing.TB) {
 	t.Helper()

@@ -265,6 +265,9 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 }
 
+// PIDs returns the ids of all processes of the server.
+func (s *Server) PIDs() []int { return append(s.children(), s.pid) }
+
 // children returns the processes that the server has started. Each of them is a session of its own.
 func (s *Server) children() (pids []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
