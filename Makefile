@@ -109,7 +109,7 @@ bench-links: ## poor links, beside regsync and skopeo; UPDATE=1 writes the table
 	@test/tools.sh regsync
 	go test -count=1 -v -tags bench -timeout 60m -run Links ./test/bench $(if $(UPDATE),-args -update)
 
-bench-fleet: ## the load of many connected registries on a root of one process, and of two; SITES=1000 SHARED=1000 and IDLE=30s for less; UPDATE=1 writes the table
+bench-fleet: ## a root of one process, and of two, with many connected registries; SITES=1000 SHARED=1000 IDLE=30s for less
 	@test/tools.sh versitygw
 	go test -count=1 -run XXX -bench LargeFleet ./internal/fleet
 	go test -count=1 -v -tags bench -timeout 70m -run Fleet ./test/bench -args $(if $(SITES),-sites $(SITES)) \
