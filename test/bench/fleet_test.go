@@ -24,8 +24,8 @@ import (
 )
 
 var (
-	fleetSizes = flag.String("sites", "1000,4000,10000", "numbers of connected registries of a root of one process; 0 is none")
-	sharedSize = flag.Int("shared", 10000, "number of connected registries of a root of two processes; 0 is none")
+	fleetSizes = flag.String("sites", "1000,4000,10000", "numbers of connected registries of one process; 0 is none")
+	sharedSize = flag.Int("shared", 10000, "number of connected registries of two processes; 0 is none")
 	idleTime   = flag.Duration("idle", 2*time.Minute, "length of the idle phase")
 )
 
