@@ -26,6 +26,7 @@ const (
 	stateSucceeded = "Succeeded"
 	stateFailed    = "Failed"
 	statePending   = "Pending"
+	stateTimedOut  = "TimedOut" // the sync window closed first
 	stateInactive  = "NotActivated"
 
 	triggerInitial     = "InitialSync"

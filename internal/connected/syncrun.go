@@ -2,6 +2,7 @@ package connected
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -153,6 +154,8 @@ func (s *session) finishSync(o outcome) {
 	s.sync, s.syncCtx, s.syncOver = nil, nil, nil
 	result := stateSucceeded
 	switch {
+	case stopped && o.err != nil && errors.Is(cause, errWindowClosed):
+		result = stateTimedOut
 	case stopped && o.err != nil:
 		result = statePending // it was stopped, and nothing failed
 	case o.err != nil || o.Failed > 0:
@@ -176,7 +179,7 @@ func (s *session) finishSync(o outcome) {
 			st.SyncSuccess = now
 		}
 	})
-	if result != statePending {
+	if result != statePending && result != stateTimedOut {
 		s.recordFailures(ctx, o)
 	}
 	if result == stateSucceeded { // now, because the parent holds the next poll
@@ -189,7 +192,7 @@ func (s *session) finishSync(o outcome) {
 	switch result {
 	case stateSucceeded:
 		s.log.Info("sync finished", attrs...)
-	case statePending:
+	case statePending, stateTimedOut:
 		s.log.Info("sync stopped; the next one resumes at the same byte", append(attrs, "err", cause)...)
 	default:
 		if o.err != nil {

@@ -60,7 +60,7 @@ func TestSyncCutByItsWindowResumesItsBytes(t *testing.T) {
 			t.Errorf("state = %s, %s; want Syncing", s.State, s.SyncState)
 		}
 		time.Sleep(2 * time.Minute)
-		if s := ship.agent.Status(); s.State != "Online" || s.SyncState != "Pending" || s.ItemsPending != 1 {
+		if s := ship.agent.Status(); s.State != "Online" || s.SyncState != "TimedOut" || s.ItemsPending != 1 {
 			t.Errorf("after the window: %s, %s, %d pending; want Online, Pending, 1", s.State, s.SyncState,
 				s.ItemsPending)
 		}
@@ -210,7 +210,7 @@ func TestNarrowedScheduleStopsARunningSync(t *testing.T) {
 		time.Sleep(70 * time.Minute) // the window of its activation would be over
 		root.update("ship1", nightly())
 		time.Sleep(10 * time.Second)
-		if s := ship.agent.Status(); s.SyncState != "Pending" || s.NextSync.IsZero() {
+		if s := ship.agent.Status(); s.SyncState != "TimedOut" || s.NextSync.IsZero() {
 			t.Errorf("after the schedule narrowed: %s, next %v", s.SyncState, s.NextSync)
 		}
 		before := root.sent.Load()

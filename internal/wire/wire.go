@@ -419,7 +419,7 @@ type Status struct {
 	LastSyncEnd     time.Time `json:"lastSyncEnd,omitzero"`
 	LastSyncSuccess time.Time `json:"lastSyncSuccess,omitzero"`
 	SyncTrigger     string    `json:"syncTrigger,omitempty"` // InitialSync, ...
-	SyncState       string    `json:"syncState,omitempty"`   // NotActivated, Syncing, Failed, Succeeded, Pending
+	SyncState       string    `json:"syncState,omitempty"`   // NotActivated, Syncing, Failed, ...
 	Resync          int64     `json:"resync,omitempty"`      // of [Spec.Resync], those that it has begun
 	// Watermarks are, by feed, the sequence numbers up to which the registry knows the listings of
 	// each ancestor. Items of those listings that it does not have are in OutOfSync, or at least counted.
