@@ -99,6 +99,14 @@ func parityRows(t *testing.T) (all []parityRow) {
 	return all
 }
 
+// namesOnly reports whether a row says no more than that the program knows a command or a flag.
+func (r parityRow) namesOnly() bool {
+	return r.ferry == "same" && r.how == "" && strings.HasPrefix(r.original, "`")
+}
+
+// isShown reports whether a check is a test or a value, and not only a command line that is understood.
+func isShown(check string) bool { return !strings.HasPrefix(check, "ferry ") }
+
 // TestEveryNamedTestExists, in test/docs, checks the names of tests in the table.
 func TestParityTableIsTrue(t *testing.T) {
 	rows := parityRows(t)
@@ -110,6 +118,8 @@ func TestParityTableIsTrue(t *testing.T) {
 			t.Errorf("%s: the row does not say how, or why", row.original)
 		case row.ferry != "not applicable" && len(row.checks) == 0:
 			t.Errorf("%s: the row has no check", row.original)
+		case row.ferry != "not applicable" && !row.namesOnly() && !slices.ContainsFunc(row.checks, isShown):
+			t.Errorf("%s: no test and no value shows it", row.original)
 		}
 		for _, c := range row.checks {
 			checkParity(t, row.original, c)
@@ -137,6 +147,11 @@ func checkParity(t *testing.T, row, text string) {
 	t.Helper()
 	words := shellWord.FindAllString(text, -1)
 	switch {
+	case strings.HasPrefix(text, "TestScript/"):
+		script := strings.TrimPrefix(text, "TestScript/")
+		if _, err := os.Stat("testdata/script/" + script + ".txtar"); err != nil {
+			t.Errorf("%s: %v", row, err)
+		}
 	case strings.HasPrefix(text, "Test"):
 	case words[0] == "ferry":
 		for i, w := range words {
