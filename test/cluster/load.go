@@ -31,6 +31,24 @@ type Load struct {
 
 	pushes, deletes, pulls, retries atomic.Int64
 	outages                         atomic.Int64 // begun and ended
+
+	mu   sync.Mutex
+	most int // see [Load.MostFailures]
+}
+
+// MostFailures returns how often the client that had to try most often failed before it succeeded.
+func (l *Load) MostFailures() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.most
+}
+
+// AwaitRequests waits until some more pulls and pushes have begun.
+func (l *Load) AwaitRequests(ctx context.Context, n int64) {
+	sum := func() int64 { return l.pushes.Load() + l.pulls.Load() }
+	for begun := sum(); sum() < begun+n && ctx.Err() == nil; {
+		_ = sleep(ctx, pause)
+	}
 }
 
 // Outage says that the database does not answer from now on, and that it does again when the caller
@@ -218,7 +236,7 @@ type lostError struct{ error }
 // because the grace period of the test is short begins again, too.
 func (l *Load) retry(ctx context.Context, do func(context.Context) error) error {
 	deadline := time.Now().Add(Patience)
-	for {
+	for failures := 1; ; failures++ {
 		err := func() error {
 			ctx, cancel := context.WithDeadline(ctx, deadline)
 			defer cancel()
@@ -231,6 +249,9 @@ func (l *Load) retry(ctx context.Context, do func(context.Context) error) error 
 			return fmt.Errorf("failed for %s: %w", Patience, err)
 		}
 		l.retries.Add(1)
+		l.mu.Lock()
+		l.most = max(l.most, failures)
+		l.mu.Unlock()
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
