@@ -109,9 +109,17 @@ func (tx *Tx) Removed(repository string, after int64) ([]Removal, error) {
 }
 
 // TrimFeed deletes the records of items and repositories that were removed before the given
-// moment. A reader whose cursor is older gets a complete listing of the repository, or of all
-// repositories.
-func (tx *Tx) TrimFeed(before Uptime) error {
+// moment, about limit at a time, the oldest first. more reports whether some are left. A reader
+// whose cursor is older gets a complete listing of the repository, or of all repositories.
+func (tx *Tx) TrimFeed(before Uptime, limit int) (more bool, err error) {
+	last, err := get[Uptime](tx, "trim feed", `SELECT removed_at FROM tombstones WHERE removed_at < $1
+		ORDER BY removed_at LIMIT 1 OFFSET $2`, before, limit-1)
+	switch {
+	case err == nil:
+		more, before = last+1 < before, last+1
+	case !errors.Is(err, ErrNotFound):
+		return false, err
+	}
 	for _, statement := range []string{
 		`UPDATE feed SET relist_seq = CASE WHEN relist_seq < old.seq THEN old.seq ELSE relist_seq END
 			FROM (SELECT repository, MAX(seq) AS seq FROM tombstones WHERE removed_at < $1 GROUP BY repository) AS old
@@ -123,10 +131,10 @@ func (tx *Tx) TrimFeed(before Uptime) error {
 		`DELETE FROM feed WHERE changed_at < $1 AND ` + deleted,
 	} {
 		if err := tx.do("trim feed", statement, before); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return more, nil
 }
 
 // deleted is the condition that a repository in the feed was deleted.

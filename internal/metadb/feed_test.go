@@ -63,8 +63,14 @@ func TestTrimmedTombstonesAreCoveredAfterAClockStep(t *testing.T) {
 							return err
 						}
 					}
-					return tx.TrimFeed(second(3))
+					return nil
 				})
+				for more := true; more; {
+					update(t, db, func(tx *metadb.Tx) (err error) {
+						more, err = tx.TrimFeed(second(3), 1)
+						return err
+					})
+				}
 				view(t, db, func(tx *metadb.Tx) error {
 					entry, err := tx.FeedEntry("a")
 					if entry.RelistSeq != tc.relist || entry.Seq != int64(len(tc.at)) {

@@ -29,7 +29,8 @@ const (
 // has stopped. The process itself counts the session as ended before that. Old servers lack some.
 const sessionSettings = `SELECT set_config(name, value, false) FROM pg_settings JOIN (VALUES
 	('idle_session_timeout', '30s'), ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'),
-	('tcp_keepalives_count', '3')) AS wanted (setting_name, value) ON name = setting_name`
+	('tcp_keepalives_count', '3'), ('tcp_user_timeout', '25000')) AS wanted (setting_name, value)
+	ON name = setting_name`
 
 // endSession ends the session that has locked $1, if it lives.
 const endSession = `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted

@@ -4,8 +4,13 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"net"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -177,6 +182,129 @@ func TestAnotherProcessTakesOverFromALostLeader(t *testing.T) {
 	if err := <-lost; !errors.Is(err, context.Canceled) {
 		t.Errorf("the work of a leader that is stopped ends with %v", err)
 	}
+}
+
+// A silentProxy is between a process and PostgreSQL, and can stop passing anything on, as when a machine vanishes: both
+// sides keep their connections.
+type silentProxy struct {
+	url    string // of the database, through the proxy
+	silent atomic.Bool
+}
+
+// newSilentProxy returns a proxy before the database at address.
+func newSilentProxy(t *testing.T, address string) *silentProxy {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const file = ".s.PGSQL.5432"
+	q := u.Query()
+	server := filepath.Join(q.Get("host"), file)
+	dir := t.TempDir()
+	l, err := net.Listen("unix", filepath.Join(dir, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Set("host", dir)
+	u.RawQuery = q.Encode()
+	p := &silentProxy{url: u.String()}
+	var work sync.WaitGroup
+	ctx, stop := context.WithCancel(context.Background())
+	pass := func(to, from net.Conn) {
+		part := make([]byte, 64<<10)
+		for {
+			n, err := from.Read(part)
+			if p.silent.Load() {
+				<-ctx.Done()
+			}
+			if err == nil {
+				_, err = to.Write(part[:n])
+			}
+			if err != nil {
+				to.Close()
+				return
+			}
+		}
+	}
+	work.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn, err := net.Dial("unix", server)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			context.AfterFunc(ctx, func() { client.Close(); conn.Close() })
+			work.Go(func() { pass(conn, client) })
+			work.Go(func() { pass(client, conn) })
+		}
+	})
+	t.Cleanup(func() {
+		stop()
+		l.Close()
+		work.Wait()
+	})
+	return p
+}
+
+func TestLeaderWhoseMachineVanishesIsReplacedWithinAMinute(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it waits for half a minute")
+	}
+	address := dbtest.PostgresURL(t)
+	proxy := newSilentProxy(t, address)
+	type event struct {
+		what string
+		at   time.Time
+	}
+	events := make(chan event, 10)
+	ctx, stop := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer stop()
+	lead := func(name, address string) {
+		db, err := metadb.OpenWith(ctx, metadb.Options{URL: address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { db.Close() })
+		s := db.NewSession()
+		work.Go(func() {
+			defer s.Close()
+			_ = s.Lead(ctx, "work", func(ctx context.Context) error {
+				events <- event{name + " begins", time.Now()}
+				<-ctx.Done()
+				events <- event{name + " ends", time.Now()}
+				return nil
+			})
+		})
+	}
+	next := func(want string) time.Time {
+		t.Helper()
+		select {
+		case e := <-events:
+			if e.what != want {
+				t.Fatalf("%s, want %s", e.what, want)
+			}
+			return e.at
+		case <-time.After(time.Minute):
+			t.Fatalf("not within a minute: %s", want)
+			panic("unreachable")
+		}
+	}
+	lead("a", proxy.url)
+	next("a begins")
+	lead("b", address)
+	proxy.silent.Store(true)
+	vanished := time.Now()
+	ended := next("a ends")
+	begun := next("b begins")
+	t.Logf("the old leader ended after %s, and the new one began after %s", ended.Sub(vanished), begun.Sub(vanished))
 }
 
 func TestLeaderReturnsWithItsWork(t *testing.T) {

@@ -147,8 +147,21 @@ func (s *Storage) Watch(key string, concerns func(repository string) bool) (chan
 // TrimFeed forgets items and repositories that were removed longer ago than age. A reader with
 // an older cursor gets complete listings.
 func (s *Storage) TrimFeed(ctx context.Context, age time.Duration) error {
-	return s.remove(ctx, func(tx *metadb.Tx) error { return tx.TrimFeed(s.Uptime().Add(-age)) })
+	before := s.Uptime().Add(-age)
+	for more := true; more; {
+		err := s.remove(ctx, func(tx *metadb.Tx) (err error) {
+			more, err = tx.TrimFeed(before, trimmedAtOnce)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// trimmedAtOnce is about how many tombstones one transaction deletes, so that others do not wait for long.
+const trimmedAtOnce = 5000
 
 // watchers are the readers that wait for a change, by key.
 type watchers struct {
