@@ -259,7 +259,7 @@ func TestLeaderWhoseMachineVanishesIsReplacedWithinAMinute(t *testing.T) {
 	address := dbtest.PostgresURL(t)
 	proxy := newSilentProxy(t, address)
 	type event struct {
-		what string
+		text string
 		at   time.Time
 	}
 	events := make(chan event, 10)
@@ -288,8 +288,8 @@ func TestLeaderWhoseMachineVanishesIsReplacedWithinAMinute(t *testing.T) {
 		t.Helper()
 		select {
 		case e := <-events:
-			if e.what != want {
-				t.Fatalf("%s, want %s", e.what, want)
+			if e.text != want {
+				t.Fatalf("%s, want %s", e.text, want)
 			}
 			return e.at
 		case <-time.After(time.Minute):
