@@ -27,7 +27,7 @@ func (h *handler) guard(next http.Handler) http.Handler {
 	foreign := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := foreign.Check(r); err != nil {
-			refuse(w, control.Refuse(api.CodeDenied, "a page of another site may not write here"))
+			Refuse(w, control.Refuse(api.CodeDenied, "a page of another site may not write here"))
 			return
 		}
 		operator, err := h.Authenticator.Authenticate(r)
@@ -36,7 +36,7 @@ func (h *handler) guard(next http.Handler) http.Handler {
 			return
 		}
 		if operator.Kind != auth.KindOperator {
-			refuse(w, control.Refuse(api.CodeDenied, "a token may not manage the registry").
+			Refuse(w, control.Refuse(api.CodeDenied, "a token may not manage the registry").
 				WithHint("log in as an operator, such as admin"))
 			return
 		}

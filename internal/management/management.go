@@ -96,7 +96,7 @@ func NewLocalHandler(o Options) http.Handler {
 		}
 		switch {
 		case r.Method != http.MethodGet, path != "/status" && path != "/sync" && path != "/sync/items":
-			refuse(w, control.Refuse(api.CodeDenied, "without a login an instance shows only its sync status").
+			Refuse(w, control.Refuse(api.CodeDenied, "without a login an instance shows only its sync status").
 				WithHint("log in as an operator: ferry login NAME --url URL -u admin --password-stdin"))
 		default:
 			w.Header().Set("Cache-Control", "no-store")
@@ -155,7 +155,7 @@ func newHandler(o Options) *handler {
 		panic(err) // the tests serve every operation
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, control.Refuse(api.CodeNotFound, "there is no %.10s %.200s in the management API", r.Method,
+		Refuse(w, control.Refuse(api.CodeNotFound, "there is no %.10s %.200s in the management API", r.Method,
 			r.URL.Path).
 			WithHint("see %s/openapi.json", api.Root))
 	})
@@ -164,7 +164,7 @@ func newHandler(o Options) *handler {
 
 // followsParent refuses mirror rules and imports in a connected registry.
 func followsParent(w http.ResponseWriter, _ *http.Request) {
-	refuse(w, control.Refuse(api.CodeNotFound, "a connected registry gets content only from its parent").
+	Refuse(w, control.Refuse(api.CodeNotFound, "a connected registry gets content only from its parent").
 		WithHint("create mirror rules and imports at the root registry"))
 }
 

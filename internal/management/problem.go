@@ -151,5 +151,5 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 	w.Write(body)
 }
 
-// refuse sends a refusal, outside of huma.
-func refuse(w http.ResponseWriter, e *control.Error) { writeProblem(w, refused(e)) }
+// Refuse sends a refusal, outside of an operation.
+func Refuse(w http.ResponseWriter, e *control.Error) { writeProblem(w, refused(e)) }

@@ -27,6 +27,17 @@ const (
 	controlTopic    Topic = "control"    // TABLE/NAME of a row of the control plane
 )
 
+// isKnown reports whether this version of the program knows a topic. A newer one, which runs beside it, may
+// write others.
+func (t Topic) isKnown() bool {
+	switch t {
+	case RepositoryTopic, ReportTopic, DamageTopic, EventTopic, WebhookTopic, RuleTopic, LoginTopic, UploadTopic,
+		QuestionTopic, AnswerTopic, controlTopic:
+		return true
+	}
+	return false
+}
+
 // A Change says that a transaction changed something. Name is "" for a topic without names.
 type Change struct {
 	Topic Topic
@@ -159,10 +170,19 @@ const maxRead = 5000
 
 type changesRow struct {
 	id      int64
-	changed []Change
+	changed string
 }
 
-func (r *changesRow) fields() []any { return []any{&r.id, parsed{&r.changed}} }
+func (r *changesRow) fields() []any { return []any{&r.id, &r.changed} }
+
+// changes returns the changes in a row. If a newer version wrote them in another form, anything may have
+// changed.
+func (r *changesRow) changes() (all []Change) {
+	if json.Unmarshal([]byte(r.changed), &all) != nil {
+		return []Change{{Topic: everything}}
+	}
+	return all
+}
 
 // ChangesAfter returns what transactions after the one with a number changed, except those of the
 // process without; "" excludes none.
@@ -182,12 +202,13 @@ func (tx *Tx) ChangesAfter(after int64, without string) (c Changes, err error) {
 	rows, err := list[changesRow](tx, "read changes", `SELECT id, changed FROM changes
 		WHERE id > $1 AND process <> $2 ORDER BY id`, after, without)
 	for _, row := range rows {
-		if slices.ContainsFunc(row.changed, func(one Change) bool { return one.Topic == controlTopic }) {
+		changed := row.changes()
+		if slices.ContainsFunc(changed, func(one Change) bool { return one.Topic == controlTopic }) {
 			c.ControlWrites++
 		}
-		for _, one := range row.changed {
-			if one.Topic == everything {
-				c.All = true
+		for _, one := range changed {
+			if !one.Topic.isKnown() {
+				c.All = true // also for everything
 			} else if !slices.Contains(c.named[one.Topic], one.Name) {
 				c.named[one.Topic] = append(c.named[one.Topic], one.Name)
 			}

@@ -250,3 +250,43 @@ func TestFollowerMissesNothingWhenConnectionsAreLost(t *testing.T) {
 		}
 	}
 }
+
+// A newer version of the program may write topics, and forms of changes, that this one does not know.
+func TestUnknownChangesForgetEverything(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		db.Share()
+		_, f := follow(t, db)
+		got := names(f)
+		update(t, db, func(tx *metadb.Tx) error { tx.Changed("future", "x"); return nil })
+		if mustCatchUp(t, f); !slices.Equal(got(), []string{"*"}) {
+			t.Error("an unknown topic is ignored")
+		}
+		if err := db.Exec(t.Context(), `INSERT INTO changes (id, process, changed)
+			SELECT MAX(id) + 1, 'new', '{"version": 2}' FROM changes`); err != nil {
+			t.Fatal(err)
+		}
+		if mustCatchUp(t, f); !slices.Equal(got(), []string{"*"}) {
+			t.Error("an unknown form is ignored")
+		}
+		update(t, db, touch("a"))
+		if mustCatchUp(t, f); !slices.Equal(got(), []string{"a"}) {
+			t.Error("what follows is not read")
+		}
+	})
+}
+
+func TestChangesAreReadThroughConnectionsThatAreOpen(t *testing.T) {
+	t.Parallel()
+	s := dbtest.NewServer(t, "max_connections=8", "superuser_reserved_connections=0", "autovacuum=off",
+		"max_wal_senders=0")
+	url := s.Create(t, "ferry")
+	db := openWith(t, metadb.Options{URL: url, Readers: 2, Writers: 1})
+	db.Share()
+	f, err := db.Follow(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	defer dbtest.TakeConnections(t, url)()
+	mustCatchUp(t, f)
+}

@@ -71,7 +71,8 @@ func (f *Follower) Close() error {
 
 // CatchUp returns once all changes are applied that were committed before the call. Concurrent calls
 // share their questions to the database. An error means that changes may not be applied. It waits for a
-// short outage to end; in a longer one, the error comes at once.
+// short outage to end; in a longer one, the error comes at once. It is [ErrUnavailable] only if the
+// database does not answer.
 func (f *Follower) CatchUp(ctx context.Context) error {
 	f.mu.Lock()
 	if f.running {
@@ -124,6 +125,9 @@ func (f *Follower) check() error {
 	if err == nil && last != f.last.Load() {
 		err = f.applyChanges(ctx)
 	}
+	if err != nil && ctx.Err() != nil {
+		err = unavailable(err)
+	}
 	switch err = wrap(err, "read changes of other processes"); {
 	case err != nil && !f.failed:
 		f.log.Warn("changes of other processes are not known", "err", err)
@@ -136,8 +140,13 @@ func (f *Follower) check() error {
 
 // ask returns the number of the last transaction that was recorded.
 func (f *Follower) ask(ctx context.Context) (last int64, err error) {
+	const question = `SELECT COALESCE(MAX(id), 0) FROM changes`
 	once := func() error {
-		return f.asking.QueryRowContext(ctx, `SELECT COALESCE(MAX(id), 0) FROM changes`).Scan(&last)
+		err := f.asking.QueryRowContext(ctx, question).Scan(&last)
+		if isCrowded(err) { // other connections may be open
+			err = f.db.read.QueryRowContext(ctx, question).Scan(&last)
+		}
+		return err
 	}
 	if !f.db.dialect.postgres {
 		return last, once()

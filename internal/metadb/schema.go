@@ -38,7 +38,7 @@ func columnsOf() []string {
 		4: "379415c79f8dbe1f",
 		5: "93efcc3133539a02",
 		6: "988c2258c0ad8838",
-		7: "11f8b3f8bbea1e6b",
+		7: "d84b80d37bc00b7b",
 	}
 }
 

@@ -163,6 +163,8 @@ func (s *Service) finish(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, s.prefix(r)+v.Return, http.StatusSeeOther)
 }
 
+var errUsed = errors.New("the answer was used before")
+
 // answered returns the login that a request from the provider answers.
 func (s *Service) answered(r *http.Request) (v pending, err error) {
 	c, err := r.Cookie(loginCookie)
@@ -179,7 +181,7 @@ func (s *Service) answered(r *http.Request) (v pending, err error) {
 	case v.State == "" || subtle.ConstantTimeCompare([]byte(v.State), []byte(query.Get("state"))) != 1:
 		return v, errors.New("the answer is to another login")
 	case !s.used.use(v.State, v.End, s.Now()):
-		return v, errors.New("the answer was used before")
+		return v, errUsed
 	case query.Get("error") != "":
 		return v, errors.New("the provider refused")
 	case query.Get("code") == "":
@@ -206,6 +208,16 @@ func (s *Service) exchange(w http.ResponseWriter, r *http.Request, v pending) er
 	person, _, err := s.verify(r.Context(), raw, v.Nonce, s.ClientID)
 	if err != nil {
 		return err
+	}
+	// Only now, so that strangers cause no writes.
+	if s.Use != nil {
+		first, err := s.Use(r.Context(), v.State, v.End)
+		if err != nil {
+			return err
+		}
+		if !first {
+			return errUsed
+		}
 	}
 	sealed, err := s.signed.seal(sessionUse, session{*person, s.rulesHash(), s.Now().Add(sessionFor)})
 	if err == nil {

@@ -22,6 +22,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"ferry/internal/auth"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oidc"
 )
 
@@ -154,6 +156,7 @@ type fixture struct {
 	now    time.Time
 	url    string
 	logins []string // that were reported
+	use    func(context.Context, string, time.Time) (bool, error)
 }
 
 // request returns a request of a program at 192.0.2.1.
@@ -200,7 +203,7 @@ func (f *fixture) restart(t *testing.T) {
 	f.Service = oidc.New(oidc.Options{
 		Issuer: f.issuer.URL, ClientID: "ferry", CLIClientID: "cli", Rules: rules, Key: []byte("a key of the test"),
 		Address: func(*http.Request) string { return f.url }, Now: func() time.Time { return f.now },
-		LoggedIn: f.note("in"), Failed: f.note("refused"),
+		LoggedIn: f.note("in"), Failed: f.note("refused"), Use: f.use,
 	})
 }
 
@@ -408,6 +411,42 @@ func TestBrowserLogsInOnceWithEachAnswer(t *testing.T) {
 	f.now = f.now.Add(9 * time.Hour)
 	if got := b.get(t, f.url+"/me"); !strings.HasPrefix(got, "401 ") {
 		t.Errorf("after the session's end: %s", got)
+	}
+}
+
+// Each restart is another process of the same root.
+func TestLoginEndsOnceAtAnyProcess(t *testing.T) {
+	f := newFixture(t)
+	db := dbtest.SQLite(t)
+	f.use = func(ctx context.Context, state string, end time.Time) (first bool, err error) {
+		err = db.Update(ctx, func(tx *metadb.Tx) (err error) {
+			first, err = tx.UseLogin(state, f.now, end)
+			return err
+		})
+		return first, err
+	}
+	f.restart(t)
+	b := newBrowser(t)
+	var callback *url.URL
+	var login []*http.Cookie
+	b.CheckRedirect = func(r *http.Request, _ []*http.Request) error {
+		if r.URL.Path == "/login/oidc/callback" {
+			callback, login = r.URL, b.Jar.Cookies(r.URL)
+			f.restart(t)
+		}
+		return nil
+	}
+	for range 2 {
+		if got := b.get(t, f.url+"/login/oidc?return=/me"); got != "200 oidc:ada@example.org" {
+			t.Fatal(got)
+		}
+		f.restart(t)
+		replay := newBrowser(t)
+		replay.Jar.SetCookies(callback, login)
+		if got := replay.get(t, callback.String()); !strings.HasPrefix(got, "403 ") {
+			t.Errorf("an answer that another process has used: %s", got)
+		}
+		f.now = f.now.Add(time.Hour) // the row of the first login is deleted
 	}
 }
 

@@ -67,6 +67,9 @@ type Options struct {
 	// LoggedIn is called with each login of a browser, and with the first use of an ID token; Failed with
 	// each refused login of a browser. nil does nothing.
 	LoggedIn, Failed func(ctx context.Context, sender, name string)
+	// Use reports whether no process with the same Key has ended the login with a state before. end is
+	// when the login is not accepted any more. nil is a process alone.
+	Use func(ctx context.Context, state string, end time.Time) (bool, error)
 
 	Log *slog.Logger     // nil discards
 	Now func() time.Time // nil is time.Now

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ferry/internal/api"
+	"ferry/internal/control"
+	"ferry/internal/management"
 	"ferry/internal/metadb"
 	"ferry/internal/retry"
 )
@@ -75,6 +77,14 @@ func isForLeader(path string) bool {
 	return ok && (first == "mirror-rules" || first == "scrub")
 }
 
+// errUnknownOutcome is the refusal of a request that the leader may have done, or may still do.
+var errUnknownOutcome = control.Refuse(api.CodeUnavailable,
+	"the process that does this has begun, and has not answered: it may be done").
+	WithHint("look whether it is, before you try again")
+
+// errNoAnswer is the refusal of a request that the leader has not begun, or that changes nothing.
+var errNoAnswer = control.Refuse(api.CodeUnavailable, "the process that does this does not answer; try again")
+
 // askLeader returns h for every process: requests that only the leader can answer are passed on to it, which
 // checks the operator's rights. h is for operators that this process has admitted, because a question costs two
 // writes of the database.
@@ -85,12 +95,9 @@ func (in *instance) askLeader(h http.Handler) http.Handler {
 			h.ServeHTTP(w, r)
 			return
 		}
-		a, err := in.ask(r)
+		a, err := in.ask(w, r)
 		if err != nil {
-			in.log.Warn("the process that mirrors and scrubs does not answer", "err", err)
-			w.Header().Set("Retry-After", retryLeaderSec)
-			writeError(w, http.StatusServiceUnavailable, "UNAVAILABLE",
-				"the process that does this does not answer; try again")
+			in.refuseQuestion(w, err)
 			return
 		}
 		for name, values := range a.Fields {
@@ -101,38 +108,66 @@ func (in *instance) askLeader(h http.Handler) http.Handler {
 	})
 }
 
-// ask passes a request on, and waits for its answer.
-func (in *instance) ask(r *http.Request) (*passedAnswer, error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxQuestion+1))
-	if err != nil {
-		return nil, err
+// refuseQuestion answers a request that has no answer of the leader.
+func (in *instance) refuseQuestion(w http.ResponseWriter, err error) {
+	refusal, ok := errors.AsType[*control.Error](err)
+	if !ok {
+		refusal = errNoAnswer
 	}
-	if len(body) > maxQuestion {
-		return nil, fmt.Errorf("the request has more than %d bytes", maxQuestion)
+	if refusal.Code == api.CodeUnavailable {
+		in.log.Warn("the process that does mirrors and scrubs does not answer", "err", err)
+		w.Header().Set("Retry-After", retryLeaderSec)
+	}
+	management.Refuse(w, refusal)
+}
+
+// ask passes a request on, and waits for its answer. An error is a [*control.Error], or that of [errNoAnswer].
+func (in *instance) ask(w http.ResponseWriter, r *http.Request) (*passedAnswer, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxQuestion))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, control.Refuse(api.CodeTooLarge, "the request has more than %d bytes", maxQuestion)
+	}
+	if err != nil {
+		return nil, control.Refuse(api.CodeInvalid, "the request ended early")
 	}
 	text, err := json.Marshal(passedRequest{
 		r.Method, r.URL.RequestURI(), r.Host, r.RemoteAddr, r.Header, body,
 	})
 	if err != nil {
-		return nil, err
+		return nil, control.Refuse(api.CodeInvalid, "the request cannot be passed on")
 	}
 	q := metadb.Question{ID: strings.ToLower(rand.Text())}
 	q.Text = in.cluster.key.Encrypt(questionUse+q.ID, string(text))
 	ctx, stop := context.WithTimeout(r.Context(), askTimeout)
 	defer stop()
 	err = in.db.Update(ctx, func(tx *metadb.Tx) error { return tx.PutQuestion(q, in.storage.Uptime()) })
-	if err != nil {
+	if err != nil && !errors.Is(err, metadb.ErrUncertain) {
 		return nil, err
 	}
-	defer in.forgetQuestion(ctx, q.ID)
+	a, err := in.awaitAnswer(ctx, q.ID)
+	taken := in.forgetQuestion(ctx, q.ID)
+	switch {
+	case err == nil:
+		return a, nil
+	case taken && !changesNothing(r.Method):
+		return nil, fmt.Errorf("%w: %w", errUnknownOutcome, err)
+	}
+	return nil, err
+}
+
+// changesNothing reports whether requests with a method may be served any number of times.
+func changesNothing(method string) bool { return method == http.MethodGet || method == http.MethodHead }
+
+// awaitAnswer waits for the answer to a question.
+func (in *instance) awaitAnswer(ctx context.Context, id string) (*passedAnswer, error) {
 	for {
 		answered := in.cluster.answered.Wait()
-		sealed, err := metadb.Read(ctx, in.db, func(tx *metadb.Tx) (string, error) { return tx.Answer(q.ID) })
+		sealed, err := metadb.Read(ctx, in.db, func(tx *metadb.Tx) (string, error) { return tx.Answer(id) })
 		if err != nil {
 			return nil, err
 		}
 		if sealed != "" {
-			return in.openAnswer(q.ID, sealed)
+			return in.openAnswer(id, sealed)
 		}
 		if err := retry.Sleep(ctx, askPause, answered); err != nil {
 			return nil, err
@@ -149,13 +184,19 @@ func (in *instance) openAnswer(id, sealed string) (*passedAnswer, error) {
 	return a, json.Unmarshal([]byte(text), a)
 }
 
-func (in *instance) forgetQuestion(ctx context.Context, id string) {
+// forgetQuestion deletes a question, so that nobody begins with it any more. It reports whether somebody may
+// have begun.
+func (in *instance) forgetQuestion(ctx context.Context, id string) (taken bool) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
 	defer stop()
-	err := in.db.Update(ctx, func(tx *metadb.Tx) error { return tx.DeleteQuestion(id) })
+	err := in.db.Update(ctx, func(tx *metadb.Tx) (err error) {
+		taken, err = tx.DeleteQuestion(id)
+		return err
+	})
 	if err != nil {
 		in.log.Warn("question to another process is not deleted", "err", err)
 	}
+	return taken || err != nil
 }
 
 // answer answers the questions of other processes until ctx ends.
@@ -182,7 +223,10 @@ func (in *instance) answerAll(ctx context.Context) error {
 	work.SetLimit(answersAtOnce)
 	for _, q := range all {
 		work.Go(func() error {
-			a := in.answerTo(ctx, q)
+			a, err := in.answerTo(ctx, q)
+			if a == nil || err != nil {
+				return err
+			}
 			text, err := json.Marshal(a)
 			if err != nil {
 				return err
@@ -199,26 +243,52 @@ func (in *instance) answerAll(ctx context.Context) error {
 	return work.Wait()
 }
 
-// answerTo serves the request in a question.
-func (in *instance) answerTo(ctx context.Context, q metadb.Question) *passedAnswer {
+// answerTo serves the request in a question. A request that changes something is served once: if a process has
+// begun with it, nobody knows whether it has ended. The answer is nil if nobody waits for it.
+func (in *instance) answerTo(ctx context.Context, q metadb.Question) (*passedAnswer, error) {
 	a := &passedAnswer{Fields: http.Header{}}
-	var p passedRequest
-	text, err := in.cluster.key.Decrypt(questionUse+q.ID, q.Text)
-	if err == nil {
-		err = json.Unmarshal([]byte(text), &p)
-	}
-	var r *http.Request
-	if err == nil {
-		r, err = http.NewRequestWithContext(ctx, p.Method, p.Target, bytes.NewReader(p.Body))
-	}
+	r, err := in.openQuestion(ctx, q)
 	if err != nil {
 		in.log.Error("question of another process cannot be read", "err", err)
-		writeError(a, http.StatusInternalServerError, "UNKNOWN", "internal error")
-		return a
+		management.Refuse(a, control.Refuse(api.CodeInternal, "internal error"))
+		return a, nil
 	}
-	r.Header, r.Host, r.RemoteAddr, r.RequestURI = p.Header, p.Host, p.Sender, p.Target
-	_ = in.cluster.follower.CatchUp(ctx) // the follower logs that it fails
+	if err := in.cluster.follower.CatchUp(ctx); err != nil {
+		return nil, err
+	}
+	if !changesNothing(r.Method) {
+		if q.Taken {
+			a.Fields.Set("Retry-After", retryLeaderSec)
+			management.Refuse(a, errUnknownOutcome)
+			return a, nil
+		}
+		err := in.db.Update(ctx, func(tx *metadb.Tx) error { return tx.TakeQuestion(q.ID) })
+		if errors.Is(err, metadb.ErrNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	in.cluster.management.ServeHTTP(a, r)
 	a.WriteHeader(http.StatusOK)
-	return a
+	return a, nil
+}
+
+// openQuestion returns the request in a question.
+func (in *instance) openQuestion(ctx context.Context, q metadb.Question) (*http.Request, error) {
+	var p passedRequest
+	text, err := in.cluster.key.Decrypt(questionUse+q.ID, q.Text)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, p.Method, p.Target, bytes.NewReader(p.Body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header, r.Host, r.RemoteAddr, r.RequestURI = p.Header, p.Host, p.Sender, p.Target
+	return r, nil
 }

@@ -16,6 +16,7 @@ import (
 	"ferry/internal/auth"
 	"ferry/internal/config"
 	"ferry/internal/metadb"
+	"ferry/internal/oci"
 	"ferry/internal/retry"
 	"ferry/internal/seal"
 	"ferry/internal/wire"
@@ -181,13 +182,18 @@ func (c *cluster) close() error {
 }
 
 // current returns h for requests that must see all that other processes have acknowledged before. While
-// the database does not answer, h serves what this process has in memory.
+// the database does not answer, h serves what this process has in memory. If the changes of others
+// cannot be read for any other reason, requests are refused.
 func (c *cluster) current(h http.Handler) http.Handler {
 	if c == nil {
 		return h
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = c.follower.CatchUp(r.Context()) // the follower logs that it fails
+		err := c.follower.CatchUp(r.Context()) // the follower logs that it fails
+		if err != nil && !errors.Is(err, metadb.ErrUnavailable) {
+			oci.WriteError(w, oci.ErrUnavailable)
+			return
+		}
 		h.ServeHTTP(w, r)
 	})
 }

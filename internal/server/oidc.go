@@ -1,14 +1,19 @@
 package server
 
 import (
+	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"ferry/internal/auth"
 	"ferry/internal/config"
+	"ferry/internal/metadb"
 	"ferry/internal/oidc"
 )
 
@@ -25,6 +30,9 @@ func (in *instance) openOIDC(cfg config.Config, signer *auth.Signer) (auth.Peopl
 		Issuer: cfg.OIDCIssuer, ClientID: cfg.OIDCClientID, CLIClientID: cfg.OIDCCLIClientID,
 		GroupsClaim: cfg.OIDCGroupsClaim, Key: signer.Secret("sessions of people"), Log: in.log,
 		Address: addressFor(cfg.ExternalURL), LoggedIn: in.control.AuditLogin, Failed: in.control.LoginFailed,
+	}
+	if in.cluster != nil {
+		o.Use = in.useLogin
 	}
 	if err := oidc.CheckIssuer(cfg.OIDCIssuer); err != nil {
 		return nil, fmt.Errorf("oidc-issuer: %w", err)
@@ -59,6 +67,16 @@ func (in *instance) openOIDC(cfg config.Config, signer *auth.Signer) (auth.Peopl
 	}
 	in.oidc = oidc.New(o)
 	return in.oidc, nil
+}
+
+// useLogin implements [oidc.Options.Use]. The database gets a hash of the state, which is a secret.
+func (in *instance) useLogin(ctx context.Context, state string, end time.Time) (first bool, err error) {
+	sum := sha256.Sum256([]byte(state))
+	err = in.db.Update(ctx, func(tx *metadb.Tx) (err error) {
+		first, err = tx.UseLogin(hex.EncodeToString(sum[:]), time.Now(), end)
+		return err
+	})
+	return first, err
 }
 
 // secretIn returns the secret in a file; "" without a file.

@@ -16,3 +16,16 @@ CREATE TABLE imports (
   status     TEXT NOT NULL                 -- progress and result; JSON
 );
 CREATE UNIQUE INDEX imports_number ON imports (number);
+
+-- Questions ---------------------------------------------------------------
+
+-- 1 once a process has begun to do what a question asks for.
+ALTER TABLE questions ADD COLUMN taken INTEGER NOT NULL DEFAULT 0;
+
+-- Logins ------------------------------------------------------------------
+
+-- Logins with an OpenID Connect provider that have ended, so that no process ends one again.
+CREATE TABLE used_logins (
+  state   TEXT COLLATE "C" PRIMARY KEY, -- a hash
+  ends_at BIGINT NOT NULL               -- in Unix seconds; then no process accepts the login any more
+);
