@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"path"
 	"slices"
@@ -86,7 +85,7 @@ func (s *Store) make(ctx context.Context, key string, p *partial, x *index, meta
 	if x.size() > smallBlob {
 		return s.compose(ctx, key, p, parts, meta)
 	}
-	content, err := p.read(blob.Range{End: x.size()})
+	content, err := p.readPieces(ctx, x.Pieces)
 	if err != nil {
 		return err
 	}
@@ -205,7 +204,7 @@ func (s *Store) addPart(
 	case <-ctx.Done():
 		return minio.CompletePart{}, context.Cause(ctx)
 	}
-	content, err := p.read(of.span())
+	content, err := p.readPieces(ctx, of)
 	if err != nil {
 		return minio.CompletePart{}, err
 	}
@@ -230,19 +229,6 @@ func (s *Store) copyPart(
 	added, err := s.CopyObjectPart(ctx, s.bucket, s.prefix+from, s.bucket, s.prefix+key, upload, n, e.From,
 		e.span().Len(), map[string]string{"x-amz-copy-source-if-match": `"` + e.ETag + `"`})
 	return minio.CompletePart{PartNumber: n, ETag: added.ETag}, s.convert(ctx, err)
-}
-
-// read returns bytes of the partial.
-func (p *partial) read(r blob.Range) ([]byte, error) {
-	content := make([]byte, r.Len())
-	n, err := p.ReadAt(content, r.Start)
-	if n == len(content) {
-		return content, nil
-	}
-	if err == nil || err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return nil, err
 }
 
 // Reopen implements [blob.Store].
