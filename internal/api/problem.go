@@ -17,6 +17,9 @@ type Fault struct {
 	Location string `json:"location,omitempty" doc:"Such as body.mode."`
 }
 
+// TextReadOnly refuses a write to a ReadOnly connected registry, in the words of the reference.
+const TextReadOnly = "This operation is not allowed on this registry."
+
 // The codes of a [Problem].
 const (
 	CodeInvalid      = "INVALID"

@@ -294,6 +294,9 @@ func (c *client) refused(resp *http.Response, text []byte) error {
 				r.hint = registryHints[e.Code]
 			}
 			if m := strings.TrimSpace(e.Message); m != "" && m != r.text {
+				if r.hint == "" && m == api.TextReadOnly {
+					r.hint = "this site is ReadOnly: make the change at the root, and the next sync brings it"
+				}
 				text, command, ok := strings.Cut(m, "; ferry ") // how the registry API ends a refusal with advice
 				if ok && r.hint == "" {
 					m, r.hint = text, "ferry "+command

@@ -298,3 +298,16 @@ func TestImageNamesAreParsedLikeTheReference(t *testing.T) {
 		}
 	}
 }
+
+func TestRefusalsOfAReadOnlyInstanceNameTheRoot(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprintf(w, `{"errors":[{"code":"DENIED","message":%q}]}`, api.TextReadOnly)
+	}))
+	defer srv.Close()
+	_, err := clientOf(t, srv.URL).do(t.Context(), call{method: "DELETE", path: "/v2/a/manifests/b"})
+	r, ok := errors.AsType[*refusal](err)
+	if !ok || r.text != api.TextReadOnly || !strings.Contains(r.hint, "at the root") {
+		t.Errorf("%+v", err)
+	}
+}

@@ -47,7 +47,7 @@ var flagNamesOf = map[string]nameSource{
 	"remove-client-tokens": tokenNames, "token": tokenNames, "parent": registryNames, "gateway": registryNames,
 	"repositories": repositoryNames,
 	"operator":     "operators",
-	"add-gateway":  registryNames, "remove-gateway": registryNames, "sites": registryNames, "site": registryNames,
+	"add-gateway":  registryNames, "remove-gateway": registryNames, "site": registryNames,
 }
 
 // nounNamesOf are the sources of the names that --name takes, by the noun of the command. The map

@@ -89,6 +89,7 @@ func TestCompletionOffersCommandsFlagsAndNames(t *testing.T) {
 		{"repository delete --image factory/app@sh", "factory/app@sha256:ab"},
 		{"repository delete -u nobody --password x --repository ", ""},
 		{"client configure con", "containerd"},
+		{"wait --sites ", ""}, // a filter, not a name
 		{"completion ", "bash fish powershell zsh"},
 	} {
 		got, directive := completed(t, url, strings.Split(test.line, " ")...)

@@ -199,11 +199,18 @@ func defineSyncFlags(set *pflag.FlagSet, s *api.Settings) {
 
 // managedIdentityFlags defines flags of the reference for choices that Ferry does not have.
 func managedIdentityFlags(set *pflag.FlagSet) {
-	choiceVar(set, new(string), "auth-type", "", "SyncToken", "accepted for the reference's scripts", "SyncToken")
-	set.Lookup("auth-type").Hidden = true
-	noIdentity := func(string) error {
-		return errors.New("there are no managed identities here: leave it out, and the sync token is used")
+	const syncToken = "SyncToken"
+	errIdentity := errors.New("there are no managed identities here: leave it out, and the sync token is used")
+	noIdentity := func(string) error { return errIdentity }
+	onlyToken := func(text string) error {
+		if !strings.EqualFold(text, syncToken) {
+			return errIdentity
+		}
+		return nil
 	}
+	set.Var(&flag{kind: syncToken, text: syncToken, set: onlyToken, choices: []string{syncToken}}, "auth-type",
+		"accepted for the reference's scripts")
+	set.Lookup("auth-type").Hidden = true
 	set.Var(&flag{kind: "ID", set: noIdentity}, "identity", "not supported: a managed identity is an account in Azure")
 	set.Lookup("identity").Hidden = true
 }

@@ -42,7 +42,7 @@ func newOperatorCommand(env *Env) *cobra.Command {
 	return group("operator", "Operators: people and scripts that manage an instance",
 		describe(verb(env, "create", "Create an operator, and print its password", `
 			ferry operator create -r home -n anna --role admin
-			ferry operator create -r home -n baltic --role admin --repositories team/* --label group=baltic
+			ferry operator create -r home -n baltic --role admin --repositories 'team/*' --label group=baltic
 			ferry operator create -r home -n ci --role reader --password-stdin < FILE`,
 			&operatorCreate{}, "name", "role"), `
 Create an operator. An admin may change everything, a reader may read. With
@@ -58,7 +58,7 @@ instance has its own operators: a connected registry gets none from its parent.`
 			&showOptions[api.Operator]{resource: operators}, "name"),
 		verb(env, "update", "Change the role or the limits of an operator", `
 			ferry operator update -r home -n baltic --role reader
-			ferry operator update -r home -n baltic --repositories team/* base/*
+			ferry operator update -r home -n baltic --repositories 'team/*' 'base/*'
 			ferry operator update -r home -n baltic --repositories "" --label ""`,
 			&operatorUpdate{}, "name"),
 		verb(env, "delete", "Delete an operator with its API keys", "ferry operator delete -r home -n baltic --yes",

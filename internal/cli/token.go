@@ -77,7 +77,8 @@ type tokenUpdate struct {
 
 func (o *tokenUpdate) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	textOption(set, &o.patch.ScopeMap, "scope-map", "", "NAME", "the scope map with the permissions of the token")
+	keep := func(text string) error { o.patch.ScopeMap = &text; return noneEmpty([]string{text}) }
+	set.Var(&flag{kind: "NAME", set: keep}, "scope-map", "the scope map with the permissions of the token")
 	choiceOption(set, &o.patch.Status, "status", "whether the token can be used", api.Enabled, api.Disabled)
 }
 

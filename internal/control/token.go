@@ -195,7 +195,8 @@ func (s *Service) DeleteCredential(ctx context.Context, by Caller, name, slot st
 	empty := func(_ *metadb.Tx, row *metadb.Token) error {
 		i := slices.IndexFunc(row.Passwords, func(p metadb.Password) bool { return p.Name == slot })
 		if i < 0 {
-			return Refuse(api.CodeNotFound, "the token '%s' has no %.20s", name, slot)
+			return Refuse(api.CodeNotFound, "the token '%s' has no %.20s", name, slot).
+				WithHint("see ferry token show -n %s", name)
 		}
 		row.Passwords = slices.Delete(row.Passwords, i, i+1)
 		return nil

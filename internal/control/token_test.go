@@ -62,7 +62,8 @@ func TestPasswordIsReplacedWhileTheOtherWorks(t *testing.T) {
 	if root.MayLogIn(t, "line1", first) || !root.MayLogIn(t, "line1", second) {
 		t.Error("another password was deleted")
 	}
-	root.Call(t, "DELETE", "/tokens/line1/credentials/password1", nil).Fails(t, 404, "NOT_FOUND", "password1")
+	root.Call(t, "DELETE", "/tokens/line1/credentials/password1", nil).Fails(t, 404, "NOT_FOUND", "password1",
+		"see ferry token show -n line1")
 	root.Call(t, "DELETE", "/tokens/line1/credentials/password3", nil).Fails(t, 404, "NOT_FOUND")
 	root.Call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password3"}}).Fails(t, 400,
 		"INVALID", "password3")

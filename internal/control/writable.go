@@ -6,8 +6,8 @@ import (
 	"ferry/internal/oci"
 )
 
-// errReadOnly answers a write to a ReadOnly connected registry, with the reference's message.
-var errReadOnly = oci.ErrDenied.With("This operation is not allowed on this registry.")
+// errReadOnly answers a write to a ReadOnly connected registry.
+var errReadOnly = oci.ErrDenied.With(api.TextReadOnly)
 
 // Writable returns nil if clients may do the actions of need on a repository here, as far as this
 // registry is concerned. A root allows everything. A connected registry in mode ReadWrite allows what

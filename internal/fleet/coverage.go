@@ -307,6 +307,10 @@ func (h *holders) scopesOf(v descendant) (scope scopeSeqs, err error) {
 // the images in the filter.
 func (s *Service) matcher(c *storage.View, f Filter, by control.Caller) (m matcher, err error) {
 	m = matcher{terms: f.terms, now: s.now(), holders: make([]*holders, len(f.terms))}
+	if by.Limits.Any() {
+		state := s.control.State()
+		m.sees = func(name string) bool { return state.SeesRegistry(by.Limits, name) }
+	}
 	for i, t := range f.terms {
 		if t.key != "image" {
 			continue

@@ -121,11 +121,10 @@ func (t *term) parseValue(text string) (err error) {
 		return err
 	}
 	t.values = strings.Split(text, ",")
-	if t.key == "state" {
-		for _, value := range t.values {
-			if !slices.ContainsFunc(states, func(s string) bool { return strings.EqualFold(s, value) }) {
-				return fmt.Errorf("'%s' is not a state: want one of %s", value, strings.Join(states, ", "))
-			}
+	known := map[string][]string{"state": states, "mode": {api.ReadOnly, api.ReadWrite}}[t.key]
+	for _, value := range t.values {
+		if known != nil && !slices.ContainsFunc(known, func(s string) bool { return strings.EqualFold(s, value) }) {
+			return fmt.Errorf("'%s' is not a %s: want one of %s", value, t.key, strings.Join(known, ", "))
 		}
 	}
 	return nil
@@ -179,6 +178,9 @@ type matcher struct {
 	terms   []term
 	now     time.Time
 	holders []*holders // of each term with an image: who has it
+
+	// sees reports whether the caller sees a connected registry; nil if the caller sees all.
+	sees func(name string) bool
 }
 
 // matches reports whether a connected registry satisfies every term.
@@ -207,9 +209,12 @@ func (m matcher) satisfies(v *Standing, t term) bool {
 	case "name":
 		return t.hasText(v.Name)
 	case "parent":
-		return slices.ContainsFunc(t.values, func(p string) bool {
-			return slices.ContainsFunc(v.above(), func(r *control.Registry) bool { return glob(p, r.Name) })
-		})
+		for i, r := range v.above() {
+			if (i == 0 || m.sees == nil || m.sees(r.Name)) && t.hasText(r.Name) { // each answer has the first
+				return true
+			}
+		}
+		return false
 	case "state":
 		return t.hasText(v.State)
 	case "reason":

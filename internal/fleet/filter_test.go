@@ -66,6 +66,7 @@ func TestFilterErrorsPointAtTheTerm(t *testing.T) {
 		"bytes>1XB":                "'1XB' is not a size",
 		"bytes>NaN":                "is not a size",
 		"state:late":               "'late' is not a state: want one of InSync",
+		"mode:readwrit":            "'readwrit' is not a mode: want one of ReadOnly, ReadWrite",
 		"name>ship":                "'name' has no order",
 		"group<baltic":             "'group' is a label, and labels have no order: want group:VALUE",
 		"a b c d e/f/g:x":          "term 1",

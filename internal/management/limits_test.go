@@ -94,6 +94,25 @@ func TestListsShowNothingOutsideOfTheLimits(t *testing.T) {
 	}
 }
 
+func TestFiltersFindNothingOutsideOfTheLimits(t *testing.T) {
+	root := limited(t)
+	baltic := object{"group": "baltic"}
+	root.Call(t, "PUT", "/connected-registries/Deck02",
+		object{"parent": "Ship02", "repositories": []string{"team/app"}, "labels": object{"group": "north"}}).OK(t, nil)
+	root.Call(t, "PUT", "/connected-registries/Cabin2",
+		object{"parent": "Deck02", "repositories": []string{"team/app"}, "labels": baltic}).OK(t, nil)
+	for filter, want := range map[string]int{"parent:Deck02": 1, "parent:Ship02": 0, "parent:Ship99": 0} {
+		var page struct{ Value []api.ConnectedRegistry }
+		as(t, root, "GET", "/connected-registries?filter="+filter, nil).OK(t, &page)
+		if len(page.Value) != want {
+			t.Errorf("%s finds %d, want %d", filter, len(page.Value), want)
+		}
+		if root.Call(t, "GET", "/connected-registries?filter=parent:Ship02", nil).OK(t, &page); len(page.Value) != 2 {
+			t.Errorf("without limits: %d", len(page.Value))
+		}
+	}
+}
+
 func TestResourcesOutsideOfTheLimitsAreNotFound(t *testing.T) {
 	root := limited(t)
 	for _, path := range []string{

@@ -61,7 +61,7 @@ func (h *handler) repositories() {
 // deleteRepository deletes a repository, with an audit entry.
 func (h *handler) deleteRepository(ctx context.Context, by control.Caller, name string) error {
 	if h.Control.Writable(name, auth.ContentDelete) != nil {
-		return control.Refuse(api.CodeManaged, "This operation is not allowed on this registry.").
+		return control.Refuse(api.CodeManaged, api.TextReadOnly).
 			WithHint("delete it in the parent registry; the deletion arrives with the next sync")
 	}
 	note := h.Control.AuditNote(by.Actor(), by.Sender, "delete", "repositories/"+name, "")
