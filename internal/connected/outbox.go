@@ -295,7 +295,7 @@ func (a *Agent) unsentItems(tx *metadb.Tx, limit int) (all []wire.OutOfSyncItem,
 	if a.outbox == nil {
 		return nil, nil
 	}
-	rows, err := tx.SyncItems(metadb.Parent, metadb.HeldSyncItem, "", "", limit)
+	rows, err := tx.HeldSyncItems(limit)
 	for i := 0; i < len(rows) && err == nil; i++ {
 		var item wire.OutOfSyncItem
 		item, err = unsentItem(tx, rows[i])

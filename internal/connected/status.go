@@ -169,6 +169,9 @@ func (a *Agent) damage(ctx context.Context) (*wire.StatusDetail, error) {
 // The results must not be changed.
 func (a *Agent) Watermarks() (map[string]int64, []wire.OutOfSyncItem) {
 	st := a.current()
+	if a.outbox == nil {
+		return st.Watermarks, st.Lacking
+	}
 	var unsent []wire.OutOfSyncItem
 	err := a.options.DB.View(context.Background(), func(tx *metadb.Tx) (err error) {
 		unsent, err = a.unsentItems(tx, maxOutOfSync+1)

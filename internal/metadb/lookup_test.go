@@ -12,7 +12,7 @@ import (
 )
 
 // TestQueriesOfOneManifestReadNoOther is about queries that a listing and a collection run for
-// each manifest of a repository.
+// each manifest of a repository, and each poll of a child.
 func TestQueriesOfOneManifestReadNoOther(t *testing.T) {
 	const many = 10_000
 	db, now := dbtest.SQLite(t), time.Now()
@@ -58,6 +58,7 @@ func TestQueriesOfOneManifestReadNoOther(t *testing.T) {
 			"NeverReferenced": func() error { _, err := tx.NeverReferenced("app", last); return err },
 			"IsUnreferenced":  func() error { _, err := tx.IsUnreferenced("app", last); return err },
 			"HasSyncItemOf":   func() error { _, err := tx.HasSyncItemOf("app", last); return err },
+			"HeldSyncItems":   func() error { _, err := tx.HeldSyncItems(50); return err },
 		} {
 			if took := fastest(ask); took > 10*usual {
 				t.Errorf("%s takes %v, where HasManifest takes %v", action, took, usual)

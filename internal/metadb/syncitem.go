@@ -1,6 +1,8 @@
 package metadb
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -68,7 +70,6 @@ const (
 	GoneSyncItem      SyncItemKind = `state = 'synced' AND digest = ''`       // deleted
 	FailedSyncItem    SyncItemKind = `state = 'failed'`                       // the last try failed
 	RemainingSyncItem SyncItemKind = `NOT (state = 'synced' AND digest = '')` // all but those that were deleted
-	HeldSyncItem      SyncItemKind = `state = 'held'`                         // changed here, and not sent yet
 	DifferingSyncItem SyncItemKind = `state <> 'synced'`                      // out of sync, or held
 )
 
@@ -78,6 +79,18 @@ func (tx *Tx) SyncItems(source string, kind SyncItemKind, repository, item strin
 	return list[SyncItem](tx, "list sync items", `SELECT `+syncItemColumns+` FROM sync_items
 		WHERE source = $1 AND `+string(kind)+` AND (repository > $2 OR (repository = $2 AND item > $3))
 		ORDER BY repository, item LIMIT $4`, source, repository, item, limit)
+}
+
+// HeldSyncItems returns up to limit items of the parent that clients changed here and that were not sent
+// yet, sorted by repository and item. It reads only these: without an order in the query, the index of
+// states serves it, and not that of all items.
+func (tx *Tx) HeldSyncItems(limit int) ([]SyncItem, error) {
+	all, err := list[SyncItem](tx, "list held items", `SELECT `+syncItemColumns+` FROM sync_items
+		WHERE source = $1 AND state = 'held' LIMIT $2`, Parent, limit)
+	slices.SortFunc(all, func(a, b SyncItem) int {
+		return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Item, b.Item))
+	})
+	return all, err
 }
 
 // HasSyncItems reports whether repository has items of source and of kind. It reads only rows of
