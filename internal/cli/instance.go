@@ -6,5 +6,5 @@ import "github.com/spf13/cobra"
 
 // instanceCommands returns the commands that run instances in this process.
 func instanceCommands(env *Env) []*cobra.Command {
-	return []*cobra.Command{newServeCommand(env), newDemoCommand(env)}
+	return []*cobra.Command{newServeCommand(env), newDemoCommand(env), newBlobsCommand(env)}
 }

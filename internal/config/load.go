@@ -53,6 +53,21 @@ func Load(
 	return c, c.Validate()
 }
 
+// WithBlobs returns c with its blobs elsewhere, as flags say, by the names of settings. Without the setting
+// blobs, they are files in the data directory. An error names a flag with "to" in the place of "blobs".
+func (c Config) WithBlobs(flags map[string]string) (Config, error) {
+	c.Blobs, c.BlobsEndpoint, c.BlobsRegion, c.BlobsAddressing = "", "", "", ""
+	c.BlobsCredentialsFile, c.BlobsEncryption, c.BlobsCA, c.BlobRedirect = "", "", "", ""
+	l := layer{}
+	for name, text := range flags {
+		l[name] = given{text, "--to" + strings.TrimPrefix(name, "blobs")}
+	}
+	if err := c.apply(l); err != nil {
+		return Config{}, err
+	}
+	return c, c.Validate()
+}
+
 // apply sets the values of a layer. No value may be empty: otherwise, a script with an unset
 // variable would start a root instead of a connected registry, or an instance without TLS.
 // The connection string and its file are two forms of one setting, so each replaces the

@@ -56,15 +56,7 @@ func openDataDir(path string, adopt bool, log *slog.Logger) (d *dataDir, err err
 		return nil, err
 	}
 	if err = d.protect(); err == nil {
-		d.instance, err = d.read(instanceFile)
-	}
-	if err == nil && d.instance == "" {
-		d.instance, err = d.read(startingFile)
-		d.firstStartPending = d.instance != ""
-		d.isFirstStart = d.firstStartPending
-	}
-	if err == nil {
-		d.hasContent, err = hasFiles(path, "blobs/sha256", "blobs/sha512", "partial")
+		err = d.load()
 	}
 	if err == nil && d.instance == "" {
 		if found, _ := hasFiles(path, "registry"); found {
@@ -72,19 +64,44 @@ func openDataDir(path string, adopt bool, log *slog.Logger) (d *dataDir, err err
 				"deleted once this registry is in sync", "path", filepath.Join(path, "registry"))
 		}
 	}
-	if err == nil {
-		var found bool
-		found, err = hasDirs(path, "blobs/sha256", "blobs/sha512")
-		d.lacksBlobDirs = !found
-	}
-	if err == nil {
-		d.mark, err = blobfs.MarkOf(path)
-	}
 	if err != nil {
 		d.unlock()
 		return nil, fmt.Errorf("open data directory: %w", err)
 	}
 	return d, nil
+}
+
+// viewDataDir reads a data directory that an instance may use.
+func viewDataDir(path string, log *slog.Logger) (*dataDir, error) {
+	d := &dataDir{path: path, log: log, unlock: func() error { return nil }}
+	if err := d.load(); err != nil {
+		return nil, fmt.Errorf("open data directory: %w", err)
+	}
+	return d, nil
+}
+
+// load reads what is in the directory.
+func (d *dataDir) load() (err error) {
+	if d.instance, err = d.read(instanceFile); err != nil {
+		return err
+	}
+	if d.instance == "" {
+		if d.instance, err = d.read(startingFile); err != nil {
+			return err
+		}
+		d.firstStartPending = d.instance != ""
+		d.isFirstStart = d.firstStartPending
+	}
+	if d.hasContent, err = hasFiles(d.path, "blobs/sha256", "blobs/sha512", "partial"); err != nil {
+		return err
+	}
+	found, err := hasDirs(d.path, "blobs/sha256", "blobs/sha512")
+	if err != nil {
+		return err
+	}
+	d.lacksBlobDirs = !found
+	d.mark, err = blobfs.MarkOf(d.path)
+	return err
 }
 
 // othersPermissions are the mode bits for all users but a file's owner.

@@ -194,7 +194,7 @@ func open(
 	if err := in.openBucket(ctx, cfg); err != nil {
 		return in, err
 	}
-	if in.db, err = openDatabase(ctx, cfg, in.dir, in.log); err != nil {
+	if in.db, err = openDatabase(ctx, cfg, in.dir, ownershipOf(cfg), in.log); err != nil {
 		return in, firstCause(err)
 	}
 	if err := in.openCluster(ctx, cfg, parent, in.bucket != nil || o.SharedBlobs != nil); err != nil {

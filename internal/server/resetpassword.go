@@ -17,13 +17,8 @@ import (
 // returns it; see [control.ResetStopped]. The data directory is locked meanwhile. Only its owner may
 // do that: files of another user in it would keep the instance from starting.
 func ResetPassword(ctx context.Context, cfg config.Config, operator string, log *slog.Logger) (string, error) {
-	info, err := os.Stat(cfg.DataDir)
-	if err != nil {
-		return "", fmt.Errorf("open data directory: %w", err)
-	}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok && int(s.Uid) != os.Geteuid() {
-		return "", withHint(fmt.Errorf("the data directory %s belongs to another user", cfg.DataDir),
-			fmt.Sprintf("run the command as its owner: sudo -u '#%d' ferry operator reset-password ...", s.Uid))
+	if err := checkOwner(cfg.DataDir, "operator reset-password"); err != nil {
+		return "", err
 	}
 	dir, err := openDataDir(cfg.DataDir, false, log)
 	if err != nil {
@@ -32,7 +27,7 @@ func ResetPassword(ctx context.Context, cfg config.Config, operator string, log 
 	defer dir.unlock()
 	dir.withoutBlobs = true
 	cfg.DatabaseWait = 0 // a person is waiting
-	db, err := openDatabase(ctx, cfg, dir, log)
+	db, err := openDatabase(ctx, cfg, dir, ownershipOf(cfg), log)
 	if err != nil {
 		return "", firstCause(err)
 	}
@@ -46,16 +41,42 @@ func ResetPassword(ctx context.Context, cfg config.Config, operator string, log 
 	return password, err
 }
 
-// openDatabase opens the database of a data directory.
-func openDatabase(ctx context.Context, cfg config.Config, dir *dataDir, log *slog.Logger) (*metadb.DB, error) {
-	ownership := metadb.Alone
-	if cfg.ClusterSecretFile != "" {
-		ownership = metadb.Together
+// checkOwner returns an error unless a data directory exists, and this user owns it. The command is
+// named in the hint.
+func checkOwner(dataDir, command string) error {
+	info, err := os.Stat(dataDir)
+	if err != nil {
+		return fmt.Errorf("open data directory: %w", err)
 	}
-	return metadb.OpenWith(ctx, metadb.Options{
-		URL: databaseOf(cfg), Accept: dir.match, Log: log, Readers: cfg.DatabaseReaders, Writers: cfg.DatabaseWriters,
-		Timeout: cfg.DatabaseTimeout, Wait: cfg.DatabaseWait, Ownership: ownership,
-	})
+	if s, ok := info.Sys().(*syscall.Stat_t); ok && int(s.Uid) != os.Geteuid() {
+		return withHint(fmt.Errorf("the data directory %s belongs to another user", dataDir),
+			fmt.Sprintf("run the command as its owner: sudo -u '#%d' ferry %s ...", s.Uid, command))
+	}
+	return nil
+}
+
+// ownershipOf returns which other processes may use the database of an instance.
+func ownershipOf(cfg config.Config) metadb.Ownership {
+	if cfg.ClusterSecretFile != "" {
+		return metadb.Together
+	}
+	return metadb.Alone
+}
+
+// openDatabase opens the database of a data directory.
+func openDatabase(
+	ctx context.Context, cfg config.Config, dir *dataDir, o metadb.Ownership, log *slog.Logger,
+) (*metadb.DB, error) {
+	options := databaseOptions(cfg, log)
+	options.Accept, options.Ownership = dir.match, o
+	return metadb.OpenWith(ctx, options)
+}
+
+func databaseOptions(cfg config.Config, log *slog.Logger) metadb.Options {
+	return metadb.Options{
+		URL: databaseOf(cfg), Log: log, Readers: cfg.DatabaseReaders, Writers: cfg.DatabaseWriters,
+		Timeout: cfg.DatabaseTimeout, Wait: cfg.DatabaseWait,
+	}
 }
 
 // databaseOf returns the address of the database.

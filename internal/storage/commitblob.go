@@ -260,7 +260,7 @@ func (s *Storage) moveBack(ctx context.Context, id string, d digest.Digest, size
 	damage, err := s.damageOf(ctx, d)
 	if err == nil && damage != nil {
 		var reason string
-		if reason, err = s.checkContent(ctx, d, size, Unpaced); reason != "" {
+		if reason, err = checkContent(ctx, s.blobs, d, size, Unpaced); reason != "" {
 			return nil
 		}
 	}

@@ -183,10 +183,14 @@ func mapNotFound(err error, unknown *oci.Error) error {
 	return err
 }
 
+func isDiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || metadb.IsFull(err)
+}
+
 // mapDiskFull wraps an error of a full disk with [oci.ErrNoSpace], and records when it
 // occurred.
 func (s *Storage) mapDiskFull(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || metadb.IsFull(err) {
+	if isDiskFull(err) {
 		s.fullAt.Store(new(s.Uptime()))
 		if errors.Is(err, oci.ErrNoSpace) {
 			return err // it is wrapped already

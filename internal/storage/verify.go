@@ -32,8 +32,10 @@ const readStep = 256 << 10
 
 // checkContent reads the file of a blob of size bytes, and returns the reason if it is damaged;
 // "" is none.
-func (s *Storage) checkContent(ctx context.Context, d digest.Digest, size int64, pace Pace) (reason string, err error) {
-	r, err := s.openFromDisk(ctx, d)
+func checkContent(
+	ctx context.Context, blobs blob.Store, d digest.Digest, size int64, pace Pace,
+) (reason string, err error) {
+	r, err := openFromDisk(ctx, blobs, d)
 	if errors.Is(err, blob.ErrNotExist) {
 		return fileLost, nil
 	}
@@ -66,11 +68,11 @@ func (s *Storage) checkContent(ctx context.Context, d digest.Digest, size int64,
 }
 
 // openFromDisk opens the file of a blob, past the system's cache if the store can do that.
-func (s *Storage) openFromDisk(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
-	if store, ok := s.blobs.(blob.Rereader); ok {
+func openFromDisk(ctx context.Context, blobs blob.Store, d digest.Digest) (io.ReadCloser, error) {
+	if store, ok := blobs.(blob.Rereader); ok {
 		return store.Reread(ctx, d)
 	}
-	return s.blobs.Open(ctx, d)
+	return blobs.Open(ctx, d)
 }
 
 // unreadable returns the reason if err says that the disk cannot read the content; else err.
@@ -93,14 +95,14 @@ func (s *Storage) VerifyBlob(ctx context.Context, d digest.Digest, pace Pace) (r
 		return "", nil
 	}
 	if err == nil {
-		reason, err = s.checkContent(ctx, d, row.Size, pace)
+		reason, err = checkContent(ctx, s.blobs, d, row.Size, pace)
 	}
 	if err != nil || reason == "" {
 		return "", err
 	}
 	// The second check excludes a commit that came meanwhile.
 	reason, err = s.takeOutOfService(ctx, d, func(ctx context.Context, size int64) (string, error) {
-		return s.checkContent(ctx, d, size, Unpaced)
+		return checkContent(ctx, s.blobs, d, size, Unpaced)
 	})
 	if errors.Is(err, metadb.ErrNotFound) {
 		return "", nil
@@ -190,7 +192,7 @@ func (s *Storage) ReviveBlob(ctx context.Context, d digest.Digest, pace Pace) (b
 	if err != nil || damage == nil {
 		return false, err
 	}
-	if reason, err := s.checkContent(ctx, d, damage.Size, pace); err != nil || reason != "" {
+	if reason, err := checkContent(ctx, s.blobs, d, damage.Size, pace); err != nil || reason != "" {
 		return false, err
 	}
 	held, err := s.digests.acquire(ctx, string(d))
@@ -198,7 +200,7 @@ func (s *Storage) ReviveBlob(ctx context.Context, d digest.Digest, pace Pace) (b
 		return false, err
 	}
 	defer held.release()
-	if reason, err := s.checkContent(ctx, d, damage.Size, Unpaced); err != nil || reason != "" {
+	if reason, err := checkContent(ctx, s.blobs, d, damage.Size, Unpaced); err != nil || reason != "" {
 		return false, err
 	}
 	healed := map[string]bool{}
