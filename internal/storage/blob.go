@@ -47,8 +47,11 @@ func (s *Storage) blobURL(ctx context.Context, repository string, d digest.Diges
 	if row.Locks&respected != 0 {
 		return "", errLocked("reading repository "+repository, NoRead)
 	}
-	if err := s.checkFile(ctx, row.Blob); err != nil {
-		return "", mapNotFound(err, oci.ErrBlobUnknown)
+	if now := s.now(); !s.linked.has(d, now) {
+		if err := s.checkFile(ctx, row.Blob); err != nil {
+			return "", mapNotFound(err, oci.ErrBlobUnknown)
+		}
+		s.linked.add(d, now)
 	}
 	return store.Link(ctx, d, linkLifetime)
 }

@@ -73,6 +73,7 @@ type Storage struct {
 	cache        *cache
 	watchers     watchers
 	reservations reservations
+	linked       sightings                     // blobs of links
 	fullAt       atomic.Pointer[metadb.Uptime] // when the disk was last full; nil is never
 	anyDamage    atomic.Int32                  // see [damageUnknown]
 	damageFound  retry.Signal
