@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"time"
 
@@ -22,7 +23,10 @@ const (
 )
 
 // BucketOf returns the object store of cfg; nil if blobs are files. It makes no request.
-func BucketOf(cfg config.Config) (*s3.Store, error) {
+func BucketOf(cfg config.Config) (*s3.Store, error) { return bucketOf(cfg, nil) }
+
+// bucketOf is [BucketOf]. wrap, unless it is nil, wraps the transport of requests.
+func bucketOf(cfg config.Config, wrap func(http.RoundTripper) http.RoundTripper) (*s3.Store, error) {
 	if cfg.Blobs == "" {
 		return nil, nil
 	}
@@ -32,7 +36,7 @@ func BucketOf(cfg config.Config) (*s3.Store, error) {
 	}
 	o := s3.Options{
 		Location: at, Endpoint: cfg.BlobsEndpoint, Region: cfg.BlobsRegion, Addressing: cfg.BlobsAddressing,
-		CredentialsFile: cfg.BlobsCredentialsFile, Encryption: cfg.BlobsEncryption,
+		CredentialsFile: cfg.BlobsCredentialsFile, Encryption: cfg.BlobsEncryption, Wrap: wrap,
 	}
 	if cfg.BlobsCA != "" {
 		if o.Roots, err = rootsWith(cfg.BlobsCA); err != nil {
@@ -62,7 +66,8 @@ func rootsWith(path string) (*x509.CertPool, error) {
 // openBucket checks the object store of cfg, and records in the data directory to which instance
 // it belongs. Without one it does nothing.
 func (in *instance) openBucket(ctx context.Context, cfg config.Config) (err error) {
-	if in.bucket, err = BucketOf(cfg); err != nil || in.bucket == nil {
+	counted := func(next http.RoundTripper) http.RoundTripper { return in.metrics.ObjectStore(s3.Operation, next) }
+	if in.bucket, err = bucketOf(cfg, counted); err != nil || in.bucket == nil {
 		return err
 	}
 	var owner string

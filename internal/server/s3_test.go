@@ -16,9 +16,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/config"
@@ -230,5 +233,39 @@ func TestObjectStoreServesRedirectedClients(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestObjectStoreMetricsAreThoseOfTheDocs(t *testing.T) {
+	cfg := configOn(s3test.Start(t), t.TempDir(), "a")
+	at, _ := run(t, cfg)
+	if resp := push(t, at.URL, cfg.DataDir, []byte("content")); resp.StatusCode != http.StatusCreated {
+		t.Fatalf("the push answers %s", resp.Status)
+	}
+	body, err := io.ReadAll(request(t, "GET", at.URL+"/metrics", cfg.DataDir, nil).Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	rows := regexp.MustCompile("(?m)^\\| (`ferry_[^|]*) \\|[^|]*\\| bucket \\|").FindAllStringSubmatch(string(docs), -1)
+	for _, row := range rows {
+		for _, name := range regexp.MustCompile(`ferry_\w+`).FindAllString(row[1], -1) {
+			want = append(want, name)
+		}
+	}
+	types := regexp.MustCompile(`(?m)^# TYPE (ferry_object_store_\w+) `)
+	for _, m := range types.FindAllStringSubmatch(string(body), -1) {
+		got = append(got, m[1])
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if !strings.Contains(string(body), `ferry_object_store_requests_total{operation="put",outcome="done"}`) {
+		t.Error("the push made no request")
 	}
 }
