@@ -161,7 +161,8 @@ func newWaitCommand(env *Env) *cobra.Command {
 Wait until connected registries have an image, for pipelines. The exit code is 0
 as soon as they have it, and 1 if they do not at the timeout; the result then
 lists those without it. Sites whose subscription does not have the image do not
-count.`)
+count. Once the registry has answered, the command waits on while it restarts
+or cannot be reached.`)
 	cmd.Args = o.image.arguments
 	return cmd
 }
