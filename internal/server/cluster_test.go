@@ -32,11 +32,12 @@ type member struct {
 // A root of several processes.
 type shared struct {
 	database, secret, blobs string
+	collections             time.Duration // between two; 0 follows the schedule
 }
 
 func newShared(t *testing.T) shared {
 	t.Helper()
-	s := shared{dbtest.PostgresURL(t), filepath.Join(t.TempDir(), "secret"), t.TempDir()}
+	s := shared{database: dbtest.PostgresURL(t), secret: filepath.Join(t.TempDir(), "secret"), blobs: t.TempDir()}
 	if err := os.WriteFile(s.secret, []byte(strings.Repeat("s3cr3t", 8)), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,9 @@ func (s shared) start(t *testing.T) *member {
 	t.Helper()
 	cfg := configIn(t.TempDir())
 	cfg.Database, cfg.ClusterSecretFile = s.database, s.secret
-	return startMember(t, cfg, server.Options{SharedBlobs: storagetest.Files(t, s.blobs), Adopt: true})
+	return startMember(t, cfg, server.Options{
+		SharedBlobs: storagetest.Files(t, s.blobs), Adopt: true, Collection: server.Collection{Every: s.collections},
+	})
 }
 
 // startMember starts a process.

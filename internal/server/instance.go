@@ -268,7 +268,7 @@ func open(
 	})
 	in.upkeep = &upkeep{
 		storage: in.storage, fleet: in.fleet, keys: in.control, db: in.db, log: in.log, now: time.Now,
-		every: o.Collection.Every,
+		every: o.Collection.Every, started: time.Now(),
 	}
 	if in.upkeep.auditAge, err = config.ParseRetention(cfg.AuditRetention); err != nil {
 		return in, err

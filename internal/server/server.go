@@ -154,7 +154,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	all.Go(func() error { return in.scrub.RunSuspects(ctx) })
 	all.Go(func() error { return in.events.RecordPulls(ctx) })
 	all.Go(func() error { return in.fleet.Run(ctx) })
-	jobs := []func(context.Context) error{in.scrub.RunScrubs, in.events.Deliver}
+	jobs := []func(context.Context) error{in.upkeep.lead, in.scrub.RunScrubs, in.events.Deliver}
 	if in.agent != nil {
 		all.Go(func() error { return in.agent.Run(ctx) })
 	}

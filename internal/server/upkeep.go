@@ -58,11 +58,7 @@ type upkeep struct {
 	// auditAge is how long entries of the audit log are kept, if there are not too many; 0 is for ever.
 	auditAge time.Duration
 
-	// leads reports whether this process does the work that only one may do; nil is a process alone.
-	leads func() bool
-
-	wasLeader   bool
-	started     time.Time
+	started     time.Time // the process
 	collected   time.Time // when garbage was last collected; zero until that was read
 	trimmed     time.Time
 	uptimeSaved time.Time // when the uptime was last saved
@@ -78,45 +74,58 @@ func levelOf(cfg config.Config, o Options) *slog.LevelVar {
 	return o.Level
 }
 
-// run works until ctx ends. It logs a failure, and tries again.
+// run does the work of each process until ctx ends.
 func (u *upkeep) run(ctx context.Context) error {
-	u.started = u.now()
-	u.uptimeSaved = u.started
+	u.uptimeSaved = u.now()
+	u.repeat(ctx, u.save)
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(u.fleet.SaveSeen(ctx), u.keys.SaveKeyUse(ctx), u.storage.SaveUptime(ctx))
+}
+
+// lead does the work of which there is only one until ctx ends. Another process may have done it before.
+func (u *upkeep) lead(ctx context.Context) error {
+	u.collected, u.trimmed = time.Time{}, time.Time{}
+	u.repeat(ctx, u.clean)
+	return nil
+}
+
+// repeat does some work regularly until ctx ends. It logs a failure, and tries again.
+func (u *upkeep) repeat(ctx context.Context, work func(context.Context) error) {
 	for {
-		if err := u.once(ctx); err != nil && ctx.Err() == nil {
+		if err := work(ctx); err != nil && ctx.Err() == nil {
 			u.log.Error("upkeep failed", "err", err)
 		}
 		if retry.Sleep(ctx, cmp.Or(u.every, upkeepInterval), nil) != nil {
-			ctx = context.WithoutCancel(ctx)
-			return errors.Join(u.fleet.SaveSeen(ctx), u.keys.SaveKeyUse(ctx), u.storage.SaveUptime(ctx))
+			return
 		}
 	}
 }
 
-// once does the work that is due.
-func (u *upkeep) once(ctx context.Context) error {
+// save saves the state that this process has in memory.
+func (u *upkeep) save(ctx context.Context) error {
 	own, err := u.fleet.Own(ctx)
 	if err != nil {
 		return err
 	}
 	u.setLevel(own)
+	return errors.Join(u.fleet.SaveSeen(ctx), u.keys.SaveKeyUse(ctx), u.saveUptime(ctx, u.now()))
+}
+
+// clean trims what is old, and collects garbage, if that is due.
+func (u *upkeep) clean(ctx context.Context) error {
+	own, err := u.fleet.Own(ctx)
+	if err != nil {
+		return err
+	}
 	now := u.now()
-	each := []error{u.fleet.SaveSeen(ctx), u.keys.SaveKeyUse(ctx), u.saveUptime(ctx, now)}
-	if u.leads != nil && !u.leads() {
-		u.wasLeader = false
-		return errors.Join(each...)
-	}
-	if !u.wasLeader {
-		u.wasLeader, u.collected = true, time.Time{} // another process may have collected since
-	}
 	// If a full disk stops the feed from being trimmed, the collection may make room.
 	trimErr := u.trim(ctx, now)
-	return errors.Join(append(each, trimErr, u.collect(ctx, own, now))...)
+	return errors.Join(trimErr, u.collect(ctx, own, now))
 }
 
 // saveUptime saves the uptime, if that is due.
 func (u *upkeep) saveUptime(ctx context.Context, now time.Time) error {
-	if now.Sub(u.uptimeSaved) < uptimeInterval && u.leads == nil { // the clocks of several processes must agree
+	if now.Sub(u.uptimeSaved) < uptimeInterval && !u.db.Shared() { // the clocks of several processes must agree
 		return nil
 	}
 	u.uptimeSaved = now

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,10 +60,19 @@ func after(t *testing.T, d time.Duration, c *fakeWork, level *slog.LevelVar) {
 	if c.db == nil {
 		c.db = dbtest.SQLite(t)
 	}
-	u := &upkeep{storage: c, fleet: c, keys: c, db: c.db, log: slog.New(slog.DiscardHandler), now: time.Now}
+	u := &upkeep{
+		storage: c, fleet: c, keys: c, db: c.db, log: slog.New(slog.DiscardHandler), now: time.Now, started: time.Now(),
+	}
 	u.level.Store(level)
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
+	var leads sync.WaitGroup
+	defer leads.Wait()
+	leads.Go(func() {
+		if err := u.lead(ctx); err != nil {
+			t.Error(err)
+		}
+	})
 	if err := u.run(ctx); err != nil {
 		t.Error(err)
 	}
