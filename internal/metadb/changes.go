@@ -24,6 +24,7 @@ const (
 	UploadTopic     Topic = "uploads"    // NAME is a message about an upload; see package storage
 	QuestionTopic   Topic = "questions"  // a process asks the one that does the work of which there is only one
 	AnswerTopic     Topic = "answers"    // that one has answered
+	schemaTopic     Topic = "schema"     // a newer program has migrated the database
 	controlTopic    Topic = "control"    // TABLE/NAME of a row of the control plane
 )
 
@@ -32,7 +33,7 @@ const (
 func (t Topic) isKnown() bool {
 	switch t {
 	case RepositoryTopic, ReportTopic, DamageTopic, EventTopic, WebhookTopic, RuleTopic, LoginTopic, UploadTopic,
-		QuestionTopic, AnswerTopic, controlTopic:
+		QuestionTopic, AnswerTopic, schemaTopic, controlTopic:
 		return true
 	}
 	return false

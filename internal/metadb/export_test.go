@@ -40,7 +40,18 @@ func OpenAt(ctx context.Context, url string, version int, more ...string) (*DB, 
 	if more != nil {
 		all = append(all, migration{name: "more.sql", statements: more})
 	}
-	return db, db.Update(ctx, func(tx *Tx) error { return tx.migrate(d, all) })
+	return db, db.Update(ctx, func(tx *Tx) error { return tx.migrate(db, all, compatibleFrom) })
+}
+
+// MigrateOn migrates a database of the newest version with the statements of more, as a newer program does
+// beside which those of the version oldest may run.
+func (db *DB) MigrateOn(ctx context.Context, oldest int, more ...string) error {
+	all, err := db.dialect.migrations()
+	if err != nil {
+		return err
+	}
+	all = append(all, migration{name: "more.sql", statements: more})
+	return db.Update(ctx, func(tx *Tx) error { return tx.migrate(db, all, oldest) })
 }
 
 // SetCheck sets how often the session is checked.

@@ -3,6 +3,7 @@ package metadb
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -51,9 +52,13 @@ func (db *DB) Follow(ctx context.Context, log *slog.Logger) (*Follower, error) {
 		}
 		f.asking = db.pool(sessionOf(config, followTimeout), 1)
 	}
-	last, err := Read(ctx, db, (*Tx).LastChange)
-	f.last.Store(last)
-	return f, err
+	return f, db.View(ctx, func(tx *Tx) error {
+		last, err := tx.LastChange()
+		if f.last.Store(last); err != nil {
+			return err
+		}
+		return tx.checkNewer() // it may have been migrated since it was opened
+	})
 }
 
 // Apply makes the follower call apply with the changes of other processes, and a view of the database
@@ -168,6 +173,11 @@ func (f *Follower) applyChanges(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if c.Has(schemaTopic) {
+			if err := tx.checkNewer(); err != nil {
+				return err
+			}
+		}
 		for _, apply := range f.apply {
 			if err := apply(tx, c); err != nil {
 				return err
@@ -178,14 +188,17 @@ func (f *Follower) applyChanges(ctx context.Context) error {
 	})
 }
 
-// Run applies changes of other processes soon after they were committed, until ctx ends.
+// Run applies changes of other processes soon after they were committed, until ctx ends. The error is
+// [ErrNewer] if a newer program has migrated the database, and this one may not go on: it applies no changes.
 func (f *Follower) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		err := f.listen(ctx)
 		if ctx.Err() == nil && err != nil {
 			f.log.Debug("changes of other processes are not announced", "err", err)
 		}
-		_ = f.CatchUp(ctx)
+		if err := f.CatchUp(ctx); errors.Is(err, ErrNewer) {
+			return err
+		}
 		select {
 		case <-time.After(followPause):
 		case <-ctx.Done():

@@ -33,7 +33,7 @@ const settingStore = "blob-store"
 // Identify returns the identity of a database, which another process may use. It changes nothing. If
 // there is no database, the result is the zero value.
 func Identify(ctx context.Context, o Options) (id Identity, err error) {
-	db := &DB{}
+	db := &DB{together: o.Ownership == Together}
 	if db.dialect, err = parse(o.URL); err != nil {
 		return id, err
 	}
@@ -52,7 +52,7 @@ func Identify(ctx context.Context, o Options) (id Identity, err error) {
 // [ErrNewer] or [ErrOtherSchema] if this program cannot migrate it.
 func (db *DB) identity(ctx context.Context) (Identity, error) {
 	return Read(ctx, db, func(tx *Tx) (id Identity, err error) {
-		version, err := tx.schemaVersion(db.dialect)
+		version, err := tx.schemaVersion(db)
 		if err != nil || version == 0 {
 			return id, err
 		}

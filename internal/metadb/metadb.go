@@ -37,6 +37,8 @@ type DB struct {
 	outage  *outage
 	long    *DB    // see [DB.Long]
 	owner   *owner // nil without an [Ownership]
+	// together says that the database may be of a newer version, as far as that allows it.
+	together bool
 }
 
 // A Tx is one transaction; it is read-only in [DB.View]. It must not be used after the function
@@ -96,7 +98,7 @@ func OpenWith(ctx context.Context, o Options) (*DB, error) {
 			return nil, err
 		}
 	}
-	db := &DB{dialect: d}
+	db := &DB{dialect: d, together: o.Ownership == Together}
 	if err := db.openWithReserve(ctx, o); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open database: %w", err)

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -41,6 +42,13 @@ func columnsOf() []string {
 		7: "d84b80d37bc00b7b",
 	}
 }
+
+// compatibleFrom is the oldest version of the schema whose programs may run beside this one, with the
+// newest schema: the migrations after it only add, and what they add may be missing or be ignored. The
+// database has it as a setting, for older programs.
+const compatibleFrom = 6
+
+const compatibleSetting = "compatible-from"
 
 // A migration leads to a version of the schema from the version before it.
 type migration struct {
@@ -109,7 +117,8 @@ const versionTable = `CREATE TABLE IF NOT EXISTS goose_db_version (
 
 // migrate brings the schema to the newest version, in one transaction: if a migration fails,
 // the database stays as it was. Of several programs that open the database at once, one
-// migrates it, while the others wait.
+// migrates it, while the others wait. A database of a newer version is used only together with others, and
+// only if that version allows it.
 func (db *DB) migrate(ctx context.Context) error {
 	all, err := db.dialect.migrations()
 	if err != nil {
@@ -119,16 +128,21 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err != nil || recorded == len(all) {
 		return err
 	}
+	if recorded > len(all) && db.together {
+		return db.View(ctx, (*Tx).checkNewer)
+	}
 	return db.Long().UpdateWithReserve(ctx, func(tx *Tx) error {
-		if err := tx.migrate(db.dialect, all); err != nil {
+		if err := tx.migrate(db, all, compatibleFrom); err != nil {
 			return fmt.Errorf("migrate: %w", err)
 		}
 		return nil
 	})
 }
 
-func (tx *Tx) migrate(d dialect, all []migration) error {
-	version, err := tx.schemaVersion(d) // another program may have migrated meanwhile
+// migrate runs the migrations that the database has not gone through. Programs of the version oldest may go on.
+func (tx *Tx) migrate(db *DB, all []migration, oldest int) error {
+	d := db.dialect
+	version, err := tx.schemaVersion(db) // another program may have migrated meanwhile
 	if err != nil {
 		return err
 	}
@@ -151,18 +165,55 @@ func (tx *Tx) migrate(d dialect, all []migration) error {
 			return err
 		}
 	}
+	if err := tx.SetSetting(compatibleSetting, strconv.Itoa(oldest)); err != nil {
+		return err
+	}
+	return tx.announceSchema(db, recorded)
+}
+
+// announceSchema tells running processes that the schema, of which they know the version before, has changed.
+func (tx *Tx) announceSchema(db *DB, before int) error {
+	if !db.dialect.postgres || before < versionOfChanges {
+		return nil
+	}
+	tx.recording = &recording{known: map[Change]bool{}}
+	tx.Changed(schemaTopic, "")
+	return tx.record(db)
+}
+
+// versionOfChanges is the first version of the schema with the table changes.
+const versionOfChanges = 6
+
+// checkNewer returns [ErrNewer] if the database is of a newer version that this program may not use.
+func (tx *Tx) checkNewer() error {
+	version, err := get[int](tx, "read schema version", `SELECT COALESCE(MAX(version_id), 0) FROM goose_db_version`)
+	newest := len(columnsOf()) - 1
+	if err != nil || version <= newest {
+		return err
+	}
+	text, err := tx.Setting(compatibleSetting)
+	if err != nil {
+		return err
+	}
+	if oldest, err := strconv.Atoi(text); err != nil || oldest > newest {
+		return fmt.Errorf("schema version %d is for programs that know %q or later, this program knows %d: %w",
+			version, text, newest, ErrNewer)
+	}
 	return nil
 }
 
 // schemaVersion returns the version of the database's tables; 0 is a new database. The error
-// is [ErrNewer] or [ErrOtherSchema] if the program cannot migrate it.
-func (tx *Tx) schemaVersion(d dialect) (int, error) {
+// is [ErrNewer] or [ErrOtherSchema] if the program can neither migrate nor use it.
+func (tx *Tx) schemaVersion(db *DB) (int, error) {
+	d := db.dialect
 	version, err := tx.recordedVersion(d)
 	if err != nil {
 		return 0, err
 	}
 	known := columnsOf()
-	if newest := len(known) - 1; version > newest {
+	if newest := len(known) - 1; version > newest && db.together {
+		return version, tx.checkNewer()
+	} else if version > newest {
 		return 0, fmt.Errorf("schema version %d, this program knows %d: %w", version, newest, ErrNewer)
 	}
 	columns, err := tx.columns(d)

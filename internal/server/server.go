@@ -170,7 +170,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 		all.Go(func() error { return in.announceFailures(ctx) })
 		all.Go(func() error { return in.storage.AnswerUploads(ctx) })
 	}
-	return all.Wait()
+	return advise(cfg, all.Wait())
 }
 
 // notice prints the instance's address and, at its first start, the administrator's
