@@ -34,6 +34,14 @@ func TestOnlyAnOutageLetsAProcessServeFromMemory(t *testing.T) {
 	pull(http.StatusOK, "the database is stopped")
 	database.Start(t)
 	pull(http.StatusOK, "the database is back")
+	for begun := time.Now(); ; { // until a probe has found that
+		if status, _, _ := m.call(t, m.password, "GET", "/health/ready", ""); status == http.StatusOK {
+			break
+		}
+		if time.Since(begun) > time.Minute {
+			t.Fatal("the process is not ready")
+		}
+	}
 	dbtest.Session(t, s.database, `ALTER TABLE changes RENAME TO hidden`)()
 	pull(http.StatusServiceUnavailable, "changes cannot be read")
 	dbtest.Session(t, s.database, `ALTER TABLE hidden RENAME TO changes`)()
