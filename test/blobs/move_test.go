@@ -104,7 +104,7 @@ func (m *mover) copy(t *testing.T, toBucket bool, args ...string) (c copied, err
 func (m *mover) push(t *testing.T, l instance.Login, repo string, seed uint64) {
 	t.Helper()
 	i := image.New(t, image.Options{Seed: seed, Layers: []int64{1000, 200_000, int64(seed%4) << 20}})
-	if err := l.Push(t.Context(), repo, i); err != nil {
+	if err := pushPatiently(t.Context(), l, repo, i); err != nil {
 		t.Fatal(err)
 	}
 	m.images[repo] = i
