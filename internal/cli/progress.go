@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"ferry/internal/api"
-	"ferry/internal/retry"
 	"ferry/internal/terminal"
 )
 
@@ -63,7 +61,7 @@ func await[T any](
 	ctx context.Context, e *Env, v result[T], of func(T) progress, read func(context.Context) (result[T], error),
 ) (result[T], error) {
 	ask := func(ctx context.Context) (_ sample, err error) {
-		if v, err = readAgain(ctx, read); err != nil {
+		if v, err = read(ctx); err != nil {
 			return sample{}, err
 		}
 		return sample{all: of(v.value)}, nil
@@ -78,25 +76,6 @@ func await[T any](
 		err = errInterrupted
 	}
 	return v, err
-}
-
-// answerPatience is how long a registry may not answer while somebody waits: it starts again, or another of its
-// processes takes over.
-const answerPatience = time.Minute
-
-// readAgain calls read until the registry answers, for up to [answerPatience].
-func readAgain[T any](ctx context.Context, read func(context.Context) (T, error)) (T, error) {
-	for begun := time.Now(); ; {
-		v, err := read(ctx)
-		switch statusOf(err) {
-		case 0, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		default:
-			return v, err
-		}
-		if err == nil || time.Since(begun) >= answerPatience || retry.Sleep(ctx, pollInterval, nil) != nil {
-			return v, err
-		}
-	}
 }
 
 // printProgress prints the progress of a sync as lines, until it is over. It prints a line
