@@ -66,7 +66,10 @@ func rootsWith(path string) (*x509.CertPool, error) {
 // openBucket checks the object store of cfg, and records in the data directory to which instance
 // it belongs. Without one it does nothing.
 func (in *instance) openBucket(ctx context.Context, cfg config.Config) (err error) {
-	counted := func(next http.RoundTripper) http.RoundTripper { return in.metrics.ObjectStore(s3.Operation, next) }
+	var counted func(http.RoundTripper) http.RoundTripper
+	if in.metrics != nil { // a copy of blobs serves no metrics
+		counted = func(next http.RoundTripper) http.RoundTripper { return in.metrics.ObjectStore(s3.Operation, next) }
+	}
 	if in.bucket, err = bucketOf(cfg, counted); err != nil || in.bucket == nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func (k *killer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // that. It returns how often it was killed.
 func (k *killer) killed(t *testing.T, m *mover, toBucket bool, args ...string) (kills int) {
 	t.Helper()
-	for least := 1; ; least += 50 { // it gets further each time
+	for most := 10; ; most *= 2 { // every copy needs more than ten requests
 		cmd := m.command(t, toBucket, args...)
 		said := new(strings.Builder)
 		cmd.Stderr = said
@@ -62,7 +62,7 @@ func (k *killer) killed(t *testing.T, m *mover, toBucket bool, args ...string) (
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		k.left, k.victim = least+k.random.IntN(100), cmd.Process
+		k.left, k.victim = 1+k.random.IntN(most), cmd.Process
 		k.mu.Unlock()
 		err := cmd.Wait()
 		k.mu.Lock()

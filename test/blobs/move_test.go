@@ -25,6 +25,7 @@ type mover struct {
 	dir, endpoint string
 	store         *s3test.Server
 	images        map[string]*image.Image // by repository
+	seed          uint64                  // of the next image that move pushes: no two have the same blobs
 }
 
 func newMover(t *testing.T) *mover {
@@ -132,13 +133,13 @@ func (m *mover) move(t *testing.T, s *instance.Instance, name string, toBucket b
 	t.Helper()
 	l := s.AsAdmin(t)
 	upload, content := m.beginUpload(t, l, name), []byte("an upload of "+name)
-	done, seed := make(chan error, 1), uint64(len(m.images))
+	done := make(chan error, 1)
 	go func() {
 		_, err := m.copy(t, toBucket)
 		done <- err
 	}()
-	for running := true; running; seed++ {
-		m.push(t, l, name+"/"+string(rune('a'+seed%8)), seed)
+	for running := true; running; m.seed++ {
+		m.push(t, l, name+"/"+string(rune('a'+m.seed%8)), m.seed)
 		select {
 		case err := <-done:
 			if running = false; err != nil {
@@ -147,7 +148,8 @@ func (m *mover) move(t *testing.T, s *instance.Instance, name string, toBucket b
 		default:
 		}
 	}
-	m.push(t, l, name+"/last", seed)
+	m.push(t, l, name+"/last", m.seed)
+	m.seed++
 	if _, err := m.copy(t, toBucket, "--final"); err == nil || !strings.Contains(err.Error(), "the instance runs") {
 		t.Fatalf("the final copy of an instance that runs: %v", err)
 	}
@@ -219,8 +221,8 @@ func TestAnInstanceMovesToABucketAndBack(t *testing.T) {
 	m := newMover(t)
 	s := m.start(t, false)
 	l := s.AsAdmin(t)
-	for i := range uint64(4) {
-		m.push(t, l, "first/"+string(rune('a'+i)), i)
+	for ; m.seed < 4; m.seed++ {
+		m.push(t, l, "first/"+string(rune('a'+m.seed)), m.seed)
 	}
 	s.Stop(t)
 	m.refused(t, true, "belongs to no instance")

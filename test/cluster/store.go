@@ -42,7 +42,7 @@ func StartStore(t testing.TB) *Store {
 	if err := os.Mkdir(bucket, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s := &Store{Server: s3test.Serve(t, bucket)}
+	s := &Store{Server: s3test.Serve(t, bucket, "--keep-alive")}
 	s.Direct = s.Server.Endpoint
 	s.Endpoint = s.faults.start(t, s.Direct)
 	return s

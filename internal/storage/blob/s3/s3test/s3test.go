@@ -33,6 +33,7 @@ type Server struct {
 
 	dir     string // has a directory for each bucket
 	program string
+	args    []string
 	cmd     *exec.Cmd
 	log     strings.Builder
 }
@@ -44,11 +45,12 @@ func Start(t testing.TB) *Server {
 }
 
 // Serve is [Start] for the bucket in a directory: each object is a file in it with the name of
-// its key. Another call returns a server of the same objects that cannot be killed.
-func Serve(t testing.TB, dir string) *Server {
+// its key. args are more arguments of versitygw. Another call returns a server of the same objects
+// that cannot be killed.
+func Serve(t testing.TB, dir string, args ...string) *Server {
 	t.Helper()
 	parent, bucket := filepath.Split(filepath.Clean(dir))
-	s := &Server{Credentials: filepath.Join(parent, "credentials-of-"+bucket), Bucket: bucket, dir: parent}
+	s := &Server{Credentials: filepath.Join(parent, "credentials-of-"+bucket), Bucket: bucket, dir: parent, args: args}
 	running := filepath.Join(parent, "server-of-"+bucket)
 	if endpoint, err := os.ReadFile(running); err == nil {
 		s.Endpoint = string(endpoint)
@@ -72,7 +74,8 @@ func Serve(t testing.TB, dir string) *Server {
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
 	address := strings.TrimPrefix(s.Endpoint, "http://")
-	s.cmd = exec.Command(s.program, "--quiet", "--port", address, "--region", Region, "--keep-alive", "posix", s.dir)
+	args := append([]string{"--quiet", "--port", address, "--region", Region}, s.args...)
+	s.cmd = exec.Command(s.program, append(args, "posix", s.dir)...)
 	s.cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+AccessKey, "ROOT_SECRET_ACCESS_KEY="+SecretKey)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
