@@ -237,7 +237,12 @@ func (f *Follower) listen(ctx context.Context) error {
 func connectIn(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	ctx, stop := context.WithTimeout(ctx, sessionTimeout)
 	defer stop()
-	conn, err := pgx.Connect(ctx, dsn)
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	config.DialFunc = dial(followInterval + followTimeout) // which soon finds that the other end has gone
+	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, err
 	}

@@ -126,18 +126,31 @@ func (o *outage) settle(fateOf func(context.Context) fate) {
 	})
 }
 
-// begin begins an outage, unless there is one.
+// begin begins an outage, unless there is one of the same kind.
 func (o *outage) begin(cause error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.cause = cause
-	if !o.since.IsZero() {
+	known, crowded := !o.since.IsZero(), isCrowded(cause)
+	if known && crowded == isCrowded(o.cause) {
+		o.cause = cause
 		return
 	}
-	o.since, o.over = o.suspected, make(chan struct{})
+	o.cause, o.since = cause, o.suspected
+	if known {
+		o.since = time.Now()
+	} else {
+		o.over = make(chan struct{})
+	}
+	if crowded {
+		o.log.Warn("the database accepts no more connections; those that are open serve all requests",
+			"err", firstLine(cause), "hint", hintCrowded)
+		return
+	}
 	o.log.Error("the database does not answer; cached content is served, and other requests get 503 until it does",
 		"err", firstLine(cause))
 }
+
+const hintCrowded = "raise max_connections of the server, or lower --database-readers"
 
 // end ends the outage, if there is one.
 func (o *outage) end() {
@@ -147,7 +160,11 @@ func (o *outage) end() {
 	if o.since.IsZero() {
 		return
 	}
-	o.log.Info("the database answers again", "after", time.Since(o.since).Round(time.Millisecond))
+	said := "the database answers again"
+	if isCrowded(o.cause) {
+		said = "the database accepts connections again"
+	}
+	o.log.Info(said, "after", time.Since(o.since).Round(time.Millisecond))
 	close(o.over)
 	o.since, o.over, o.cause = time.Time{}, nil, nil
 }

@@ -65,8 +65,9 @@ func (l *watchedLog) await(t *testing.T, parts ...string) {
 }
 
 const (
-	outageLine = "the database does not answer"
-	returnLine = "the database answers again"
+	outageLine  = "the database does not answer"
+	returnLine  = "the database answers again"
+	crowdedLine = "the database accepts no more connections"
 )
 
 // openWith opens a database at url, and closes it when the test ends.
@@ -304,12 +305,12 @@ func TestConnectionsThatAreOpenServeAllRequests(t *testing.T) {
 			t.Error(err)
 		}
 	})()
-	log.await(t, "too many clients already")
+	log.await(t, "fewer connections", crowdedLine)
 	end()
-	log.await(t, "too many clients already", returnLine)
+	log.await(t, "fewer connections", crowdedLine, "the database accepts connections again")
 }
 
-// A cutter passes connections on to a server, and cuts one in its commit.
+// A cutter passes connections on to a server, and cuts one in its commit, or passes no more byte.
 type cutter struct {
 	net.Listener
 	server string
@@ -317,6 +318,36 @@ type cutter struct {
 	mu      sync.Mutex
 	mode    string
 	clients []net.Conn
+	silent  map[net.Conn]bool // pass nothing
+}
+
+// silence makes the connections that exist pass no more byte, in either direction, and stay open.
+func (c *cutter) silence() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.silent = map[net.Conn]bool{}
+	for _, client := range c.clients {
+		c.silent[client] = true
+	}
+}
+
+func (c *cutter) isSilent(client net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.silent[client]
+}
+
+// An audible passes what its client may send or get.
+type audible struct {
+	net.Conn
+	cutter *cutter
+}
+
+func (a audible) Write(p []byte) (int, error) {
+	if a.cutter.isSilent(a.Conn) {
+		return len(p), nil
+	}
+	return a.Conn.Write(p)
 }
 
 // newCutter listens, and returns the URL that leads through it.
@@ -383,7 +414,7 @@ func (c *cutter) pass(client net.Conn) {
 	defer server.Close()
 	go func() {
 		defer client.Close()
-		io.Copy(client, server)
+		io.Copy(audible{client, c}, server)
 	}()
 	buf := make([]byte, 64<<10)
 	for {
@@ -403,6 +434,9 @@ func (c *cutter) pass(client net.Conn) {
 			if mode == "forever" {
 				c.cutAll()
 			}
+		}
+		if c.isSilent(client) {
+			continue
 		}
 		if _, err := server.Write(buf[:n]); err != nil {
 			return
@@ -446,6 +480,42 @@ func TestLostAnswerOfACommitIsFoundOut(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A firewall that forgets connections, or a machine that is gone, leaves connections that are silent.
+func TestSilentConnectionsAreReplacedInABoundedTime(t *testing.T) {
+	t.Parallel()
+	s := dbtest.NewServer(t)
+	url := s.Create(t, "ferry")
+	cut, through := newCutter(t, url)
+	db := openWith(t, metadb.Options{URL: through, Timeout: time.Second, Readers: 2, Writers: 1})
+	db.Share()
+	f, err := db.Follow(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	mustCatchUp(t, f)
+	if err := errors.Join(readSetting(t, db), writeSetting(t, db)); err != nil {
+		t.Fatal(err)
+	}
+	cut.silence()
+	var all sync.WaitGroup
+	for name, use := range map[string]func() error{
+		"read":     func() error { return readSetting(t, db) },
+		"write":    func() error { return writeSetting(t, db) },
+		"catch up": func() error { return f.CatchUp(t.Context()) },
+	} {
+		all.Go(func() {
+			for begun := time.Now(); use() != nil; {
+				if time.Since(begun) > tooLong {
+					t.Errorf("%s fails for %v", name, tooLong)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestCommitWithoutAnAnswerIsUncertain(t *testing.T) {

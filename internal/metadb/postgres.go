@@ -28,8 +28,12 @@ const (
 	connectTimeout = 5 * time.Second
 	// longTimeout is the limit on a statement of [DB.Long].
 	longTimeout = 10 * time.Minute
-	// longConnections are the connections of [DB.Long]. They are closed when they are not used.
-	longConnections, longIdle = 2, time.Minute
+	// longConnections are the connections of [DB.Long].
+	longConnections = 2
+	// maxIdle is how long a connection is kept that is not used. Others may need it.
+	maxIdle = time.Minute
+	// moreConnections are those for locks, for changes of other processes, and for a probe.
+	moreConnections = 5
 	// clientDelay is added on this side to the server's limit on a statement, so that it is the server
 	// that ends a slow statement, and the connection stays usable.
 	clientDelay = time.Second
@@ -69,11 +73,27 @@ func (db *DB) connectPostgres(ctx context.Context, o Options) error {
 	db.read = db.pool(session, cmp.Or(o.Readers, DefaultReaders))
 	db.write = db.pool(session, cmp.Or(o.Writers, DefaultWriters), stdlib.OptionAfterConnect(readServerRun))
 	long := db.pool(sessionOf(config, longTimeout), longConnections, stdlib.OptionAfterConnect(readServerRun))
-	long.SetConnMaxIdleTime(longIdle)
 	db.long = &DB{
 		dialect: db.dialect, read: long, write: long, timeout: longTimeout, writers: db.writers, outage: db.outage,
 	}
-	return connectWithin(ctx, o, db.read.PingContext)
+	if err := connectWithin(ctx, o, db.read.PingContext); err != nil {
+		return err
+	}
+	return db.checkSizes(ctx, cmp.Or(o.Readers, DefaultReaders)+cmp.Or(o.Writers, DefaultWriters))
+}
+
+// checkSizes writes a line to the log if the server accepts fewer connections than this process may open.
+func (db *DB) checkSizes(ctx context.Context, pools int) error {
+	need := pools + longConnections + moreConnections
+	most, err := Read(ctx, db, func(tx *Tx) (int, error) {
+		return get[int](tx, "read the largest number of connections", `SELECT
+			current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int`)
+	})
+	if err == nil && most < need {
+		db.outage.log.Warn("the database accepts fewer connections than this process may open", "accepts", most,
+			"mayOpen", need, "hint", hintCrowded)
+	}
+	return err
 }
 
 // connectWithin calls connect until it succeeds, for as long as the options say.
@@ -143,6 +163,7 @@ func (db *DB) pool(config *pgx.ConnConfig, size int, options ...stdlib.OptionOpe
 		}))...)
 	p.SetMaxOpenConns(size)
 	p.SetMaxIdleConns(size)
+	p.SetConnMaxIdleTime(maxIdle)
 	return p
 }
 
