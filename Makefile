@@ -38,6 +38,7 @@ vet:
 staticcheck:
 	@test/tools.sh staticcheck
 	.tools/staticcheck ./...
+	.tools/staticcheck -tags s3 ./internal/... ./test/blobs
 	.tools/staticcheck -tags e2e,bench,conformance,kubernetes,charts,cluster ./test/...
 
 imports: ## the rules about which package may import which

@@ -253,9 +253,7 @@ func TestObjectStoreMetricsAreThoseOfTheDocs(t *testing.T) {
 	var want, got []string
 	rows := regexp.MustCompile("(?m)^\\| (`ferry_[^|]*) \\|[^|]*\\| bucket \\|").FindAllStringSubmatch(string(docs), -1)
 	for _, row := range rows {
-		for _, name := range regexp.MustCompile(`ferry_\w+`).FindAllString(row[1], -1) {
-			want = append(want, name)
-		}
+		want = append(want, regexp.MustCompile(`ferry_\w+`).FindAllString(row[1], -1)...)
 	}
 	types := regexp.MustCompile(`(?m)^# TYPE (ferry_object_store_\w+) `)
 	for _, m := range types.FindAllStringSubmatch(string(body), -1) {

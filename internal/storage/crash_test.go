@@ -401,10 +401,7 @@ func (c *putter) run(ctx context.Context, s *storage.Storage) error {
 }
 
 // A deleter deletes a blob, and collects it.
-type deleter struct {
-	f       *fixture
-	content []byte
-}
+type deleter struct{ content []byte }
 
 func (c *deleter) blobs() [][]byte { return nil }
 

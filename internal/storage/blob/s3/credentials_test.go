@@ -136,7 +136,7 @@ type clock struct{ now time.Time }
 
 func (c *clock) key(t *testing.T, of *credentials.Credentials) string {
 	t.Helper()
-	value, err := of.Get()
+	value, err := of.GetWithContext(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
