@@ -416,12 +416,20 @@ func wait(ctx context.Context, limiter *rate.Limiter, n int) error {
 	return nil
 }
 
-// Status returns the progress of the running scrub, or the result of the last one.
+// Status returns the progress of the running scrub, or the result of the last one. Its count of damaged
+// items includes all that the scrub has found.
 func (s *Scrubber) Status(ctx context.Context) (api.Scrub, error) {
+	v := s.scrubStatus() // before the count, which would else lack what the end of a scrub finds
 	damaged, err := metadb.Read(ctx, s.DB, (*metadb.Tx).TotalOfDamages)
+	v.DamagedNow = damaged.Count
+	return v, err
+}
+
+// scrubStatus returns the status without the count of damaged items.
+func (s *Scrubber) scrubStatus() api.Scrub {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := api.Scrub{State: api.ScrubIdle, DamagedNow: damaged.Count}
+	v := api.Scrub{State: api.ScrubIdle}
 	if every := s.schedule.Load().Every; every > 0 && !s.state.Since.IsZero() {
 		v.NextTime = api.Time(s.state.Since.Add(every))
 	}
@@ -435,7 +443,7 @@ func (s *Scrubber) Status(ctx context.Context) (api.Scrub, error) {
 	case j != nil:
 		v.EndTime = api.Time(j.Ended)
 	default:
-		return v, err
+		return v
 	}
 	v.StartTime, v.Asked = api.Time(j.Started), j.Asked
 	v.ItemsTotal, v.ItemsDone, v.ItemsDamaged, v.ItemsUnread = max(j.Total.Items,
@@ -448,5 +456,5 @@ func (s *Scrubber) Status(ctx context.Context) (api.Scrub, error) {
 			v.EtaSeconds = &left
 		}
 	}
-	return v, err
+	return v
 }

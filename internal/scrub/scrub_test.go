@@ -2,6 +2,7 @@ package scrub_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -260,6 +261,25 @@ func TestRequestedPassReadsAtOnceAtFullSpeed(t *testing.T) {
 			t.Errorf("after %s was pushed again: %+v", again.Digest, v)
 		}
 	})
+}
+
+func TestEndedScrubCountsAllThatItFound(t *testing.T) {
+	c := storagetest.New(t, storage.Options{})
+	s, stop := start(t, c, scrub.Options{})
+	defer stop()
+	for round := range int64(20) {
+		corrupt(t, c, pushLayer(c, fmt.Append(nil, "layer", round)))
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		v := status(t, s)
+		for v.State != api.ScrubIdle {
+			v = status(t, s)
+		}
+		if v.DamagedNow != round+1 {
+			t.Fatalf("round %d: %+v", round, v)
+		}
+	}
 }
 
 func TestSuspectIsReadOnceInAnHour(t *testing.T) {
