@@ -106,6 +106,7 @@ func TestImportMovesToAnotherProcess(t *testing.T) {
 	i := importAt(t, b, a.password, "POST", "/api/v1/imports", source.imported())
 	path := "/api/v1/imports/" + i.Name
 	source.await(t, size/4)
+	source.rate.Store(4 << 10)  // the rest takes longer than the first process lives
 	eventually(t, func() bool { // b shows the progress at a
 		return importAt(t, b, a.password, "GET", path, "").BytesDone > 0
 	})
