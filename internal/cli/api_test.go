@@ -311,3 +311,31 @@ func TestRefusalsOfAReadOnlyInstanceNameTheRoot(t *testing.T) {
 		t.Errorf("%+v", err)
 	}
 }
+
+func TestRepairWaitsWhileTheRegistryIsAway(t *testing.T) {
+	questions := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case api.Root + "/status":
+			fmt.Fprint(w, `{"sync":{}}`)
+		case api.Root + "/sync":
+			fmt.Fprint(w, `{"state":"Syncing"}`)
+		case api.Root + "/damaged":
+			switch questions++; questions {
+			case 1:
+				fmt.Fprint(w, `{"value":[{"fetchable":true}]}`)
+			case 2:
+				w.WriteHeader(http.StatusServiceUnavailable)
+			default:
+				fmt.Fprint(w, `{"value":[]}`)
+			}
+		default:
+			fmt.Fprint(w, `{}`)
+		}
+	}))
+	defer srv.Close()
+	hint, err := repair(t.Context(), &Env{Stderr: io.Discard}, clientOf(t, srv.URL), []api.Damaged{{Fetchable: true}})
+	if err != nil || hint != connectedHint || questions != 3 {
+		t.Errorf("%q, %v, after %d questions", hint, err, questions)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -203,8 +204,8 @@ func scrubProgress(v api.Scrub) progress {
 	return p
 }
 
-// repairTimeout ends a repair: for so long, neither a sync nor a mirror rule has run.
-const repairTimeout = 30 * time.Second
+// maxStill is how many answers in a row end a repair, if neither a sync nor a mirror rule runs: 30 s of them.
+const maxStill = int(30 * time.Second / pollInterval)
 
 type repairOptions struct{ damageOutput }
 
@@ -254,34 +255,19 @@ func repair(ctx context.Context, env *Env, c *client, damaged []api.Damaged) (hi
 	if err != nil {
 		return hint, err
 	}
-	for quiet := time.Now(); time.Since(quiet) < repairTimeout; {
+	still := 0 // answers in a row without one that runs
+	err = poll(ctx, sample{all: progress{running: true}}, func(sample) {}, func(ctx context.Context) (sample, error) {
 		left, err := damagedOf(ctx, c)
-		if err != nil {
-			return hint, err
-		}
-		fetchable := 0
-		for _, d := range left.value {
-			if d.Fetchable {
-				fetchable++
-			}
-		}
-		if fetchable == 0 {
-			return hint, nil
+		if err != nil || !slices.ContainsFunc(left.value, func(d api.Damaged) bool { return d.Fetchable }) {
+			return sample{}, err
 		}
 		moving, err := underway(ctx, c)
-		if err != nil {
-			return hint, err
+		if still++; moving {
+			still = 0
 		}
-		if moving {
-			quiet = time.Now()
-		}
-		select {
-		case <-time.After(pollInterval):
-		case <-ctx.Done():
-			return hint, errInterrupted
-		}
-	}
-	return hint, nil
+		return sample{all: progress{running: still < maxStill}}, err
+	})
+	return hint, err
 }
 
 // syncUnderway reports whether a site's sync runs.
