@@ -130,3 +130,10 @@ func (p *Process) Start(t testing.TB) {
 	p.Instance = instance.Start(t, p.options)
 	p.options.Listen = p.Host
 }
+
+// Update starts the process with the default program, after another one has ended.
+func (p *Process) Update(t testing.TB) {
+	t.Helper()
+	p.options.Program = ""
+	p.Start(t)
+}

@@ -4,6 +4,7 @@ package cluster_test
 
 import (
 	"context"
+	"os"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -13,9 +14,10 @@ import (
 	"ferry/test/instance"
 )
 
-// Each process is stopped and started again, one after the other, as an update does it.
+// Each process is stopped and started again, one after the other, as an update does it. If FERRY_OLD names a
+// program of an older version, it is an update from that.
 func TestClientsRetryAtMostOnceInARollingRestart(t *testing.T) {
-	c := cluster.Start(t, cluster.Options{})
+	c := cluster.Start(t, cluster.Options{Program: os.Getenv("FERRY_OLD")})
 	admin := c.Root().Admin(t, "root")
 	poller, err := cluster.NewPoller(
 		instance.Connect(t, admin, "poller1", c.Proxy.Host, []string{"load/*"}).ConnectionString)
@@ -37,7 +39,7 @@ func TestClientsRetryAtMostOnceInARollingRestart(t *testing.T) {
 			load.AwaitRequests(ctx, 50)
 			p.Stop(t)
 			load.AwaitRequests(ctx, 50)
-			p.Start(t)
+			p.Update(t)
 			c.AwaitReady(t)
 		}
 	}
