@@ -32,8 +32,8 @@ const (
 // write others.
 func (t Topic) isKnown() bool {
 	switch t {
-	case RepositoryTopic, ReportTopic, DamageTopic, EventTopic, WebhookTopic, RuleTopic, LoginTopic, UploadTopic,
-		QuestionTopic, AnswerTopic, schemaTopic, controlTopic:
+	case RepositoryTopic, ReportTopic, DamageTopic, EventTopic, WebhookTopic, RuleTopic, ImportTopic, LoginTopic,
+		UploadTopic, QuestionTopic, AnswerTopic, schemaTopic, controlTopic:
 		return true
 	}
 	return false

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"regexp"
 	"slices"
 	"sync"
 	"testing"
@@ -273,6 +275,27 @@ func TestUnknownChangesForgetEverything(t *testing.T) {
 			t.Error("what follows is not read")
 		}
 	})
+}
+
+func TestEveryTopicIsKnown(t *testing.T) {
+	source, err := os.ReadFile("changes.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	topics := regexp.MustCompile(`Topic +Topic = "(\w+)"`).FindAllSubmatch(source, -1)
+	if len(topics) < 10 {
+		t.Fatalf("only %d topics are found", len(topics))
+	}
+	db := dbtest.SQLite(t)
+	db.Share()
+	_, f := follow(t, db)
+	got := names(f)
+	for _, topic := range topics {
+		update(t, db, func(tx *metadb.Tx) error { tx.Changed(metadb.Topic(topic[1]), "a"); return nil })
+		if mustCatchUp(t, f); slices.Contains(got(), "*") {
+			t.Errorf("a change of %s makes others forget everything", topic[1])
+		}
+	}
 }
 
 func TestChangesAreReadThroughConnectionsThatAreOpen(t *testing.T) {
