@@ -19,7 +19,7 @@ type Token struct {
 	ID                string           `json:"id"`
 	Name              string           `json:"name"`
 	Type              string           `json:"type" doc:"The same for each: the original's type of a resource."`
-	ScopeMapID        string           `json:"scopeMapId"`
+	ScopeMapID        *string          `json:"scopeMapId" doc:"Null after its scope map was deleted."`
 	Status            string           `json:"status" enum:"enabled,disabled"`
 	Credentials       TokenCredentials `json:"credentials"`
 	CreationDate      time.Time        `json:"creationDate"`

@@ -17,7 +17,7 @@ import (
 
 var tokens = resource[api.Token]{"tokens", []column[api.Token]{
 	{title: "NAME", text: func(t api.Token) string { return t.Name }},
-	{title: "SCOPE MAP", text: func(t api.Token) string { return lastSegment(t.ScopeMapID) }},
+	{title: "SCOPE MAP", text: func(t api.Token) string { return lastSegment(value(t.ScopeMapID)) }},
 	{title: "PASSWORD1 EXPIRY", text: func(t api.Token) string { return expiryOf(t, api.Password1) }, rank: 1},
 	{title: "PASSWORD2 EXPIRY", text: func(t api.Token) string { return expiryOf(t, api.Password2) }, rank: 2},
 	{title: "STATUS", text: func(t api.Token) string { return t.Status }},

@@ -160,8 +160,8 @@ func TestTokensOfADeletedScopeMapHaveNoRights(t *testing.T) {
 	}
 	var token api.Token
 	root.Call(t, "GET", "/tokens/line1", nil).OK(t, &token)
-	if token.ScopeMapID != "" {
-		t.Errorf("scope map %q", token.ScopeMapID)
+	if token.ScopeMapID != nil {
+		t.Errorf("scope map %q", *token.ScopeMapID)
 	}
 }
 

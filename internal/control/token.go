@@ -21,7 +21,7 @@ func tokenOf(row metadb.Token) api.Token {
 		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, Tagged: api.Tagged{ETag: ETag(row.Version)},
 	}
 	if row.ScopeMap != "" {
-		t.ScopeMapID = api.ScopeMapID(row.ScopeMap)
+		t.ScopeMapID = new(api.ScopeMapID(row.ScopeMap))
 	}
 	return t
 }

@@ -23,7 +23,7 @@ func TestTokenPasswordsAreShownOnceAndWork(t *testing.T) {
 		root.Call(t, "PUT", "/tokens/line1", object{"scopeMap": "m", "passwords": []object{
 			{"name": "password1"}, {"name": "password2", "expiry": start.Add(time.Hour)},
 		}}).OK(t, &token)
-		if token.ScopeMapID != "/scope-maps/m" || token.Status != "enabled" || token.Credentials.Username != "line1" ||
+		if *token.ScopeMapID != "/scope-maps/m" || token.Status != "enabled" || token.Credentials.Username != "line1" ||
 			len(token.Credentials.Passwords) != 2 {
 			t.Fatalf("%+v", token)
 		}

@@ -66,7 +66,7 @@ func TestCreateMakesSyncTokenAndScopeMap(t *testing.T) {
 		}
 		var token api.Token
 		root.Call(t, "GET", "/tokens/Ship01", nil).OK(t, &token)
-		if token.ScopeMapID != "/scope-maps/Ship01" || token.Status != "enabled" ||
+		if *token.ScopeMapID != "/scope-maps/Ship01" || token.Status != "enabled" ||
 			len(token.Credentials.Passwords) != 0 {
 			t.Errorf("%+v", token)
 		}
