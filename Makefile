@@ -87,7 +87,7 @@ oidc: ## logins of people, with a real OpenID Connect provider in the process of
 s3: ## blobs in an object store: its contract, storage, instances and moves on it, and a parent on it and PostgreSQL
 	@test/tools.sh versitygw
 	go vet -tags s3 ./internal/storage/... ./internal/server ./internal/replication ./test/blobs
-	go test -count=1 -tags s3 -timeout 15m ./internal/storage/...
+	go test -count=1 -tags s3 -parallel 8 -timeout 15m ./internal/storage/...
 	go test -count=1 -tags s3 -timeout 15m -run ObjectStore ./internal/server
 	CHAOS_SEEDS=$(or $(SEEDS),8) go test -count=1 -tags s3 -timeout 15m -run TestChaos ./internal/replication
 	go test -count=1 -tags s3 -timeout 15m ./test/blobs
