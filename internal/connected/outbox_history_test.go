@@ -95,7 +95,9 @@ func runHistory(t *testing.T, r *rapid.T) {
 		tag := rapid.SampledFrom([]string{"v1", "v2", ownTag + at.name}).Draw(r, "tag")
 		steps := []string{"push", "push", "push", "push again", "push during a sync", "push during a sync",
 			"push during a sync", "retag", "delete", "cut", "restore", "restart", "wait", "collect"}
-		switch rapid.SampledFrom(steps).Draw(r, "step") {
+		step := rapid.SampledFrom(steps).Draw(r, "step")
+		h.log("%s at %q of %s:%s", step, at.name, repository, tag)
+		switch step {
 		case "push":
 			h.push(at, repository, tag, rapid.IntRange(1, 3000).Draw(r, "size"))
 		case "push again": // while the answer to the first push may be lost
@@ -240,7 +242,13 @@ func (h *history) checkUnsent() {
 	}
 }
 
+// log describes the history of a failed test, at the time of the bubble.
+func (h *history) log(format string, args ...any) {
+	h.t.Logf("%s "+format, append([]any{time.Now().UTC().Format("05.000")}, args...)...)
+}
+
 func (h *history) set(at *instance, repository, tag string, d digest.Digest) {
+	h.log("%q has %s:%s as %q", at.name, repository, tag, d)
 	h.last[at.name+" "+repository+":"+tag] = d
 }
 

@@ -24,7 +24,7 @@ type OutboxItem struct {
 	Item       string // the tag, or the digest of an untagged manifest; "" is the repository itself, removed
 	Tag        string // "" for an untagged manifest
 	Digest     string // "" if the item was removed
-	Base       string // the parent's digest, as known here, when the item was first changed; "" is none
+	Base       string // of a tag: what it was here when a client first changed it; "" is none
 	// Attempted are digests that the parent may have, because their change was sent and no answer
 	// came; "" is a removal.
 	Attempted []string
@@ -115,9 +115,12 @@ func (tx *Tx) UnsentBlobs(limit int) ([]Blob, error) {
 		SELECT `+blobColumns+` FROM blobs WHERE digest IN (SELECT digest FROM below) ORDER BY digest LIMIT $1`, limit)
 }
 
-// RecordChange records that a client set an item to digest here, or removed it if digest is "".
-// The base of an earlier change that was not sent stays.
-func (tx *Tx) RecordChange(repository, item, tag, digest string, now time.Time) error {
+// RecordChange records that a client changed an item here from the digest old to another, or removed it if
+// digest is "". The base of an earlier change that was not sent stays.
+//
+// The base of the change is old, also if the parent is known to have another digest that is not here yet: the
+// client cannot know that.
+func (tx *Tx) RecordChange(repository, item, tag, old, digest string, now time.Time) error {
 	version, err := tx.Next("outbox")
 	if err != nil {
 		return err
@@ -129,11 +132,11 @@ func (tx *Tx) RecordChange(repository, item, tag, digest string, now time.Time) 
 	row, err := tx.OutboxItem(repository, item)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		row = OutboxItem{Repository: repository, Item: item, Tag: tag, Base: known.Digest}
+		row = OutboxItem{Repository: repository, Item: item, Tag: tag, Base: old}
 	case err != nil:
 		return err
 	case row.State == Sent:
-		row.Base, row.Attempted = known.Digest, nil
+		row.Base, row.Attempted = old, nil
 	}
 	row.Digest, row.State, row.Error, row.Version, row.ChangedAt = digest, Unsent, "", version, now
 	if err = tx.PutOutboxItem(row); err != nil || item == "" {

@@ -17,7 +17,7 @@ type ItemChange struct {
 	Tag        string        // "" for a manifest without a tag, and for the repository
 	Manifest   digest.Digest // "" for a tag, and for the repository
 	Digest     digest.Digest // what the item is now: stored here already; "" removes the item
-	// Base is the digest that the child last knew the tag to have here, "" if none. Earlier are
+	// Base is the digest that the tag had at the child when a client first changed it, "" if none. Earlier are
 	// digests that it may have because of the child's own earlier requests. With any other digest,
 	// the tag was changed here, too, and stays.
 	Base    digest.Digest
@@ -152,7 +152,7 @@ func (c *change) listManifest(row Manifest) error {
 	if err := c.tx.MarkUnreferenced(c.repository, string(row.Digest), seq); err != nil {
 		return err
 	}
-	return c.recordItem(string(row.Digest), "", row.Digest)
+	return c.recordItem(string(row.Digest), "", "", row.Digest)
 }
 
 // deleteEmpty deletes the repository if nothing is left in it.
@@ -170,7 +170,7 @@ func (c *change) deleteEmpty() (deleted bool, err error) {
 	if err := c.relist(); err != nil {
 		return false, err
 	}
-	if err := c.recordItem("", "", ""); err != nil {
+	if err := c.recordItem("", "", "", ""); err != nil {
 		return false, err
 	}
 	return true, c.tx.DeleteRepository(c.repository)

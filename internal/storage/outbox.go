@@ -43,16 +43,16 @@ func bySync(c *change, items ...string) error {
 	return nil
 }
 
-// recordItem records that a client changed an item, if the parent must hear of it. An empty digest
-// says that the item was removed.
-func (c *change) recordItem(item, tag string, d digest.Digest) error {
+// recordItem records that a client changed an item from the digest old to d, if the parent must hear of it.
+// If d is empty, the item was removed.
+func (c *change) recordItem(item, tag string, old, d digest.Digest) error {
 	if !c.records {
 		return nil
 	}
 	if _, err := c.number(); err != nil { // so that those who wait for a change are notified
 		return err
 	}
-	return c.tx.RecordChange(c.repository, item, tag, string(d), c.now())
+	return c.tx.RecordChange(c.repository, item, tag, string(old), string(d), c.now())
 }
 
 // wholeRepository stands for every item of a repository.
@@ -78,12 +78,12 @@ func (c *change) recordRepository() error {
 	if !c.records {
 		return nil
 	}
-	tags, err := c.tx.TagNames(c.repository, "", metadb.NoLimit, 0)
+	tags, err := c.tx.Tags(c.repository, metadb.TagOrder{}, metadb.NoLimit, 0)
 	if err != nil {
 		return err
 	}
 	for _, tag := range tags {
-		if err := c.recordItem(tag, tag, ""); err != nil {
+		if err := c.recordItem(tag.Name, tag.Name, tag.Digest, ""); err != nil {
 			return err
 		}
 	}
@@ -96,12 +96,12 @@ func (c *change) recordRepository() error {
 			if oci.IsIndex(m.MediaType) != index {
 				continue
 			}
-			if err := c.recordItem(string(m.Digest), "", ""); err != nil {
+			if err := c.recordItem(string(m.Digest), "", "", ""); err != nil {
 				return err
 			}
 		}
 	}
-	return c.recordItem("", "", "")
+	return c.recordItem("", "", "", "")
 }
 
 // OutboxChanged returns a channel that is closed when a client next changes an item that the parent
