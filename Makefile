@@ -117,8 +117,9 @@ bench-fleet: ## a root of one process, and of two, with many connected registrie
 	go test -count=1 -v -tags bench -timeout 70m -run Fleet ./test/bench -args $(if $(SITES),-sites $(SITES)) \
 		$(if $(SHARED),-shared $(SHARED)) $(if $(IDLE),-idle $(IDLE)) $(if $(UPDATE),-update)
 
-chaos: ## SEEDS random histories of a site with failing links and parents, and of its listings
+chaos: ## SEEDS random histories of a site with failing links and parents, of its changes, and of its listings
 	CHAOS_SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -run 'TestChaos|OverABadLink' ./internal/replication
+	go test -count=1 -timeout 0 -run TestEveryAcknowledged ./internal/connected -rapid.checks $(or $(SEEDS),1000)
 	LISTING_SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -run 'StartingAnew|Corrupted|RulesSay' ./internal/gateway
 
 fuzz: ## a short run of every fuzz target; FUZZTIME=100000x for a longer one

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -427,11 +428,14 @@ func (l *listener) dial(ctx context.Context) (net.Conn, error) {
 		return nil, ctx.Err()
 	}
 	l.alive[near] = true
-	if l.lifetime == nil {
+	if l.lifetime == nil && l.delay == nil {
 		return near, nil
 	}
 	short := &shortConn{Conn: near, silently: l.silently, delay: l.delay, closed: make(chan struct{})}
-	short.left.Store(int64(l.lifetime()))
+	short.left.Store(math.MaxInt64)
+	if l.lifetime != nil {
+		short.left.Store(int64(l.lifetime()))
+	}
 	return short, nil
 }
 

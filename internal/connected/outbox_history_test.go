@@ -27,6 +27,7 @@ import (
 // the root, under its tag or under that of a conflict. Until it is there, its site serves it.
 func TestEveryAcknowledgedPushReachesTheRoot(t *testing.T) {
 	limitChecks(t)
+	logSeed(t)
 	rapid.Check(t, func(r *rapid.T) {
 		synctest.Test(t, func(t *testing.T) { runHistory(t, r) })
 	})
@@ -35,24 +36,34 @@ func TestEveryAcknowledgedPushReachesTheRoot(t *testing.T) {
 // limitChecks makes rapid check few histories, because each needs four registries, unless -rapid.checks
 // says how many.
 func limitChecks(t *testing.T) {
-	f := flag.Lookup("rapid.checks")
-	if f.Value.String() != f.DefValue {
-		return
-	}
 	n := "8"
 	if testing.Short() {
 		n = "10" // rapid divides it by five
 	}
-	if err := flag.Set(f.Name, n); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { flag.Set(f.Name, f.DefValue) })
+	setDefault(t, "rapid.checks", n)
 	// A failure is not shrunk: rapid's own panics do not pass through a bubble of testing/synctest.
-	shrink := flag.Lookup("rapid.shrinktime")
-	if err := flag.Set(shrink.Name, "0s"); err != nil {
+	setDefault(t, "rapid.shrinktime", "0s")
+}
+
+// logSeed chooses the seed of rapid, unless -rapid.seed says it, and logs it: rapid does not learn of failures
+// in a bubble.
+func logSeed(t *testing.T) {
+	setDefault(t, "rapid.seed", fmt.Sprint(rand.Uint64()))
+	t.Logf("-rapid.seed=%s", flag.Lookup("rapid.seed").Value)
+}
+
+// setDefault sets a flag for one test, unless the command line has it.
+func setDefault(t *testing.T, name, value string) {
+	isSet := false
+	flag.Visit(func(f *flag.Flag) { isSet = isSet || f.Name == name })
+	if isSet {
+		return
+	}
+	f := flag.Lookup(name)
+	if err := f.Value.Set(value); err != nil { // flag.Set would make it a flag of the command line
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { flag.Set(shrink.Name, shrink.DefValue) })
+	t.Cleanup(func() { f.Value.Set(f.DefValue) })
 }
 
 // A history is the registries of a random run.

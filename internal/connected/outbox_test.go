@@ -194,6 +194,27 @@ func TestConflictKeepsBothImages(t *testing.T) {
 	})
 }
 
+func TestPushOverAnUnfetchedImageIsAConflict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, ship, first := newWriter(t)
+		root.link.delayBy(func() time.Duration { return time.Second })
+		root.link.cut() // the next connection is slow
+		root.link.restore()
+		ours := root.push("app/a", "2", "v1", 300_000)
+		await(t, "the site knows of the image", func() bool { return ship.agent.Status().ItemsPending > 0 })
+		if !ship.serves("app/a", "v1", first) {
+			t.Fatal("the site has it already")
+		}
+		theirs := ship.push("app/a", "3", "v1", 100)
+		root.link.delayBy(nil)
+		ship.awaitTag("app/a", "v1", ours)
+		root.awaitTag("app/a", outbox.ConflictTag("v1", "ship1", theirs), theirs)
+		if !root.serves("app/a", "v1", ours) {
+			t.Error("the root's tag was overwritten")
+		}
+	})
+}
+
 func TestDeletionSparesATagTheParentMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ship, _ := newWriter(t)

@@ -36,9 +36,9 @@ type Change struct {
 	Tag        string        `json:"tag,omitempty"`      // of a tag
 	Manifest   digest.Digest `json:"manifest,omitempty"` // of a manifest without a tag
 	Digest     digest.Digest `json:"digest,omitempty"`   // which the parent has already
-	// Base is the digest of the tag at the parent, as far as the child knew, when it was first changed;
-	// "" is none. The parent refuses the change of a tag that has any other digest, unless it is one of
-	// Earlier: digests that earlier requests of the child may have set, "" for a removal.
+	// Base is the digest that the tag had at the child when a client first changed it; "" is none. The
+	// parent refuses the change of a tag that has any other digest, unless it is one of Earlier: digests
+	// that earlier requests of the child may have set, "" for a removal.
 	Base    digest.Digest   `json:"base,omitempty"`
 	Earlier []digest.Digest `json:"earlier,omitempty"` // at most [MaxPushEarlier]
 	KeepAs  string          `json:"keepAs,omitempty"`  // the tag that gets Digest if the change is refused so
