@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -107,6 +108,7 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 // checkNext checks until nobody waits.
 func (f *Follower) checkNext() {
 	for {
+		runtime.Gosched() // requests that are about to ask share the question
 		f.mu.Lock()
 		c := f.next
 		f.next = nil
