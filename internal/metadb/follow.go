@@ -108,7 +108,7 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 // checkNext checks until nobody waits.
 func (f *Follower) checkNext() {
 	for {
-		runtime.Gosched() // requests that are about to ask share the question
+		runtime.Gosched() // lets other requests join the next question
 		f.mu.Lock()
 		c := f.next
 		f.next = nil

@@ -24,7 +24,7 @@ type OutboxItem struct {
 	Item       string // the tag, or the digest of an untagged manifest; "" is the repository itself, removed
 	Tag        string // "" for an untagged manifest
 	Digest     string // "" if the item was removed
-	Base       string // of a tag: what it was here when a client first changed it; "" is none
+	Base       string // the digest of a tag here before a client first changed it; "" is none
 	// Attempted are digests that the parent may have, because their change was sent and no answer
 	// came; "" is a removal.
 	Attempted []string
@@ -118,8 +118,8 @@ func (tx *Tx) UnsentBlobs(limit int) ([]Blob, error) {
 // RecordChange records that a client changed an item here from the digest old to another, or removed it if
 // digest is "". The base of an earlier change that was not sent stays.
 //
-// The base of the change is old, also if the parent is known to have another digest that is not here yet: the
-// client cannot know that.
+// The base of the change is old, even if the parent has listed another digest. That one was not fetched yet, so
+// no client here has seen it.
 func (tx *Tx) RecordChange(repository, item, tag, old, digest string, now time.Time) error {
 	version, err := tx.Next("outbox")
 	if err != nil {

@@ -419,7 +419,7 @@ func wait(ctx context.Context, limiter *rate.Limiter, n int) error {
 // Status returns the progress of the running scrub, or the result of the last one. Its count of damaged
 // items includes all that the scrub has found.
 func (s *Scrubber) Status(ctx context.Context) (api.Scrub, error) {
-	v := s.scrubStatus() // before the count, which would else lack what the end of a scrub finds
+	v := s.scrubStatus() // read first, so that the count has all damage of an ended scrub
 	damaged, err := metadb.Read(ctx, s.DB, (*metadb.Tx).TotalOfDamages)
 	v.DamagedNow = damaged.Count
 	return v, err

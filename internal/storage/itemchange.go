@@ -152,7 +152,7 @@ func (c *change) listManifest(row Manifest) error {
 	if err := c.tx.MarkUnreferenced(c.repository, string(row.Digest), seq); err != nil {
 		return err
 	}
-	return c.recordItem(string(row.Digest), "", "", row.Digest)
+	return c.recordManifest(string(row.Digest), row.Digest)
 }
 
 // deleteEmpty deletes the repository if nothing is left in it.
@@ -170,7 +170,7 @@ func (c *change) deleteEmpty() (deleted bool, err error) {
 	if err := c.relist(); err != nil {
 		return false, err
 	}
-	if err := c.recordItem("", "", "", ""); err != nil {
+	if err := c.recordRemoval(); err != nil {
 		return false, err
 	}
 	return true, c.tx.DeleteRepository(c.repository)

@@ -261,7 +261,7 @@ func (c *change) removeManifest(d digest.Digest) error {
 	if err := c.tx.TouchRepository(c.repository, c.now()); err != nil {
 		return err
 	}
-	if err := c.recordItem(string(d), "", "", ""); err != nil {
+	if err := c.recordManifest(string(d), ""); err != nil {
 		return err
 	}
 	return c.removed(string(d))

@@ -43,9 +43,21 @@ func bySync(c *change, items ...string) error {
 	return nil
 }
 
-// recordItem records that a client changed an item from the digest old to d, if the parent must hear of it.
-// If d is empty, the item was removed.
-func (c *change) recordItem(item, tag string, old, d digest.Digest) error {
+// recordTag records that a client moved a tag from the digest old to d, if the parent must hear of it. If d is
+// empty, the tag was removed.
+func (c *change) recordTag(name string, old, d digest.Digest) error {
+	return c.recordChange(name, name, old, d)
+}
+
+// recordManifest is like recordTag, for a manifest without a tag.
+func (c *change) recordManifest(manifest string, d digest.Digest) error {
+	return c.recordChange(manifest, "", "", d)
+}
+
+// recordRemoval is like recordTag, for the repository itself, which was removed.
+func (c *change) recordRemoval() error { return c.recordChange("", "", "", "") }
+
+func (c *change) recordChange(item, tag string, old, d digest.Digest) error {
 	if !c.records {
 		return nil
 	}
@@ -83,7 +95,7 @@ func (c *change) recordRepository() error {
 		return err
 	}
 	for _, tag := range tags {
-		if err := c.recordItem(tag.Name, tag.Name, tag.Digest, ""); err != nil {
+		if err := c.recordTag(tag.Name, tag.Digest, ""); err != nil {
 			return err
 		}
 	}
@@ -96,12 +108,12 @@ func (c *change) recordRepository() error {
 			if oci.IsIndex(m.MediaType) != index {
 				continue
 			}
-			if err := c.recordItem(string(m.Digest), "", "", ""); err != nil {
+			if err := c.recordManifest(string(m.Digest), ""); err != nil {
 				return err
 			}
 		}
 	}
-	return c.recordItem("", "", "", "")
+	return c.recordRemoval()
 }
 
 // OutboxChanged returns a channel that is closed when a client next changes an item that the parent

@@ -124,7 +124,7 @@ func (c *change) put(p preparedPut) (Manifest, error) {
 		row.WasReferenced = len(p.Tags) > 0 || p.Pending
 		row, err = c.addManifest(row, children)
 		if err == nil && !row.WasReferenced {
-			err = c.recordItem(string(row.Digest), "", "", row.Digest)
+			err = c.recordManifest(string(row.Digest), row.Digest)
 		}
 	}
 	if err != nil {

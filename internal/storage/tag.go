@@ -120,7 +120,7 @@ func (c *change) setTag(name string, d digest.Digest) error {
 		}
 	}
 	c.pushed(name, d)
-	if err := c.recordItem(name, name, old.Digest, d); err != nil {
+	if err := c.recordTag(name, old.Digest, d); err != nil {
 		return err
 	}
 	if err := c.referenced(string(d)); err != nil {
@@ -181,7 +181,7 @@ func (c *change) removeTag(tag Tag) error {
 	if err := c.tx.DeleteTag(c.repository, tag.Name); err != nil {
 		return err
 	}
-	if err := c.recordItem(tag.Name, tag.Name, tag.Digest, ""); err != nil {
+	if err := c.recordTag(tag.Name, tag.Digest, ""); err != nil {
 		return err
 	}
 	if err := c.removed(tag.Name); err != nil {
