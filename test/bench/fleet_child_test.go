@@ -23,7 +23,7 @@ import (
 // so each takes as little as possible: one goroutine, one connection, 1 KiB of buffer, and no
 // net/http transport.
 type fleet struct {
-	host     string
+	hosts    []string // of the root's processes; each connection goes to the next one
 	children []*simulatedChild
 	codec    *codec
 	dials    chan struct{} // limits concurrent connection attempts
@@ -42,9 +42,9 @@ type fleet struct {
 	ended   <-chan struct{} // closed when the children end, for example after an error of one
 }
 
-func newFleet(host string) (*fleet, error) {
+func newFleet(hosts []string) (*fleet, error) {
 	c, err := newCodec()
-	return &fleet{host: host, codec: c, dials: make(chan struct{}, 128)}, err
+	return &fleet{hosts: hosts, codec: c, dials: make(chan struct{}, 128)}, err
 }
 
 // activate activates all children at once, and returns when all are activated.
@@ -142,7 +142,7 @@ func (f *fleet) add(name, token, password string) {
 		childState: childState{name: name, instance: fmt.Sprintf("00000000-0000-4000-8000-%012d", len(f.children))},
 		fleet:      f, number: len(f.children),
 	}
-	s.header = "Host: " + f.host + "\r\nUser-Agent: bench\r\n" +
+	s.header = "Host: " + f.hosts[0] + "\r\nUser-Agent: bench\r\n" +
 		"Content-Type: application/json\r\nAccept-Encoding: zstd\r\n" +
 		"Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(token+":"+password)) + "\r\n"
 	f.children = append(f.children, s)
@@ -311,7 +311,8 @@ func (s *simulatedChild) dial(ctx context.Context) error {
 		LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+s.number%4))},
 		KeepAlive: -1,
 	}
-	conn, err := d.DialContext(ctx, "tcp", s.fleet.host)
+	hosts := s.fleet.hosts
+	conn, err := d.DialContext(ctx, "tcp", hosts[(s.number+s.failures)%len(hosts)])
 	if err != nil {
 		return err
 	}

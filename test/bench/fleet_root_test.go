@@ -13,7 +13,8 @@ import (
 )
 
 // A fleetRoot is the root of a fleet: one process with SQLite and files, or several processes with
-// PostgreSQL and an object store behind a proxy that sends each request to the next of them.
+// PostgreSQL and an object store. Children connect to a process without a proxy, which would need more
+// files than one process may open.
 type fleetRoot struct {
 	processes []*cluster.Process
 	cluster   *cluster.Cluster // nil if there is one process
@@ -38,6 +39,14 @@ func (r fleetRoot) clients() *instance.Instance {
 		return r.cluster.Root()
 	}
 	return r.processes[0].Instance
+}
+
+// hosts returns the address of each process.
+func (r fleetRoot) hosts() (hosts []string) {
+	for _, p := range r.processes {
+		hosts = append(hosts, p.Host)
+	}
+	return hosts
 }
 
 // restart starts all processes anew.

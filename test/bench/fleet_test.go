@@ -123,7 +123,7 @@ type fleetRun struct {
 // measureFleet measures a root of so many processes with n connected registries. It creates the last
 // one while the others poll, because a root has at most 10,000.
 func measureFleet(t *testing.T, n, processes int) []figure {
-	raiseFileLimit(t, 4*uint64(n)+4000) // a proxy needs two for each connection, and the root more than one
+	raiseFileLimit(t, uint64(n+n/2+4000)) // the root needs more than one for each connection
 	ctx, cancel := context.WithTimeout(t.Context(), fleetTimeout+*idleTime)
 	defer cancel()
 	args := []string{"--max-connections", fmt.Sprint(2*n + 1000), "--trusted-proxies",
@@ -141,7 +141,7 @@ func measureFleet(t *testing.T, n, processes int) []figure {
 		}
 	}
 	var err error
-	if r.fleet, err = newFleet(clients.Host); err != nil {
+	if r.fleet, err = newFleet(r.root.hosts()); err != nil {
 		t.Fatal(err)
 	}
 	api := newManagement(clients.AsAdmin(t))
