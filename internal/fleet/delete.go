@@ -40,7 +40,7 @@ func (s *Service) Delete(ctx context.Context, by control.Caller, name string, cl
 		return s.cleanup(tx, l)
 	})
 	if err == nil {
-		s.forgetDeleted()
+		s.forgetIfDeleted(name)
 	}
 	return result, err
 }

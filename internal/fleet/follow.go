@@ -29,8 +29,7 @@ func (s *Service) Follow(tx *metadb.Tx, c metadb.Changes) error {
 	}
 	for _, row := range c.ControlRows() {
 		if row.Table == metadb.ConnectedRegistryRow {
-			s.forgetDeleted()
-			break
+			s.forgetIfDeleted(row.Name)
 		}
 	}
 	return nil

@@ -184,6 +184,17 @@ func (s *Service) forgetDeleted() {
 	maps.DeleteFunc(s.reports.unsaved, func(name string, _ bool) bool { return deleted(name) })
 }
 
+// forgetIfDeleted drops the report of one connected registry if that was deleted.
+func (s *Service) forgetIfDeleted(name string) {
+	name = strings.ToLower(name)
+	s.reports.mu.Lock()
+	defer s.reports.mu.Unlock()
+	if s.control.State().Registry(name) == nil {
+		delete(s.reports.last, name)
+		delete(s.reports.unsaved, name)
+	}
+}
+
 // write writes a report to the database.
 func (v lastReport) write(tx *metadb.Tx, name string) error {
 	text, err := json.Marshal(v)

@@ -21,53 +21,92 @@ const (
 	// thousand children has ten kilobytes of garbage for each held poll. For a smaller heap,
 	// it would cost more time than the memory is worth.
 	gcPercentLarge, gcPercentNormal = 50, 100
+	// leastRoom is the least room for garbage, as a part of the heap. A limit that leaves
+	// less makes the runtime collect garbage nearly all the time.
+	leastRoom = 4
 )
 
-// limitMemory sets GOGC and the memory limit by the size of the heap, now and after each
-// collection until ctx ends. It does nothing if GOGC or GOMEMLIMIT are in the environment.
+// A memoryLimiter sets GOGC and the memory limit by the size of the heap.
+type memoryLimiter struct {
+	limit         int64  // that is set
+	small, medium uint64 // the largest sizes of a small and a medium heap
+}
+
+// limitMemory limits the memory now and after each collection until ctx ends. It does nothing if GOGC
+// or GOMEMLIMIT are in the environment.
 func limitMemory(ctx context.Context) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	debug.SetMemoryLimit(smallMemory)
-	afterCollections(ctx, smallMemory)
+	newMemoryLimiter().afterCollections(ctx)
 }
 
-// afterCollections applies the size of the heap after each collection. limit is the limit
-// that is set.
-func afterCollections(ctx context.Context, limit int64) {
+func newMemoryLimiter() *memoryLimiter {
+	l := &memoryLimiter{small: smallHeap, medium: mediumHeap}
+	l.set(smallMemory)
+	return l
+}
+
+// afterCollections applies the size of the heap after each collection.
+func (l *memoryLimiter) afterCollections(ctx context.Context) {
 	collected := new(*byte) // unreachable, so the next collection runs its cleanup
 	runtime.AddCleanup(collected, func(ctx context.Context) {
-		if ctx.Err() != nil {
-			return
+		if ctx.Err() == nil {
+			l.apply(readHeap())
+			l.afterCollections(ctx)
 		}
-		next := limitFor(inUse())
-		if next != limit {
-			debug.SetMemoryLimit(next)
-			if next == math.MaxInt64 {
-				debug.SetGCPercent(gcPercentLarge)
-			} else {
-				debug.SetGCPercent(gcPercentNormal)
-			}
-		}
-		afterCollections(ctx, next)
 	}, ctx)
 }
 
+// apply sets the limit for a heap. If the limit that is set leaves no room, because of what the memory
+// has beside the heap, it is from now on for smaller heaps.
+func (l *memoryLimiter) apply(h heap) {
+	if h.goal < h.live+h.live/leastRoom {
+		switch l.limit {
+		case smallMemory:
+			l.small = min(l.small, h.inUse()-1)
+		case mediumMemory:
+			l.medium = min(l.medium, h.inUse()-1)
+		}
+	}
+	if next := l.limitFor(h.inUse()); next != l.limit {
+		l.set(next)
+	}
+}
+
 // limitFor returns the memory limit of the Go runtime for a heap of so many bytes.
-func limitFor(inUse uint64) int64 {
+func (l *memoryLimiter) limitFor(inUse uint64) int64 {
 	switch {
-	case inUse <= smallHeap:
+	case inUse <= l.small:
 		return smallMemory
-	case inUse <= mediumHeap:
+	case inUse <= l.medium:
 		return mediumMemory
 	}
 	return math.MaxInt64
 }
 
-// inUse returns the bytes of heap that survived the last collection, and of stacks.
-func inUse() uint64 {
-	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+func (l *memoryLimiter) set(limit int64) {
+	l.limit = limit
+	debug.SetMemoryLimit(limit)
+	if limit == math.MaxInt64 {
+		debug.SetGCPercent(gcPercentLarge)
+	} else {
+		debug.SetGCPercent(gcPercentNormal)
+	}
+}
+
+// A heap is the size of the heap after a collection, in bytes.
+type heap struct {
+	live, stacks uint64 // what survived
+	goal         uint64 // the size at which the next collection ends
+}
+
+func (h heap) inUse() uint64 { return h.live + h.stacks }
+
+func readHeap() heap {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}, {Name: "/gc/heap/goal:bytes"},
+	}
 	metrics.Read(samples)
-	return samples[0].Value.Uint64() + samples[1].Value.Uint64()
+	return heap{samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64()}
 }

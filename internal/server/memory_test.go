@@ -11,12 +11,9 @@ import (
 func TestMemoryIsLimitedWhileTheHeapIsSmall(t *testing.T) {
 	t.Setenv("GOGC", "")
 	t.Setenv("GOMEMLIMIT", "")
+	removeLimitAfter(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(func() {
-		cancel()
-		debug.SetMemoryLimit(math.MaxInt64)
-		debug.SetGCPercent(gcPercentNormal)
-	})
+	t.Cleanup(cancel)
 	limitMemory(ctx)
 	await := func(when string, want int64) {
 		t.Helper()
@@ -38,4 +35,35 @@ func TestMemoryIsLimitedWhileTheHeapIsSmall(t *testing.T) {
 	await("with a medium heap again", mediumMemory)
 	runtime.KeepAlive(medium)
 	await("with a small one again", smallMemory)
+}
+
+func TestLimitThatLeavesNoRoomIsForSmallerHeaps(t *testing.T) {
+	removeLimitAfter(t)
+	l := newMemoryLimiter()
+	for _, step := range []struct {
+		live, goal uint64 // in MiB
+		want       int64
+	}{
+		{12, 18, smallMemory},
+		{12, 14, mediumMemory},
+		{12, 16, mediumMemory},
+		{11, 16, smallMemory},
+		{12, 13, mediumMemory},
+		{12, 14, math.MaxInt64},
+		{12, 18, math.MaxInt64},
+		{10, 18, smallMemory},
+	} {
+		l.apply(heap{live: step.live << 20, goal: step.goal << 20})
+		if l.limit != step.want || debug.SetMemoryLimit(-1) != step.want {
+			t.Errorf("with %d MiB that may become %d, the limit is %d, want %d",
+				step.live, step.goal, l.limit, step.want)
+		}
+	}
+}
+
+func removeLimitAfter(t *testing.T) {
+	t.Cleanup(func() {
+		debug.SetMemoryLimit(math.MaxInt64)
+		debug.SetGCPercent(gcPercentNormal)
+	})
 }
