@@ -55,7 +55,7 @@ func (tx *Tx) MarkHealed(repository string, seq int64) error {
 // after which the feed is complete. A reader whose cursor is below that number has to start
 // again.
 func (tx *Tx) FeedHead() (head, trimmed int64, err error) {
-	err = tx.tx.QueryRowContext(tx.ctx, `SELECT COALESCE((SELECT value FROM counters WHERE name = $1), 0),
+	err = tx.statements.QueryRowContext(tx.ctx, `SELECT COALESCE((SELECT value FROM counters WHERE name = $1), 0),
 		COALESCE((SELECT value FROM counters WHERE name = $2), 0)`, feedHead, feedTrimmed).Scan(&head, &trimmed)
 	return head, trimmed, wrap(tx.note(err), "read feed")
 }

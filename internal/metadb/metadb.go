@@ -41,17 +41,25 @@ type DB struct {
 	together bool
 }
 
-// A Tx is one transaction; it is read-only in [DB.View]. It must not be used after the function
-// that received it has returned.
+// A Tx is one transaction; it is read-only in [DB.View], and none at all in [Lookup]. It must not be used
+// after the function that received it has returned.
 type Tx struct {
-	ctx context.Context
-	tx  *sql.Tx
+	ctx        context.Context
+	statements statements
+	commit     func() error // on PostgreSQL
 
 	controlRows []ControlRow // written by the transaction
 	recording   *recording   // nil records nothing
 	committed   []func()     // see [Tx.AfterCommit]
 	trouble     trouble      // that a statement met; see [Tx.note]
 	run         string       // of the server, if the transaction may write; see [serverRun]
+}
+
+// statements run statements in a transaction or, each by itself, without one.
+type statements interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
 // AfterCommit makes fn run once the transaction is committed. fn must not use the transaction.
@@ -167,7 +175,7 @@ func (db *DB) ReleaseLog(ctx context.Context) error {
 
 // exec runs a statement, and returns the number of rows that it changed.
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
-	res, err := tx.tx.ExecContext(tx.ctx, query, args...)
+	res, err := tx.statements.ExecContext(tx.ctx, query, args...)
 	if err != nil {
 		return 0, tx.note(err)
 	}
@@ -216,7 +224,7 @@ func scan[T any](row interface{ Scan(dest ...any) error }) (v T, err error) {
 
 // get returns the row that query finds, or [ErrNotFound].
 func get[T any](tx *Tx, action, query string, args ...any) (T, error) {
-	v, err := scan[T](tx.tx.QueryRowContext(tx.ctx, query, args...))
+	v, err := scan[T](tx.statements.QueryRowContext(tx.ctx, query, args...))
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -228,7 +236,7 @@ const NoLimit = math.MaxInt
 
 // list returns the rows that query finds.
 func list[T any](tx *Tx, action, query string, args ...any) ([]T, error) {
-	rows, err := tx.tx.QueryContext(tx.ctx, query, args...)
+	rows, err := tx.statements.QueryContext(tx.ctx, query, args...)
 	if err != nil {
 		return nil, wrap(tx.note(err), action)
 	}

@@ -44,7 +44,7 @@ func (tx *Tx) putChunks(repository, digest string, chunks [][]byte) error {
 // row does not contain it. The error is [ErrNotFound] after the last chunk.
 func (tx *Tx) AppendManifestChunk(b []byte, repository, digest string, n int) ([]byte, error) {
 	action := "read manifest " + repository + "@" + digest
-	rows, err := tx.tx.QueryContext(tx.ctx,
+	rows, err := tx.statements.QueryContext(tx.ctx,
 		`SELECT content FROM manifest_chunks WHERE repository = $1 AND digest = $2 AND n = $3`, repository, digest, n)
 	if err != nil {
 		return b, wrap(tx.note(err), action)

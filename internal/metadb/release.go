@@ -51,7 +51,7 @@ func (tx *Tx) MarkReleasedBelow(repository, parent string, r Release) error {
 
 // BlobReferences returns the size of a blob, and how many manifests of all repositories refer to it.
 func (tx *Tx) BlobReferences(digest string) (size int64, manifests int, err error) {
-	err = tx.tx.QueryRowContext(tx.ctx, `SELECT COALESCE((SELECT size FROM blobs WHERE digest = $1), 0),
+	err = tx.statements.QueryRowContext(tx.ctx, `SELECT COALESCE((SELECT size FROM blobs WHERE digest = $1), 0),
 		(SELECT COUNT(*) FROM manifest_children WHERE child = $1 AND kind = 0)`, digest).Scan(&size, &manifests)
 	return size, manifests, wrap(tx.note(err), "count references to "+digest)
 }

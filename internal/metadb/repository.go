@@ -62,7 +62,7 @@ func (tx *Tx) DeleteRepository(name string) error {
 
 // CountContent returns the numbers of manifests and tags of a repository.
 func (tx *Tx) CountContent(name string) (manifests, tags int, err error) {
-	err = tx.tx.QueryRowContext(tx.ctx, `SELECT (SELECT COUNT(*) FROM manifests WHERE repository = $1),
+	err = tx.statements.QueryRowContext(tx.ctx, `SELECT (SELECT COUNT(*) FROM manifests WHERE repository = $1),
 		(SELECT COUNT(*) FROM tags WHERE repository = $1)`, name).Scan(&manifests, &tags)
 	return manifests, tags, wrap(tx.note(err), "count content of "+name)
 }

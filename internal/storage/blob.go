@@ -149,7 +149,7 @@ func (s *Storage) openFile(ctx context.Context, row metadb.Blob) (io.ReadSeekClo
 // manifest that needs it.
 func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Digest) (blob.Info, error) {
 	referenced := false
-	row, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (row metadb.RepositoryBlob, err error) {
+	row, err := metadb.Lookup(ctx, s.db, func(tx *metadb.Tx) (row metadb.RepositoryBlob, err error) {
 		if row, err = tx.RepositoryBlob(repository, string(d)); err == nil {
 			referenced, err = tx.BlobReferenced(repository, string(d))
 		}
@@ -178,7 +178,7 @@ func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Dige
 
 func (s *Storage) repositoryBlob(ctx context.Context, repository string,
 	d digest.Digest) (metadb.RepositoryBlob, error) {
-	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (metadb.RepositoryBlob, error) {
+	return metadb.Lookup(ctx, s.db, func(tx *metadb.Tx) (metadb.RepositoryBlob, error) {
 		row, err := tx.RepositoryBlob(repository, string(d))
 		if errors.Is(err, metadb.ErrNotFound) {
 			err = unknownBlob(tx, repository, d)
@@ -208,7 +208,7 @@ func (s *Storage) HasBlob(ctx context.Context, d digest.Digest) (bool, error) {
 
 // blob returns the row of the blob d, whatever repositories link it.
 func (s *Storage) blob(ctx context.Context, d digest.Digest) (metadb.Blob, error) {
-	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (metadb.Blob, error) { return tx.Blob(string(d)) })
+	return metadb.Lookup(ctx, s.db, func(tx *metadb.Tx) (metadb.Blob, error) { return tx.Blob(string(d)) })
 }
 
 // hasFile reports whether the file of the blob d is in its place and has size bytes. A file can

@@ -147,7 +147,7 @@ func (s *Storage) learnDamage(ctx context.Context) error {
 	if s.anyDamage.Load() != damageUnknown {
 		return nil
 	}
-	some, err := metadb.Read(ctx, s.db, (*metadb.Tx).AnyDamage)
+	some, err := metadb.Lookup(ctx, s.db, (*metadb.Tx).AnyDamage)
 	if err == nil && !some {
 		s.anyDamage.CompareAndSwap(damageUnknown, damageNone)
 	} else if err == nil {
@@ -214,7 +214,7 @@ func (s *Storage) checkMayBeAbsent(ctx context.Context, repository string, manif
 
 // damageOf returns the damage of a blob; nil is none.
 func (s *Storage) damageOf(ctx context.Context, d digest.Digest) (*Damage, error) {
-	damage, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Damage, error) { return tx.DamageOf("", string(d)) })
+	damage, err := metadb.Lookup(ctx, s.db, func(tx *metadb.Tx) (Damage, error) { return tx.DamageOf("", string(d)) })
 	if errors.Is(err, metadb.ErrNotFound) {
 		return nil, nil
 	}

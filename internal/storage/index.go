@@ -15,7 +15,7 @@ import (
 // filter omitted some; nil if there is no such index. The index treats its other children as
 // absent.
 func (s *Storage) HeldChildren(ctx context.Context, repository string, d digest.Digest) ([]digest.Digest, error) {
-	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]digest.Digest, error) {
+	return metadb.Lookup(ctx, s.db, func(tx *metadb.Tx) ([]digest.Digest, error) {
 		children, err := tx.Children(repository, string(d))
 		return convert(manifests(children), func(text string) digest.Digest { return digest.Digest(text) }), err
 	})

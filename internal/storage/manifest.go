@@ -38,7 +38,7 @@ func (s *Storage) cachedManifest(ctx context.Context, repository, reference stri
 }
 
 func (s *Storage) readManifest(ctx context.Context, repository, reference string) (*Manifest, error) {
-	m, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (*Manifest, error) {
+	m, err := metadb.Lookup(ctx, s.db, func(tx *metadb.Tx) (*Manifest, error) {
 		pull := tx.ManifestByTag
 		if oci.IsDigest(reference) {
 			pull = tx.ManifestByDigest
@@ -81,7 +81,7 @@ func unknownManifest(tx *metadb.Tx, repository, reference string) error {
 // the management of content, not for pulls: it has only the manifest's own locks, and ignores
 // locks on reading. The payload is as that of [Storage.Manifest].
 func (s *Storage) DescribeManifest(ctx context.Context, repository string, d digest.Digest) (Manifest, error) {
-	m, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) {
+	m, err := metadb.Lookup(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) {
 		m, err := tx.Manifest(repository, string(d))
 		return m, mapNotFound(err, oci.ErrManifestUnknown)
 	})
@@ -93,7 +93,7 @@ func (s *Storage) DescribeManifest(ctx context.Context, repository string, d dig
 
 // HasManifest reports whether repository has the manifest d, and the manifest is not damaged.
 func (s *Storage) HasManifest(ctx context.Context, repository string, d digest.Digest) (bool, error) {
-	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.HasManifest(repository, string(d)) })
+	return metadb.Lookup(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.HasManifest(repository, string(d)) })
 }
 
 // Manifests returns up to limit manifests of repository after the digest after, in order o and

@@ -80,7 +80,7 @@ func transferOf(id string) (digest.Digest, bool) {
 }
 
 func (t *Transfer) open(ctx context.Context) (err error) {
-	t.row, err = metadb.Read(ctx, t.s.db,
+	t.row, err = metadb.Lookup(ctx, t.s.db,
 		func(tx *metadb.Tx) (metadb.Transfer, error) { return tx.Transfer(string(t.digest)) })
 	known := err == nil
 	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
