@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -23,10 +22,6 @@ func (s *Storage) OpenBlob(ctx context.Context, repository string,
 	d digest.Digest) (io.ReadSeekCloser, blob.Info, error) {
 	return s.openBlob(ctx, repository, d, NoRead)
 }
-
-// linkLifetime is how long a link to a blob works. A client follows it at once; a download that has
-// begun goes on afterwards.
-const linkLifetime = 5 * time.Minute
 
 // BlobURL returns a URL from which anybody can read the blob d of repository for a few minutes; ""
 // if the blob store has none. The errors are those of [Storage.OpenBlob].
@@ -47,13 +42,18 @@ func (s *Storage) blobURL(ctx context.Context, repository string, d digest.Diges
 	if row.Locks&respected != 0 {
 		return "", errLocked("reading repository "+repository, NoRead)
 	}
-	if now := s.now(); !s.linked.has(d, now) {
-		if err := s.checkFile(ctx, row.Blob); err != nil {
-			return "", mapNotFound(err, oci.ErrBlobUnknown)
-		}
-		s.linked.add(d, now)
+	now := s.now()
+	if link := s.links.of(d, now); link != "" {
+		return link, nil
 	}
-	return store.Link(ctx, d, linkLifetime)
+	if err := s.checkFile(ctx, row.Blob); err != nil {
+		return "", mapNotFound(err, oci.ErrBlobUnknown)
+	}
+	link, err := store.Link(ctx, d, linkLifetime)
+	if err == nil {
+		s.links.add(d, link, now)
+	}
+	return link, err
 }
 
 // openBlob is [Storage.OpenBlob]. It respects only those locks of the repository that are in respected.

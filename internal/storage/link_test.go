@@ -14,10 +14,10 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// linkedStore is a blob store with links, which counts how often it is asked for a blob.
+// linkedStore is a blob store with links, which counts how often it is asked for a blob, and its links.
 type linkedStore struct {
 	blob.Store
-	stats int
+	stats, links int
 }
 
 func (s *linkedStore) Stat(ctx context.Context, d digest.Digest) (blob.Info, error) {
@@ -26,6 +26,7 @@ func (s *linkedStore) Stat(ctx context.Context, d digest.Digest) (blob.Info, err
 }
 
 func (s *linkedStore) Link(_ context.Context, d digest.Digest, _ time.Duration) (string, error) {
+	s.links++
 	return "https://store/" + d.Encoded(), nil
 }
 
@@ -46,8 +47,8 @@ func TestLinksAskTheStoreOnceAMinute(t *testing.T) {
 		}
 		now = now.Add(10 * time.Second)
 	}
-	if store.stats != 1 {
-		t.Errorf("three links asked the store %d times, want once", store.stats)
+	if store.stats != 1 || store.links != 1 {
+		t.Errorf("three questions asked the store %d times and made %d links, want one", store.stats, store.links)
 	}
 	if err := link("other"); !errors.Is(err, oci.ErrBlobUnknown) {
 		t.Errorf("link in a repository without the blob: %v, want %v", err, oci.ErrBlobUnknown)

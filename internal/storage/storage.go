@@ -73,7 +73,7 @@ type Storage struct {
 	cache        *cache
 	watchers     watchers
 	reservations reservations
-	linked       sightings                     // blobs of links
+	links        links                         // to blobs
 	fullAt       atomic.Pointer[metadb.Uptime] // when the disk was last full; nil is never
 	anyDamage    atomic.Int32                  // see [damageUnknown]
 	damageFound  retry.Signal

@@ -1,0 +1,55 @@
+package storage
+
+import (
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// links remembers the links to blobs that this process has seen in the object store not long ago, so that
+// most links cost no request to it, and no signature. It forgets a link one to two linkReuses after it was
+// made. The zero value has none.
+type links struct {
+	mu            sync.Mutex
+	recent, older map[digest.Digest]string
+	since         time.Time // when the first of recent was made
+}
+
+const (
+	// linkLifetime is how long a link to a blob works. A client follows it at once; a download that has
+	// begun goes on afterwards.
+	linkLifetime = 5 * time.Minute
+	// linkReuse is how long a link is given to others, too. Then most of its lifetime is left.
+	linkReuse = time.Minute
+	maxLinks  = 10_000 // in recent; each takes about half a kilobyte
+)
+
+// age forgets what was made too long ago.
+func (l *links) age(now time.Time) {
+	switch since := now.Sub(l.since); {
+	case since >= 2*linkReuse || since < 0:
+		l.recent, l.older, l.since = map[digest.Digest]string{}, nil, now
+	case since >= linkReuse || len(l.recent) >= maxLinks:
+		l.recent, l.older, l.since = map[digest.Digest]string{}, l.recent, now
+	}
+}
+
+// of returns the link to a blob; "" if there is none.
+func (l *links) of(d digest.Digest, now time.Time) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.age(now)
+	if link := l.recent[d]; link != "" {
+		return link
+	}
+	return l.older[d]
+}
+
+// add records a link that was made.
+func (l *links) add(d digest.Digest, link string, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.age(now)
+	l.recent[d] = link
+}
