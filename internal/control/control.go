@@ -129,7 +129,7 @@ func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 	err := s.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) (err error) {
 		next, uncertain = nil, false
 		if s.db.Shared() {
-			if err := s.Follow(tx); err != nil {
+			if err := s.readOthers(tx); err != nil {
 				return err
 			}
 		}
@@ -176,8 +176,24 @@ func (s *Service) written(tx *metadb.Tx, old *State, rows []metadb.ControlRow) (
 	return next, err
 }
 
-// Follow brings the state to what tx sees of the writes of other processes.
-func (s *Service) Follow(tx *metadb.Tx) error {
+// Follow brings the state to what tx sees of the writes of other processes, after c. It must be called with
+// all changes, whatever they are of: the state then knows from where to read those of the next write.
+func (s *Service) Follow(tx *metadb.Tx, c metadb.Changes) error {
+	if c.All || c.ControlWrites > 0 {
+		return s.readOthers(tx)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.state.Load(); now.change < c.Last {
+		next := *now
+		next.change = c.Last
+		s.state.Store(&next)
+	}
+	return nil
+}
+
+// readOthers brings the state to what tx sees of the writes of other processes.
+func (s *Service) readOthers(tx *metadb.Tx) error {
 	old := s.state.Load()
 	version, err := tx.ControlVersion()
 	if err != nil || version <= old.version {
@@ -207,7 +223,7 @@ func (s *Service) Follow(tx *metadb.Tx) error {
 // has already. It waits for a write that is being published, and reads the writes of other processes.
 func (s *Service) CatchUp(ctx context.Context, version int64) error {
 	if s.db.Shared() {
-		return s.db.View(ctx, s.Follow)
+		return s.db.View(ctx, s.readOthers)
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
@@ -204,5 +205,36 @@ func (s *Service) mustChange(t *testing.T, fn func(*metadb.Tx) error) {
 	t.Helper()
 	if err := s.Change(context.WithoutCancel(t.Context()), fn); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Otherwise, the next write of another process would come after too many changes, and all of the control plane
+// would be read.
+func TestStateRemembersChangesOfOtherKinds(t *testing.T) {
+	s := newService(t, "")
+	s.db.Share()
+	f, err := s.db.Follow(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Apply(s.Follow)
+	version := s.State().Version()
+	for n := range int64(3) {
+		err := s.db.Update(t.Context(), func(tx *metadb.Tx) error {
+			tx.Changed(metadb.ReportTopic, "ship1")
+			return nil
+		})
+		if err == nil {
+			err = f.CatchUp(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.State().change; got != n+1 {
+			t.Errorf("the state includes change %d, want %d", got, n+1)
+		}
+	}
+	if got := s.State().Version(); got != version {
+		t.Errorf("the version is %d, want %d", got, version)
 	}
 }

@@ -28,8 +28,7 @@ func processes(t *testing.T, n int) (all []process) {
 		t.Cleanup(func() { f.Close() })
 		p := process{newInstance(t, db, ""), f}
 		for _, apply := range []func(*metadb.Tx, metadb.Changes) error{
-			func(tx *metadb.Tx, _ metadb.Changes) error { return p.Control.Follow(tx) },
-			p.Service.Follow, p.Storage.Follow, p.Events.Follow,
+			p.Control.Follow, p.Service.Follow, p.Storage.Follow, p.Events.Follow,
 		} {
 			f.Apply(apply)
 		}

@@ -146,7 +146,7 @@ func (in *instance) followOthers() {
 		return
 	}
 	f := in.cluster.follower
-	f.Apply(func(tx *metadb.Tx, _ metadb.Changes) error { return in.control.Follow(tx) })
+	f.Apply(in.control.Follow)
 	f.Apply(in.fleet.Follow)
 	f.Apply(in.storage.Follow)
 	f.Apply(in.events.Follow)
