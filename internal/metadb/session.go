@@ -379,9 +379,10 @@ func (c *connection) number(key string) int64 {
 }
 
 // Lead runs fn while this process is the leader for name: of the processes with the same database,
-// one at a time. If it loses that, the context of fn ends with [ErrLockLost] as its cause; once fn
-// has returned, Lead tries to become the leader again. Otherwise Lead returns when fn returns, or
-// when ctx ends.
+// one at a time. If it loses that, the context of fn ends with [ErrLockLost] as its cause, and updates
+// with this context, or with one that is derived from it, fail with that error even before; once fn has
+// returned, Lead tries to become the leader again. Otherwise Lead returns when fn returns, or when ctx
+// ends.
 //
 // While the database does not answer, no process leads.
 func (s *Session) Lead(ctx context.Context, name string, fn func(context.Context) error) error {
@@ -403,7 +404,7 @@ func (s *Session) Lead(ctx context.Context, name string, fn func(context.Context
 // run runs fn until the lock is lost, and releases it.
 func (l *Lock) run(ctx context.Context, fn func(context.Context) error) error {
 	defer l.Release()
-	ctx, stop := context.WithCancelCause(ctx)
+	ctx, stop := context.WithCancelCause(context.WithValue(ctx, leaderKey{}, l))
 	defer stop(nil)
 	done := make(chan struct{})
 	defer close(done)
@@ -419,4 +420,16 @@ func (l *Lock) run(ctx context.Context, fn func(context.Context) error) error {
 		return ErrLockLost
 	}
 	return err
+}
+
+// leaderKey is the key of the lock of a leader in the context of its work.
+type leaderKey struct{}
+
+// confirmLeader returns [ErrLockLost] if the transaction is part of the work of a leader that has lost its
+// lock.
+func (tx *Tx) confirmLeader() error {
+	if l, ok := tx.ctx.Value(leaderKey{}).(*Lock); ok {
+		return l.Confirm(tx)
+	}
+	return nil
 }

@@ -184,6 +184,36 @@ func TestAnotherProcessTakesOverFromALostLeader(t *testing.T) {
 	}
 }
 
+func TestLostLeaderWritesNothing(t *testing.T) {
+	db := dbtest.Postgres(t)
+	s := db.NewSession()
+	t.Cleanup(func() { s.Close() })
+	err := s.Lead(t.Context(), "work", func(ctx context.Context) error {
+		write := func(name string) error {
+			ctx := context.WithoutCancel(ctx) // as work does that must write how it ended
+			return db.Update(ctx, func(tx *metadb.Tx) error { return tx.SetSetting(name, "written") })
+		}
+		if err := write("before"); err != nil {
+			t.Errorf("the leader writes: %v", err)
+		}
+		terminate(t, db, s) // which this process has not noticed
+		mustLock(t, newSession(t, db).Lock, "leader work")
+		if err := write("after"); !errors.Is(err, metadb.ErrLockLost) {
+			t.Errorf("a leader that has lost its lock writes: %v, want %v", err, metadb.ErrLockLost)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"before": "written", "after": ""} {
+		got, err := metadb.Read(t.Context(), db, func(tx *metadb.Tx) (string, error) { return tx.Setting(name) })
+		if err != nil && !errors.Is(err, metadb.ErrNotFound) || got != want {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, want)
+		}
+	}
+}
+
 // A silentProxy is between a process and PostgreSQL, and can stop passing anything on, as when a machine vanishes: both
 // sides keep their connections.
 type silentProxy struct {

@@ -50,7 +50,8 @@ func Lookup[T any](ctx context.Context, db *DB, fn func(*Tx) (T, error)) (v T, e
 
 // Update runs fn in a transaction that overlaps with no other Update, and commits it durably if
 // fn returns nil. If fn returns an error, nothing is changed, and Update returns that error. On
-// PostgreSQL, it runs fn again if the transaction was lost and certainly had no effect.
+// PostgreSQL, it runs fn again if the transaction was lost and certainly had no effect. The error is
+// [ErrLockLost] for the work of a process that leads no more; see [Session.Lead].
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	fn = db.recorded(fn)
 	if !db.dialect.postgres {
@@ -214,6 +215,9 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) error {
 			t.trouble = waiting
 		}
 		return t.failure(fmt.Errorf("begin transaction: %w", err))
+	}
+	if err := t.confirmLeader(); err != nil {
+		return t.failure(err)
 	}
 	if err := fn(t); err != nil {
 		return t.failure(err)
