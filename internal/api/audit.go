@@ -11,7 +11,7 @@ type AuditEntry struct {
 	Sender string    `json:"sender" doc:"The address that the request came from."`
 	Action string    `json:"action" doc:"Such as create, delete, lock or failed-login."`
 	Object string    `json:"object" doc:"The path of the object below the API's root, such as tokens/line1."`
-	Detail string    `json:"detail" doc:"Such as which locks changed."`
+	Detail string    `json:"detail" doc:"What changed, such as mode: ReadOnly -> ReadWrite, without secrets."`
 
 	ConnectedRegistry *string `json:"connectedRegistry" doc:"The one that wrote the entry. Null: this instance."`
 }

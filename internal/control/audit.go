@@ -26,9 +26,10 @@ type Caller struct {
 func (c Caller) Actor() string { return auth.ActorOf(c.Name, c.Key) }
 
 // Write runs fn in a transaction that changes object, and writes an audit entry in the same
-// transaction. The management API makes all its changes with it. A connected registry refuses,
-// because its parent manages these resources. A change that is not within the caller's limits is
-// refused, too; object must be of one of the kinds that [State.Sees] knows.
+// transaction, which says what changed. The management API makes all its changes with it. A
+// connected registry refuses, because its parent manages these resources. A change that is not
+// within the caller's limits is refused, too; object must be of one of the kinds that [State.Sees]
+// knows.
 func (s *Service) Write(ctx context.Context, by Caller, action, object string, fn func(*metadb.Tx) error) error {
 	if s.self != "" {
 		return Refuse(api.CodeManaged, "%s is managed by the parent registry", object).
@@ -40,17 +41,17 @@ func (s *Service) Write(ctx context.Context, by Caller, action, object string, f
 // WriteHere is like [Service.Write], for resources that each instance has of its own, such as
 // operators. A connected registry does not refuse.
 func (s *Service) WriteHere(ctx context.Context, by Caller, action, object string, fn func(*metadb.Tx) error) error {
-	err := s.Change(ctx, func(tx *metadb.Tx) error {
+	err := s.change(ctx, func(tx *metadb.Tx) error {
 		if err := s.checkBefore(tx, by, object); err != nil {
 			return err
 		}
 		if err := fn(tx); err != nil {
 			return s.hide(tx, by, err)
 		}
-		if err := s.checkAfter(tx, by, object); err != nil {
-			return err
-		}
-		return s.Audit(tx, by, action, object)
+		return s.checkAfter(tx, by, object)
+	}, func(tx *metadb.Tx, old, next *State) error {
+		detail := next.describe(object).since(old.describe(object))
+		return s.AuditNote(by.Actor(), by.Sender, action, object, detail)(tx)
 	})
 	if err == nil {
 		s.log.Info("changed", "actor", by.Actor(), "sender", by.Sender, "action", action, "object", object)
@@ -58,10 +59,9 @@ func (s *Service) WriteHere(ctx context.Context, by Caller, action, object strin
 	return err
 }
 
-// Audit writes an audit entry. It contains no secret, because its only detail is the object's name.
+// Audit writes an audit entry without a detail.
 func (s *Service) Audit(tx *metadb.Tx, by Caller, action, object string) error {
-	return tx.AddAudit(metadb.AuditEntry{At: s.now(), Actor: by.Actor(), Sender: by.Sender, Action: action,
-		Object: object}, keptAudit)
+	return s.AuditNote(by.Actor(), by.Sender, action, object, "")(tx)
 }
 
 // AuditNote returns a function that writes an audit entry. It is for transactions that do not write the

@@ -121,6 +121,14 @@ func (s *Service) State() *State { return s.state.Load() }
 // before it returns. In fn, the state is that of the transaction. On a full disk the transaction may
 // use the reserve; fn may then run twice.
 func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
+	return s.change(ctx, fn, func(*metadb.Tx, *State, *State) error { return nil })
+}
+
+// change is [Service.Change]. After fn, note runs in the same transaction, with the states before and after
+// it. It must not write the control plane.
+func (s *Service) change(
+	ctx context.Context, fn func(*metadb.Tx) error, note func(tx *metadb.Tx, old, next *State) error,
+) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	var old, next *State
@@ -138,11 +146,12 @@ func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 			return err
 		}
 		uncertain = true
-		if rows = tx.ControlRows(); len(rows) == 0 {
-			return nil
+		if rows = tx.ControlRows(); len(rows) > 0 {
+			if next, err = s.written(tx, old, rows); err != nil {
+				return err
+			}
 		}
-		next, err = s.written(tx, old, rows)
-		return err
+		return note(tx, old, cmp.Or(next, old))
 	})
 	if err != nil && uncertain {
 		return errors.Join(err, s.reload(context.WithoutCancel(ctx)))

@@ -59,6 +59,47 @@ func TestAuditLogIsListedInPagesNewestFirst(t *testing.T) {
 	})
 }
 
+func TestAuditEntryOfAnUpdateNamesTheChanges(t *testing.T) {
+	fleettest.OnEveryDatabase(t, func(t *testing.T, root *fleettest.Instance) {
+		root.Connect(t, "ship01", "", "a")
+		root.PutScopeMap(t, "m", "repositories/a/content/read", "repositories/b/content/read")
+		password := root.PutToken(t, "line1", "m")
+		root.Call(t, "PUT", "/operators/ann", object{"role": "reader"}).OK(t, nil)
+		registry := "/connected-registries/ship01"
+		for _, test := range []struct {
+			method, path string
+			body         object
+			want         string
+		}{
+			{"PATCH", registry, object{"logLevel": "Debug"}, "logLevel: Information -> Debug"},
+			{"PATCH", registry, object{"labels": object{"group": "baltic"}, "keepLast": 3},
+				"keepLast: none -> 3; labels.group: none -> baltic"},
+			{"PATCH", registry, object{"labels": object{"group": ""}}, "labels.group: baltic -> none"},
+			{"PATCH", registry, object{"platforms": []string{"linux/arm64"}}, "platforms: +linux/arm64"},
+			{"PATCH", registry, object{"logLevel": "Debug"}, ""},
+			{"PATCH", "/scope-maps/m", object{"addActions": []string{"repositories/c/content/read"},
+				"removeActions": []string{"repositories/b/content/read"}},
+				"actions: +repositories/c/content/read -repositories/b/content/read"},
+			{"PATCH", "/tokens/line1", object{"status": "disabled"}, "status: enabled -> disabled"},
+			{"POST", "/tokens/line1/credentials", object{"passwords": []string{"password2"}},
+				"passwords: +password2 of 2030-01-02T03:04:05Z"},
+			{"PATCH", "/operators/ann", object{"role": "admin"}, "role: reader -> admin"},
+		} {
+			root.Call(t, test.method, test.path, test.body).OK(t, nil)
+			var page struct{ Value []api.AuditEntry }
+			root.Call(t, "GET", "/audit-log?n=1", nil).OK(t, &page)
+			if got := page.Value[0].Detail; got != test.want {
+				t.Errorf("%s %s %v: the entry says %q, want %q", test.method, test.path, test.body, got, test.want)
+			}
+		}
+		var all struct{ Value []api.AuditEntry }
+		root.Call(t, "GET", "/audit-log", nil).OK(t, &all)
+		if strings.Contains(fmt.Sprint(all), password) {
+			t.Error("the audit log has a password")
+		}
+	})
+}
+
 func TestOnlyOperatorsReadTheAuditLog(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
