@@ -21,28 +21,29 @@ const (
 	// thousand children has ten kilobytes of garbage for each held poll. For a smaller heap,
 	// it would cost more time than the memory is worth.
 	gcPercentLarge, gcPercentNormal = 50, 100
-	// leastRoom is the least room for garbage, as a part of the heap. A limit that leaves
-	// less makes the runtime collect garbage nearly all the time.
+	// leastRoom is the least room for garbage in a root, as a part of the heap. A limit that
+	// leaves less makes the runtime collect garbage nearly all the time.
 	leastRoom = 4
 )
 
 // A memoryLimiter sets GOGC and the memory limit by the size of the heap.
 type memoryLimiter struct {
+	strict        bool   // the limits hold whatever room they leave
 	limit         int64  // that is set
 	small, medium uint64 // the largest sizes of a small and a medium heap
 }
 
-// limitMemory limits the memory now and after each collection until ctx ends. It does nothing if GOGC
-// or GOMEMLIMIT are in the environment.
-func limitMemory(ctx context.Context) {
+// limitMemory limits the memory now and after each collection until ctx ends: that of a connected
+// registry strictly. It does nothing if GOGC or GOMEMLIMIT are in the environment.
+func limitMemory(ctx context.Context, connected bool) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	newMemoryLimiter().afterCollections(ctx)
+	newMemoryLimiter(connected).afterCollections(ctx)
 }
 
-func newMemoryLimiter() *memoryLimiter {
-	l := &memoryLimiter{small: smallHeap, medium: mediumHeap}
+func newMemoryLimiter(strict bool) *memoryLimiter {
+	l := &memoryLimiter{strict: strict, small: smallHeap, medium: mediumHeap}
 	l.set(smallMemory)
 	return l
 }
@@ -61,7 +62,7 @@ func (l *memoryLimiter) afterCollections(ctx context.Context) {
 // apply sets the limit for a heap. If the limit that is set leaves no room, because of what the memory
 // has beside the heap, it is from now on for smaller heaps.
 func (l *memoryLimiter) apply(h heap) {
-	if h.goal < h.live+h.live/leastRoom {
+	if !l.strict && h.goal < h.live+h.live/leastRoom {
 		switch l.limit {
 		case smallMemory:
 			l.small = min(l.small, h.inUse()-1)

@@ -14,7 +14,7 @@ func TestMemoryIsLimitedWhileTheHeapIsSmall(t *testing.T) {
 	removeLimitAfter(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	limitMemory(ctx)
+	limitMemory(ctx, true)
 	await := func(when string, want int64) {
 		t.Helper()
 		for range 10_000 {
@@ -39,7 +39,7 @@ func TestMemoryIsLimitedWhileTheHeapIsSmall(t *testing.T) {
 
 func TestLimitThatLeavesNoRoomIsForSmallerHeaps(t *testing.T) {
 	removeLimitAfter(t)
-	l := newMemoryLimiter()
+	l := newMemoryLimiter(false)
 	for _, step := range []struct {
 		live, goal uint64 // in MiB
 		want       int64

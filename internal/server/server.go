@@ -85,7 +85,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 		return withHint(errors.New("pull-secrets are for the login at a parent, and a root has none"),
 			"give --connection-string-file, too, or leave --pull-secrets out")
 	}
-	limitMemory(ctx)
+	limitMemory(ctx, connection != nil)
 	unix.Umask(othersPermissions) // of the whole process: only the owner may read its files
 	var files *certificate
 	if cfg.TLSMode() == config.TLSFiles {
