@@ -115,8 +115,8 @@ func (db *DB) connect(ctx context.Context, o Options) error {
 	if err := db.write.PingContext(ctx); err != nil { // also creates the file, which readers need
 		return err
 	}
-	// Half of SQLite's default cache for each reader, in KiB: the system caches the file, too.
-	db.read = openWithStatements(&sqlite.Driver{}, path+common+"&_pragma=query_only(1)&_pragma=cache_size(-1000)")
+	// A quarter of SQLite's default cache for each reader, in KiB: the system caches the file, too.
+	db.read = openWithStatements(&sqlite.Driver{}, path+common+"&_pragma=query_only(1)&_pragma=cache_size(-500)")
 	readers := max(4, runtime.GOMAXPROCS(0))
 	db.read.SetMaxOpenConns(readers)
 	db.read.SetMaxIdleConns(readers)
