@@ -52,8 +52,9 @@ type Service struct {
 	failed   *failedLogins
 	keyUse   keyUse
 
-	state   atomic.Pointer[State]
-	writing sync.Mutex // held during a write, until its state is published
+	state    atomic.Pointer[State]
+	followed atomic.Int64 // a change up to which the state includes the writes of other processes
+	writing  sync.Mutex   // held during a write, until its state is published
 
 	mu       sync.Mutex
 	waiting  map[string]chan struct{} // by lower-case connected registry; see [Service.Changed]
@@ -186,18 +187,12 @@ func (s *Service) written(tx *metadb.Tx, old *State, rows []metadb.ControlRow) (
 }
 
 // Follow brings the state to what tx sees of the writes of other processes, after c. It must be called with
-// all changes, whatever they are of: the state then knows from where to read those of the next write.
+// all changes, whatever they are of: then it knows from where to read those of the next write.
 func (s *Service) Follow(tx *metadb.Tx, c metadb.Changes) error {
 	if c.All || c.ControlWrites > 0 {
 		return s.readOthers(tx)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now := s.state.Load(); now.change < c.Last {
-		next := *now
-		next.change = c.Last
-		s.state.Store(&next)
-	}
+	s.followed.Store(c.Last)
 	return nil
 }
 
@@ -208,7 +203,7 @@ func (s *Service) readOthers(tx *metadb.Tx) error {
 	if err != nil || version <= old.version {
 		return err
 	}
-	c, err := tx.ChangesAfter(old.change, "")
+	c, err := tx.ChangesAfter(max(old.change, s.followed.Load()), "")
 	if err != nil {
 		return err
 	}
