@@ -50,8 +50,7 @@ func (s *Service) WriteHere(ctx context.Context, by Caller, action, object strin
 		}
 		return s.checkAfter(tx, by, object)
 	}, func(tx *metadb.Tx, old, next *State) error {
-		detail := next.describe(object).since(old.describe(object))
-		return s.AuditNote(by.Actor(), by.Sender, action, object, detail)(tx)
+		return s.AuditNote(by.Actor(), by.Sender, action, object, changesOf(object, old, next))(tx)
 	})
 	if err == nil {
 		s.log.Info("changed", "actor", by.Actor(), "sender", by.Sender, "action", action, "object", object)

@@ -12,8 +12,41 @@ import (
 	"ferry/internal/terminal"
 )
 
-// maxDetail bounds what an audit entry says of a change, in bytes.
+// maxDetail is the largest detail of an audit entry about an update, in bytes.
 const maxDetail = 1000
+
+// changesOf says how the settings of an object differ between two states, such as "mode: ReadOnly -> ReadWrite;
+// platforms: +linux/arm64"; "" if one of the states does not have it.
+func changesOf(object string, old, next *State) string {
+	if old == next {
+		return ""
+	}
+	was := old.describe(object)
+	if was == nil {
+		return ""
+	}
+	is := next.describe(object)
+	if is == nil {
+		return ""
+	}
+	all := maps.Clone(was)
+	maps.Copy(all, is)
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		var diff string
+		if _, isList := all[name].([]string); isList {
+			before, _ := was[name].([]string)
+			now, _ := is[name].([]string)
+			diff = difference(before, now)
+		} else if before, now := textOf(was[name]), textOf(is[name]); before != now {
+			diff = before + " -> " + now
+		}
+		if diff != "" {
+			parts = append(parts, name+": "+diff)
+		}
+	}
+	return terminal.Excerpt(strings.Join(parts, "; "), maxDetail)
+}
 
 // A description has the settings of an object, by name and without secrets. A value is a string or a list of
 // strings.
@@ -96,31 +129,6 @@ func (d description) add(prefix string, fields map[string]any) {
 	}
 }
 
-// since says how d differs from an older description, such as "mode: ReadOnly -> ReadWrite; platforms:
-// +linux/arm64"; "" if one of them is nil.
-func (d description) since(old description) string {
-	if d == nil || old == nil {
-		return ""
-	}
-	all := maps.Clone(old)
-	maps.Copy(all, d)
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		var diff string
-		if _, isList := all[name].([]string); isList {
-			was, _ := old[name].([]string)
-			is, _ := d[name].([]string)
-			diff = difference(was, is)
-		} else if was, is := textOf(old[name]), textOf(d[name]); was != is {
-			diff = was + " -> " + is
-		}
-		if diff != "" {
-			parts = append(parts, name+": "+diff)
-		}
-	}
-	return terminal.Excerpt(strings.Join(parts, "; "), maxDetail)
-}
-
 func textOf(v any) string {
 	if text, _ := v.(string); text != "" {
 		return text
@@ -128,7 +136,7 @@ func textOf(v any) string {
 	return "none"
 }
 
-// difference returns what a list has more and less than an older one.
+// difference returns the items that a list has gained, with a plus sign, and lost, with a minus sign.
 func difference(old, now []string) string {
 	var parts []string
 	for _, one := range now {
