@@ -25,7 +25,7 @@ test: ## every test that needs only Go; those that wait for a database do so tog
 race: ## the same under the race detector, which needs a C compiler; with fewer histories
 	CGO_ENABLED=1 go test -race -short -timeout 20m $(unchecked) ./...
 
-# SQLite's own code, translated from C, would take a third of the time.
+# Packages without the race detector: SQLite's own code, translated from C, would take a third of the time.
 unchecked = $(foreach package,modernc.org/sqlite/lib modernc.org/libc,"-gcflags=$(package)=-race=false -d=checkptr=0")
 
 fmt: ## fails if gofmt would change a file

@@ -186,8 +186,8 @@ func (s *Service) written(tx *metadb.Tx, old *State, rows []metadb.ControlRow) (
 	return next, err
 }
 
-// Follow brings the state to what tx sees of the writes of other processes, after c. It must be called with
-// all changes, whatever they are of: then it knows from where to read those of the next write.
+// Follow adds the writes of other processes to the state. c are the changes since the last call. It must be
+// called with changes of every kind, because it remembers the last one, and reads on from there.
 func (s *Service) Follow(tx *metadb.Tx, c metadb.Changes) error {
 	if c.All || c.ControlWrites > 0 {
 		return s.readOthers(tx)

@@ -208,8 +208,8 @@ func (s *Service) mustChange(t *testing.T, fn func(*metadb.Tx) error) {
 	}
 }
 
-// Otherwise, the next write of another process would come after too many changes, and all of the control plane
-// would be read.
+// If it forgot them, the next write of another process would come after too many changes, and the whole control
+// plane would be read again.
 func TestServiceRemembersChangesOfOtherKinds(t *testing.T) {
 	s := newService(t, "")
 	s.db.Share()

@@ -379,8 +379,8 @@ func (c *connection) number(key string) int64 {
 }
 
 // Lead runs fn while this process is the leader for name: of the processes with the same database,
-// one at a time. If it loses that, the context of fn ends with [ErrLockLost] as its cause, and updates
-// with this context, or with one that is derived from it, fail with that error even before; once fn has
+// one at a time. If it loses that, the context of fn ends with [ErrLockLost] as its cause. Even before,
+// updates with this context, or with one that is derived from it, fail with that error. Once fn has
 // returned, Lead tries to become the leader again. Otherwise Lead returns when fn returns, or when ctx
 // ends.
 //

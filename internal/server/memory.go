@@ -59,8 +59,8 @@ func (l *memoryLimiter) afterCollections(ctx context.Context) {
 	}, ctx)
 }
 
-// apply sets the limit for a heap. If the limit that is set leaves no room, because of what the memory
-// has beside the heap, it is from now on for smaller heaps.
+// apply sets the limit for a heap. The limit also counts memory outside the heap, so it may leave no room
+// for garbage. In a root, such a limit is then only for smaller heaps.
 func (l *memoryLimiter) apply(h heap) {
 	if !l.strict && h.goal < h.live+h.live/leastRoom {
 		switch l.limit {
@@ -98,7 +98,7 @@ func (l *memoryLimiter) set(limit int64) {
 
 // A heap is the size of the heap after a collection, in bytes.
 type heap struct {
-	live, stacks uint64 // what survived
+	live, stacks uint64 // that survived it
 	goal         uint64 // the size at which the next collection ends
 }
 

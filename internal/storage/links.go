@@ -7,25 +7,25 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// links remembers the links to blobs that this process has seen in the object store not long ago, so that
-// most links cost no request to it, and no signature. It forgets a link one to two linkReuses after it was
-// made. The zero value has none.
+// links remembers the links to blobs that this process has made not long ago, so that most pulls cost no
+// request to the object store, and no signature. It forgets a link at the latest after twice linkReuse. The
+// zero value has none.
 type links struct {
 	mu            sync.Mutex
 	recent, older map[digest.Digest]string
-	since         time.Time // when the first of recent was made
+	since         time.Time // when recent was begun
 }
 
 const (
 	// linkLifetime is how long a link to a blob works. A client follows it at once; a download that has
 	// begun goes on afterwards.
 	linkLifetime = 5 * time.Minute
-	// linkReuse is how long a link is given to others, too. Then most of its lifetime is left.
+	// linkReuse is about how long a link is given to other clients. Most of its lifetime is left then.
 	linkReuse = time.Minute
 	maxLinks  = 10_000 // in recent; each takes about half a kilobyte
 )
 
-// age forgets what was made too long ago.
+// age forgets old links.
 func (l *links) age(now time.Time) {
 	switch since := now.Sub(l.since); {
 	case since >= 2*linkReuse || since < 0:

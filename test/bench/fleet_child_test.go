@@ -23,7 +23,7 @@ import (
 // so each takes as little as possible: one goroutine, one connection, 1 KiB of buffer, and no
 // net/http transport.
 type fleet struct {
-	hosts    []string // of the root's processes; each connection goes to the next one
+	hosts    []string // of the root's processes; children take them in turn, and another one after a failure
 	children []*simulatedChild
 	codec    *codec
 	dials    chan struct{} // limits concurrent connection attempts

@@ -13,8 +13,8 @@ import (
 )
 
 // A fleetRoot is the root of a fleet: one process with SQLite and files, or several processes with
-// PostgreSQL and an object store. Children connect to a process without a proxy, which would need more
-// files than one process may open.
+// PostgreSQL and an object store. Children connect to the processes themselves, because a proxy would need
+// more files than one process may open.
 type fleetRoot struct {
 	processes []*cluster.Process
 	cluster   *cluster.Cluster // nil if there is one process
